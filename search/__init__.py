@@ -1,0 +1,1 @@
+"""The platform: searches, their trials and their records. Knows no physics."""

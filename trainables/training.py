@@ -1,0 +1,79 @@
+"""The plain contract of one training run, which every workload fulfils and which knows no Ray.
+
+It imports and trains where ray, mlflow and optuna are not installed: a bare GPU machine, a notebook, a profiler::
+
+    training = ZDCTraining(ZDCConfig(epochs=5), data, torch.device("cpu"))
+    while not training.finished:
+        print(training.train_epoch() | training.validate())
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class TrainingConfig(BaseModel):
+    """Every hyperparameter of a run, with its unit and default; frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(50, ge=1, description="epochs of the whole run; schedules stretch over exactly these")
+    batch_size: int = Field(1024, ge=2, description="events per update")
+    seed: int = Field(0, ge=0, description="seed of initial weights, order of events and noise")
+
+
+class Training(ABC):
+    """One training run: built from a configuration, data and a device; trains, validates, and can be saved.
+
+    ``train_epoch`` and ``validate`` return numbers and neither log, plot, save nor decide. Both raise
+    ``TrainingDiverged`` when the run cannot recover.
+    """
+
+    config: TrainingConfig
+    epoch: int  # finished epochs
+
+    @abstractmethod
+    def __init__(self, config: Any, data: Any, device: torch.device) -> None: ...
+
+    @abstractmethod
+    def train_epoch(self) -> dict[str, float]:
+        """Train one epoch; afterwards ``self.epoch`` is one higher. Returns losses, rates, counts."""
+
+    @abstractmethod
+    def validate(self) -> dict[str, float]:
+        """Score the present model on the validation events. Returns the workload's declared metrics."""
+
+    @abstractmethod
+    def state(self) -> dict[str, Any]:
+        """Everything to go on from here bit for bit: tensors, numbers, strings, lists and dicts of them only
+        (so that ``torch.load(weights_only=True)`` reads it)."""
+
+    @abstractmethod
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()`` of a run of the same data and architecture. Hyperparameters that may change
+        within a run (``MUTABLE`` of the workload's space) keep the values of this run's own configuration."""
+
+    @abstractmethod
+    def weights(self) -> dict[str, torch.Tensor]:
+        """The model alone, with its normalisation constants: CPU copies of what inference needs."""
+
+    @abstractmethod
+    def write_report(self, folder: Path) -> None:
+        """Write figures (.png) and tables (.csv) of the present model into an existing folder."""
+
+    @property
+    def finished(self) -> bool:
+        return self.epoch >= self.config.epochs
+
+    @property
+    def progress(self) -> float:
+        """Share in [0, 1] of the part of the run in which scores of different runs may be compared; 0: not yet.
+
+        Schedulers place their rungs on it. A workload whose score says little before some point starts there.
+        """
+        return self.epoch / self.config.epochs
