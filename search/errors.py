@@ -1,0 +1,25 @@
+"""What may go wrong with a search, as a person is told it: one sentence, no traceback."""
+
+from __future__ import annotations
+
+
+class SearchError(Exception):
+    """A fault that the user can mend; the message says what, where, and what to do."""
+
+    exit_code = 2
+
+
+class UsageError(SearchError):
+    """The command's words do not fit together."""
+
+
+class NameTakenError(SearchError):
+    """A search of this name exists already."""
+
+
+class TrackingError(SearchError):
+    """The tracking server or database cannot be used."""
+
+
+class ClusterError(SearchError):
+    """The Ray cluster cannot be reached or lacks the resources of a single trial."""

@@ -1,0 +1,46 @@
+"""Figures over several trials at the end of a search: each trial beside the presets, and the best of all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from search.leaderboard import Leaderboard
+from search.plan import Plan
+from search.records import TrialRecord
+from search.tracking import TrialLogger
+from trainables.trainable import REPORT_FOLDER
+
+_TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
+_EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
+
+
+def draw_gallery(
+    plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], logger: TrialLogger
+) -> None:
+    """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
+    complete = {record.label: record for record in records if record.outcome == "complete"}
+    ranked = [row.label for row in leaderboard.rows if row.rank]
+    presets = [label for label in ranked if complete[label].preset]
+    wanted = dict.fromkeys([*ranked[:_EACH], *presets])
+    with ExitStack() as held, TemporaryDirectory() as temporary:
+        reports = {label: _report(complete[label], held) for label in wanted}
+
+        def draw(record: TrialRecord | None, labels: list[str]) -> None:
+            folder = Path(temporary) / (record.label if record else "search")
+            folder.mkdir()
+            plan.workload.compare({label: reports[label] for label in dict.fromkeys(labels)}, folder)
+            logger.log_comparison(record, folder)
+
+        for label in wanted:
+            draw(complete[label], [label, *presets])
+        if ranked:
+            draw(None, [*ranked[:_TOGETHER], *presets])
+        logger.flush()
+
+
+def _report(record: TrialRecord, held: ExitStack) -> Path:
+    assert record.checkpoint is not None
+    return Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER

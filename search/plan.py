@@ -1,0 +1,112 @@
+"""One settled plan out of the user's flags and the workload's own idea of a search, with every mistake found early."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+
+from search.errors import UsageError
+from search.sampler import Space
+from search.settings import Budget, Method, Site
+from search.workloads import Defaults, Mode, Workload
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one search will do."""
+
+    workload: Workload
+    name: str
+    space: Space
+    trials: int  # sampled ones
+    epochs: int
+    objective: str
+    mode: Mode
+    demo: bool
+
+    @property
+    def samples(self) -> int:
+        """Trials in all."""
+        return self.trials + len(self.space.presets)
+
+
+def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *, demo: bool) -> Plan:
+    """Settle what the flags leave open.
+
+    Raises
+    ------
+    UsageError
+        An objective, preset or hyperparameter that does not exist or does not fit; no trial at all.
+    """
+    defaults = workload.demo if demo else workload.full
+    objective = method.objective or next(iter(workload.objectives))
+    if objective not in workload.objectives:
+        raise _unknown("objective", objective, workload.objectives)
+    plan = Plan(
+        workload=workload,
+        name=site.name or f"{workload.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+        space=_space(workload, method, defaults),
+        trials=defaults.trials if budget.trials is None else budget.trials,
+        epochs=budget.epochs or defaults.epochs,
+        objective=objective,
+        mode=workload.objectives[objective],
+        demo=demo,
+    )
+    if plan.samples == 0:
+        raise UsageError("--trials 0 and no presets: there is nothing to run. Ask for one of them at least.")
+    return plan
+
+
+def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:
+    config = workload.config
+    chosen = _held(workload, method.set)
+    for name in method.also:
+        if name not in workload.optional:
+            raise _unknown("optional hyperparameter", name, workload.optional)
+    optional = {name: config.model_fields[name].default for name in workload.optional} | dict(defaults.held)
+    freed = {name: value for name, value in optional.items() if name not in method.also}
+    return Space(
+        suggest=workload.suggest,
+        held=freed | chosen,
+        preset_held=optional | chosen,
+        presets=_presets(workload, method.presets, defaults),
+    )
+
+
+def _presets(workload: Workload, asked: str | None, defaults: Defaults) -> Mapping[str, Mapping[str, Any]]:
+    names = {None: defaults.presets, "all": tuple(workload.presets), "none": ()}.get(asked)
+    if names is None:
+        names = tuple(name.strip() for name in str(asked).split(","))
+    for name in names:
+        if name not in workload.presets:
+            raise _unknown("preset", name, workload.presets)
+    return {name: workload.presets[name] for name in names}
+
+
+def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Values of --set KEY=VALUE, read as the workload's configuration reads them."""
+    held: dict[str, Any] = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--set {pair}: expected KEY=VALUE, as in --set hidden_dim=16")
+        if name in ("epochs", "seed"):
+            raise UsageError(f"--set {pair}: use --{name} instead")
+        if name not in workload.config.model_fields:
+            raise _unknown("hyperparameter", name, workload.config.model_fields)
+        try:
+            held[name] = getattr(workload.config.model_validate({name: text}), name)
+        except ValidationError as error:
+            raise UsageError(f"--set {pair}: {error.errors()[0]['msg']}") from error
+    return held
+
+
+def _unknown(what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> UsageError:
+    near = get_close_matches(name, list(known), n=3)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(f"There is no {what} {name!r}: {hint}There are: {', '.join(known) or 'none'}.")

@@ -1,0 +1,155 @@
+"""What happened to each trial, told once: Ray Tune's events become a few plain ones that everybody listens to.
+
+Tune reports a trial that a scheduler stopped like a complete one, starts a retried trial twice, repeats epochs after
+a restart, and says nothing of trials that a time limit ended. All of that is put right here and nowhere else; the
+study, the tracking and the live view only listen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+Outcome = Literal["complete", "stopped_early", "diverged", "failed"]
+
+
+@dataclass
+class TrialRecord:
+    """One trial for its whole life, whatever is retried."""
+
+    trial_id: str
+    number: int
+    preset: str | None
+    hyperparameters: dict[str, Any]
+    epochs: int  # of a whole trial
+    started: float  # seconds since 1970
+    ended: float | None = None
+    outcome: Outcome | None = None  # None: running
+    reason: str = ""
+    epoch: int = 0  # last finished one
+    metrics: dict[str, float] = field(default_factory=dict)  # of that epoch
+    best: dict[str, float] = field(default_factory=dict)  # epoch, value
+    progress: float = 0.0
+    seconds: float = 0.0  # of computing, repeated epochs included
+    attempts: int = 1
+    host: str = ""
+    device: str = ""
+    checkpoint: tune.Checkpoint | None = None  # the last one
+
+    @property
+    def label(self) -> str:
+        """What people and MLflow call it."""
+        return self.preset or f"trial-{self.number:03d}"
+
+    @property
+    def saved_seconds(self) -> float:
+        """Computing that ending before the last epoch saved, at this trial's own pace."""
+        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else 0.0
+
+
+class Listener(Protocol):
+    """Who wants to know. All calls come from the thread that runs the search and must not block it."""
+
+    def trial_started(self, trial: TrialRecord) -> None: ...
+    def trial_retried(self, trial: TrialRecord) -> None: ...
+    def epoch_ended(self, trial: TrialRecord) -> None: ...
+    def trial_ended(self, trial: TrialRecord) -> None: ...
+
+
+class Recorder(tune.Callback):  # type: ignore[misc]
+    """The Tune callback that keeps a record of every trial and tells the listeners."""
+
+    def __init__(self, listeners: Iterable[Listener], mutable: Iterable[str] = ()) -> None:
+        self.records: dict[str, TrialRecord] = {}
+        self._listeners = tuple(listeners)
+        self._mutable = frozenset(mutable)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its settings once at the start; listeners hold threads and connections
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._record(trial)  # a retry and the end of a pause come here too
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        record = self.records.get(trial.trial_id)
+        if record is None:
+            config = trial.config
+            record = self.records[trial.trial_id] = TrialRecord(
+                trial_id=trial.trial_id,
+                number=config["number"],
+                preset=config["preset"],
+                hyperparameters=dict(config["hyperparameters"]),
+                epochs=config["hyperparameters"]["epochs"],
+                started=time.time(),
+            )
+            self._tell("trial_started", record)
+        return record
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        record.attempts += 1
+        self._tell("trial_retried", record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self._record(trial)
+        record.seconds += result["epoch_seconds"]
+        record.host, record.device = result["host"], result["device"]
+        if result["outcome"] == "diverged" or result["epoch"] <= record.epoch:
+            return  # diverged: no number to tell; known: repeated after a restart from the checkpoint before it
+        record.epoch, record.metrics, record.best = result["epoch"], dict(result["metrics"]), dict(result["best"])
+        record.progress = result["progress_percent"] / 100
+        record.metrics |= self._changed(record, trial.config["hyperparameters"])
+        self._tell("epoch_ended", record)
+
+    def _changed(self, record: TrialRecord, now: Mapping[str, Any]) -> dict[str, float]:
+        """Hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
+        return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        if record.outcome:
+            return
+        result = trial.last_result or {}
+        record.checkpoint = trial.checkpoint
+        match result.get("outcome"):
+            case "complete":
+                self._end(record, "complete", "")
+            case "diverged":
+                numbers = ", ".join(f"{name} = {value:.4g}" for name, value in result["evidence"].items())
+                self._end(record, "diverged", f"{result['reason']} in epoch {result['epoch']}: {numbers}")
+            case _:
+                self._end(record, "stopped_early", "scheduler")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        if record.outcome:
+            return
+        record.checkpoint = trial.checkpoint
+        self._end(record, "failed", _last_line(trial))
+
+    def close(self, reason: str) -> None:
+        """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
+        for record in self.records.values():
+            if record.outcome is None:
+                self._end(record, "stopped_early", reason)
+
+    def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
+        record.outcome, record.reason, record.ended = outcome, reason, time.time()
+        self._tell("trial_ended", record)
+
+    def _tell(self, event: str, record: TrialRecord) -> None:
+        for listener in self._listeners:
+            getattr(listener, event)(record)
+
+
+def _last_line(trial: Trial) -> str:
+    """The exception of a failed trial, without its traceback, which stays in the trial's error file."""
+    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    return lines[-1][:400] if lines else "unknown"

@@ -1,0 +1,189 @@
+"""The Optuna searcher that tells the truth: every trial of the study ends in the state that it really had.
+
+Complete: its value. Stopped early: PRUNED, with its intermediate values, so that two-epoch losses are never compared
+with fifty-epoch ones. Diverged or failed: FAIL, with its reason, never a number. None stays RUNNING.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+
+from search.records import TrialRecord
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched: the points that a workload suggests, less what is held."""
+
+    suggest: Callable[[optuna.Trial], dict[str, Any]]
+    held: Mapping[str, Any]  # hyperparameters of sampled trials that are not searched
+    preset_held: Mapping[str, Any]  # the same for presets; what a preset names itself goes before it
+    presets: Mapping[str, Mapping[str, Any]]  # named points, run first
+
+    def point(self, trial: optuna.Trial) -> dict[str, Any]:
+        """Hyperparameters of a trial; those of a preset were queued with it."""
+        preset = trial.user_attrs.get("preset")
+        named = self.presets[preset] if preset else {}
+        held = self.preset_held if preset else self.held
+        held = {name: value for name, value in held.items() if name not in named}
+        return self.suggest(HeldTrial(trial, held)) | held | named  # type: ignore[arg-type]
+
+    def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """Every parameter that a sampled trial can have, with its range."""
+        study = optuna.create_study(sampler=RandomSampler(seed=0))
+        found: dict[str, optuna.distributions.BaseDistribution] = {}
+        for _ in range(64):  # enough to meet each branch of a conditional space
+            trial = study.ask()
+            self.suggest(HeldTrial(trial, self.held))  # type: ignore[arg-type]
+            found |= trial.distributions
+        return found
+
+
+class HeldTrial:
+    """An Optuna trial that is not asked for what is held, so that it never enters the study."""
+
+    def __init__(self, trial: optuna.Trial, held: Mapping[str, Any]) -> None:
+        self._trial, self._held = trial, held
+
+    def __getattr__(self, attribute: str) -> Any:
+        method = getattr(self._trial, attribute)
+        if not attribute.startswith("suggest_"):
+            return method
+        return lambda name, *args, **kwargs: (
+            self._held[name] if name in self._held else method(name, *args, **kwargs)
+        )
+
+
+def make_sampler(name: str, seed: int) -> BaseSampler:
+    """The sampler of that name; TPE is multivariate, grouped, and reckons with trials that still run."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
+                return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+            case "gp":
+                return GPSampler(seed=seed)
+            case "cmaes":
+                return CmaEsSampler(seed=seed, warn_independent_sampling=False)
+            case "qmc":
+                return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
+            case "random":
+                return RandomSampler(seed=seed)
+    raise ValueError(f"no sampler is called {name!r}")
+
+
+def open_study(folder: Path, name: str, mode: str, sampler: BaseSampler) -> optuna.Study:
+    """The study of a search, in the journal file of its folder."""
+    journal = str(folder / "optuna.journal")
+    backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
+    direction = {"min": "minimize", "max": "maximize"}[mode]
+    return optuna.create_study(
+        storage=JournalStorage(backend), study_name=name, direction=direction, sampler=sampler, load_if_exists=True
+    )
+
+
+class OptunaSearcher(Searcher):  # type: ignore[misc]
+    """Asks the study for points and, as a listener of the records, tells it what became of them.
+
+    Parameters
+    ----------
+    study : optuna.Study
+        On storage that only this process writes.
+    space : Space
+    fixed : mapping of str to object
+        Hyperparameters of every trial that belong to the budget, as ``epochs``.
+    trials : int
+        Sampled trials; the presets of the space come before them and on top.
+    objective : str
+        Name of the metric that the study is told; its direction is the study's.
+    seed : int
+        Trial n trains with ``seed + n``.
+    """
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        space: Space,
+        *,
+        fixed: Mapping[str, Any],
+        trials: int,
+        objective: str,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self._study, self._space, self._fixed = study, space, dict(fixed)
+        self._objective, self._seed = objective, seed
+        self._left = trials + len(space.presets)
+        self._open: dict[str, optuna.Trial] = {}
+        for name, point in space.presets.items():
+            study.enqueue_trial(dict(point), user_attrs={"preset": name})
+
+    # --- Ray Tune asks
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
+        return True  # metric and mode are the study's; Tune gives them to the scheduler as well
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if self._left == 0:
+            return str(Searcher.FINISHED)
+        self._left -= 1
+        trial = self._study.ask()
+        trial.set_user_attr("trial_id", trial_id)
+        self._open[trial_id] = trial
+        return {
+            "hyperparameters": self._space.point(trial) | self._fixed | {"seed": self._seed + trial.number},
+            "number": trial.number,
+            "preset": trial.user_attrs.get("preset"),
+        }
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Nothing: Tune calls this for complete and for stopped trials alike. The records know which it was."""
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study is on disk after every call, newer than any snapshot of Tune's."""
+
+    def restore_from_dir(self, checkpoint_dir: str) -> None:
+        """Nothing: see ``save_to_dir``."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # likewise: Tune pickles its settings once at the start
+
+    # --- the records tell
+
+    def trial_started(self, trial: TrialRecord) -> None: ...
+
+    def trial_retried(self, trial: TrialRecord) -> None: ...
+
+    def epoch_ended(self, trial: TrialRecord) -> None:
+        self._open[trial.trial_id].report(trial.metrics[self._objective], step=trial.epoch)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        asked = self._open.pop(trial.trial_id)
+        for key in ("outcome", "reason", "epoch"):
+            asked.set_user_attr(key, getattr(trial, key))
+        match trial.outcome:
+            case "complete":
+                self._study.tell(asked, trial.metrics[self._objective])
+            case "stopped_early":
+                self._study.tell(asked, state=TrialState.PRUNED)
+            case _:
+                self._study.tell(asked, state=TrialState.FAIL)
+
+    def close(self) -> None:
+        """Points asked for that never became a trial are failures of nobody, but must not stay open."""
+        for asked in self._open.values():
+            asked.set_user_attr("reason", "never started")
+            self._study.tell(asked, state=TrialState.FAIL)
+        self._open.clear()

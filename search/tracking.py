@@ -1,0 +1,295 @@
+"""Everything of a search that goes to MLflow; the only module that imports it."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import logging
+import os
+import platform
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
+
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+from search.errors import TrackingError
+from search.records import TrialRecord
+from trainables.trainable import BEST_FILE, REPORT_FOLDER
+
+for _name in ("mlflow", "alembic"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+_STATUS = {"complete": "FINISHED", "stopped_early": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+_PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
+
+
+def embedded_uri(storage: Path) -> str:
+    """URI of the database that serves where no server is named."""
+    return f"sqlite:///{storage / 'mlflow' / 'mlflow.db'}"
+
+
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """MLflow retries a server that is away for minutes; whoever just started a command wants to know now."""
+    names = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
+
+
+def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[MlflowClient, str]:
+    """A client and the id of the workload's experiment, made if need be.
+
+    To be called before any worker starts: first-time migrations of a new database race with each other.
+
+    Raises
+    ------
+    TrackingError
+        The server or database cannot be used.
+    """
+    artifacts = None
+    if uri is None:
+        uri = embedded_uri(storage)
+        artifacts = (storage / "mlflow" / "artifacts" / workload).as_uri()
+        (storage / "mlflow").mkdir(parents=True, exist_ok=True)
+    try:
+        with _impatient(), FileLock(storage / ".tracking.lock"):
+            client = MlflowClient(uri)
+            experiment = client.get_experiment_by_name(workload)
+            if experiment is not None:
+                return client, str(experiment.experiment_id)
+            return client, str(client.create_experiment(workload, artifact_location=artifacts))
+    except MlflowException as error:
+        raise TrackingError(
+            f"The MLflow tracking at {_without_password(uri)} cannot be used: {str(error).splitlines()[0][:300]}\n"
+            f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
+            f"in {storage}."
+        ) from error
+
+
+def _without_password(uri: str) -> str:
+    scheme, separator, rest = uri.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+class Writer:
+    """One thread that carries out writes in order, so that the search never waits for the server."""
+
+    def __init__(self) -> None:
+        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
+        self.failures: list[str] = []
+        self._thread.start()
+
+    def put(self, write: Callable[[], object]) -> None:
+        self._queue.put(write)
+
+    def flush(self) -> None:
+        """Return when everything put so far is written."""
+        done = threading.Event()
+        self.put(done.set)
+        done.wait()
+
+    @property
+    def behind(self) -> int:
+        """Writes that wait."""
+        return self._queue.qsize()
+
+    def close(self) -> None:
+        """Return when everything is written."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _work(self) -> None:
+        while (write := self._queue.get()) is not None:
+            try:
+                write()
+            except Exception as error:  # the server's fault must not end a search; it is told at the end
+                self.failures.append(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class SearchRun:
+    """The parent run of one search."""
+
+    def __init__(
+        self,
+        client: MlflowClient,
+        experiment_id: str,
+        *,
+        name: str,
+        settings: Mapping[str, Any],
+        tags: Mapping[str, str],
+        fingerprint: str,
+        source: str,
+    ) -> None:
+        self.client, self.experiment_id = client, experiment_id
+        self.dataset = DatasetInput(
+            Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
+            [InputTag("mlflow.data.context", "training")],
+        )
+        environment = {f"version.{package}": version(package) for package in _PACKAGES}
+        run = client.create_run(
+            experiment_id,
+            run_name=name,
+            tags={
+                "kind": "search",
+                "search": name,
+                "mlflow.user": getpass.getuser(),
+                "mlflow.source.type": "LOCAL",
+                "mlflow.source.name": " ".join(["python -m search.run", *sys.argv[1:]])[:5_000],
+                "mlflow.source.git.commit": git_commit(),
+                "host": platform.node(),
+                "version.python": platform.python_version(),
+                **environment,
+                **tags,
+            },
+        )
+        self.run_id: str = run.info.run_id
+        params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value is not None]
+        client.log_batch(self.run_id, params=params)
+        client.log_inputs(self.run_id, [self.dataset])
+        self.writer = Writer()
+        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=client.tracking_uri)
+        self._system.start()
+
+    def log_text(self, text: str, file: str) -> None:
+        self.writer.put(lambda: self.client.log_text(self.run_id, text, file))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+        batch = [Metric(key, float(value), _now_ms(), step) for key, value in metrics.items()]
+        self.writer.put(lambda: self.client.log_batch(self.run_id, metrics=batch))
+
+    @property
+    def failures(self) -> Sequence[str]:
+        """What could not be written."""
+        return self.writer.failures
+
+    def __enter__(self) -> SearchRun:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the run once all is written."""
+        self._system.finish()
+        self.writer.put(lambda: self.client.set_terminated(self.run_id, "FAILED" if error else "FINISHED"))
+        self.writer.close()
+
+
+class TrialLogger:
+    """The listener that writes one child run for each trial's whole life."""
+
+    def __init__(self, search: SearchRun, *, name: str, objective: str, objective_version: str) -> None:
+        self._search, self._client = search, search.client
+        self._tags = {"kind": "trial", "search": name, "objective": objective, "objective_version": objective_version}
+        self._objective = objective
+        self._run_ids: dict[str, str] = {}  # written and read by the writer's thread alone
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        tags = self._tags | {
+            "mlflow.parentRunId": self._search.run_id,
+            "mlflow.source.name": "search.run",
+            "mlflow.source.git.commit": git_commit(),
+            "mlflow.user": getpass.getuser(),
+            "trial_number": str(trial.number),
+            "trial_id": trial.trial_id,
+        }
+        if trial.preset:
+            tags["preset"] = trial.preset
+        params = [Param(key, str(value)) for key, value in trial.hyperparameters.items()]
+        label, started_ms = trial.label, int(trial.started * 1000)
+
+        def write() -> None:
+            run = self._client.create_run(
+                self._search.experiment_id, start_time=started_ms, tags=tags, run_name=label
+            )
+            self._run_ids[trial.trial_id] = run.info.run_id
+            self._client.log_batch(run.info.run_id, params=params)
+            self._client.log_inputs(run.info.run_id, [self._search.dataset])
+
+        self._search.writer.put(write)
+
+    def trial_retried(self, trial: TrialRecord) -> None:
+        self._tag(trial, {"attempts": trial.attempts})
+
+    def epoch_ended(self, trial: TrialRecord) -> None:
+        now, step = _now_ms(), trial.epoch
+        batch = [Metric(key, float(value), now, step) for key, value in trial.metrics.items()]
+        trial_id = trial.trial_id
+        self._search.writer.put(lambda: self._client.log_batch(self._run_ids[trial_id], metrics=batch))
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        assert trial.outcome is not None
+        tags = {"outcome": trial.outcome, "reason": trial.reason, "host": trial.host, "device": trial.device}
+        tags |= {"attempts": str(trial.attempts), "epoch": str(trial.epoch)}
+        if trial.best:
+            tags |= {"best_epoch": str(trial.best["epoch"]), f"best_{self._objective}": f"{trial.best['value']:.6g}"}
+        self._tag(trial, {key: value for key, value in tags.items() if value})
+        if trial.outcome == "complete":
+            self._search.writer.put(lambda: self._log_files(trial))
+        status, ended_ms = _STATUS[trial.outcome], int((trial.ended or time.time()) * 1000)
+        self._search.writer.put(
+            lambda: self._client.set_terminated(self._run_ids[trial.trial_id], status, end_time=ended_ms)
+        )
+
+    def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
+        """Figures of one trial among others, or, without a trial, of the whole search."""
+
+        def write() -> None:
+            run_id = self._run_ids[trial.trial_id] if trial else self._search.run_id
+            self._client.log_artifacts(run_id, str(folder), "comparison")
+
+        self._search.writer.put(write)
+
+    def flush(self) -> None:
+        """Return when all is written."""
+        self._search.writer.flush()
+
+    def _tag(self, trial: TrialRecord, tags: Mapping[str, object]) -> None:
+        batch = [RunTag(key, str(value)[:5_000]) for key, value in tags.items()]
+        trial_id = trial.trial_id
+        self._search.writer.put(lambda: self._client.log_batch(self._run_ids[trial_id], tags=batch))
+
+    def _log_files(self, trial: TrialRecord) -> None:
+        assert trial.checkpoint is not None
+        run_id = self._run_ids[trial.trial_id]
+        with trial.checkpoint.as_directory() as folder:
+            self._client.log_artifacts(run_id, str(Path(folder) / REPORT_FOLDER), REPORT_FOLDER)
+            self._client.log_artifact(run_id, str(Path(folder) / BEST_FILE), "checkpoint")
+        self._client.log_text(run_id, json.dumps(trial.hyperparameters, indent=2), "hyperparameters.json")
+
+
+@cache
+def git_commit() -> str:
+    """Commit of this code, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
+    try:
+        run = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
+                             capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return run.stdout.strip()

@@ -1,0 +1,176 @@
+"""Workload, budget, method and site to a ray.tune.Tuner: trainable, sampler, scheduler, resources."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+# Ours are the loggers, the live view and the folders; Tune's own stay off. Read by ray.tune when it is imported or run.
+os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a diverged epoch carries no metric, on purpose
+os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
+os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C pulls our brake
+
+import optuna
+from ray import tune
+from ray.tune.execution.placement_groups import PlacementGroupFactory
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+
+from search.records import Recorder
+from search.resources import Share
+from search.sampler import OptunaSearcher
+from search.workloads import Workload
+from trainables.trainable import EpochTrainable
+
+# Rungs stand on a trial's own progress, not on its epochs. For zdc progress begins after the learning-rate peak of
+# the trial's own cycle: before it, and between cycles of other lengths, losses at one epoch do not compare (OneCycleLR
+# and the noise schedule see to that), and ASHA would stop the patient schedules first.
+_CLOCK = "progress_percent"
+_FIRST_RUNG_PERCENT = 25
+
+
+class Brake(tune.Stopper):  # type: ignore[misc]
+    """Ends a search in good order: after the time limit, or when somebody pulls it."""
+
+    def __init__(self, time_limit_s: float | None) -> None:
+        self._deadline = time.monotonic() + time_limit_s if time_limit_s else float("inf")
+        self.reason = ""  # why the search was ended; empty: it was not
+
+    def pull(self, reason: str) -> None:
+        self.reason = self.reason or reason
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if time.monotonic() > self._deadline:
+            self.pull("time limit")
+        return bool(self.reason)
+
+
+class PresetsRunOn:
+    """Mixin of a scheduler: presets are the yardsticks of the search, so they are judged with but never stopped."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        spared = decision == TrialScheduler.STOP and trial.config["preset"] is not None
+        return str(TrialScheduler.CONTINUE) if spared else decision
+
+
+class Asha(PresetsRunOn, ASHAScheduler):  # type: ignore[misc]
+    """Successive halving; the rungs know the presets' values."""
+
+
+class Median(PresetsRunOn, MedianStoppingRule):  # type: ignore[misc]
+    """The median rule, deaf to results without the metric: a diverged trial's last one."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.CONTINUE:
+            self._stopped_trials.discard(trial)  # a spared preset
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if self._metric in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+def make_scheduler(name: str, workload: Workload, ranges: Mapping[str, Any], seed: int) -> TrialScheduler:
+    """The scheduler of that name, on the clock that all of them share."""
+    match name:
+        case "asha":
+            return Asha(time_attr=_CLOCK, max_t=100, grace_period=_FIRST_RUNG_PERCENT, reduction_factor=2)
+        case "median":
+            return Median(time_attr=_CLOCK, grace_period=_FIRST_RUNG_PERCENT, min_time_slice=float("inf"))
+        case "pbt":
+            explore = Explore({name: ranges[name] for name in workload.mutable if name in ranges}, seed)
+            return PopulationBasedTraining(
+                time_attr=_CLOCK, perturbation_interval=_FIRST_RUNG_PERCENT, custom_explore_fn=explore,
+                log_config=False, require_attrs=False,
+            )
+    return FIFOScheduler()
+
+
+class Explore:
+    """Population based training's step: each mutable hyperparameter times 0.8 or 1.25, inside its range."""
+
+    def __init__(self, ranges: Mapping[str, optuna.distributions.BaseDistribution], seed: int) -> None:
+        self._ranges, self._random = dict(ranges), random.Random(seed)
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        hyperparameters = dict(config["hyperparameters"])
+        for name in sorted(self._ranges.keys() & hyperparameters.keys()):
+            distribution = self._ranges[name]
+            assert isinstance(distribution, optuna.distributions.FloatDistribution)
+            moved = hyperparameters[name] * self._random.choice((0.8, 1.25))
+            hyperparameters[name] = min(max(moved, distribution.low), distribution.high)
+        return config | {"hyperparameters": hyperparameters}
+
+
+def make_tuner(
+    workload: Workload,
+    data: Any,
+    searcher: OptunaSearcher,
+    recorder: Recorder,
+    scheduler: TrialScheduler,
+    *,
+    objective: str,
+    samples: int,
+    share: Share,
+    retries: int,
+    brake: Brake,
+    folder: Path,
+) -> tune.Tuner:
+    """The Tuner of one search.
+
+    Parameters
+    ----------
+    data : object
+        What trials receive; goes into Ray's object store once, and every trial on a node maps the same memory.
+    share : Share
+        What one trial gets, and how many run at a time.
+    folder : Path
+        The search's own folder, absolute; its last part is the name.
+    """
+    trainable = tune.with_parameters(
+        EpochTrainable,
+        training=workload.training,
+        training_config=workload.config,
+        data=data,
+        objective=objective,
+        mode=workload.objectives[objective],
+        threads=max(1, int(share.cpus)),
+    )
+    return tune.Tuner(
+        tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),
+        tune_config=tune.TuneConfig(
+            metric=f"metrics/{objective}",
+            mode=workload.objectives[objective],
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=samples,
+            max_concurrent_trials=share.concurrent,
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}_{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            callbacks=[recorder],
+            stop=brake,
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=retries),
+            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+        ),
+    )

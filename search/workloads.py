@@ -1,0 +1,96 @@
+"""The only place where physics and search meet: what a workload is, and the dict of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import optuna
+
+import spaces.zdc
+import trainables.zdc.data
+import trainables.zdc.metrics
+import trainables.zdc.naive
+import trainables.zdc.plots
+import trainables.zdc.simulate
+from trainables.files import DataSettings
+from trainables.training import Training, TrainingConfig
+from trainables.zdc.config import ZDCConfig
+from trainables.zdc.train import ZDCTraining
+
+Mode = Literal["min", "max"]
+
+
+class Data(Protocol):
+    """What a workload's ``load_data`` returns: arrays for trials, and what people and records need of them."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def summary(self) -> Sequence[str]: ...
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """A workload's own idea of a search, where the user says nothing."""
+
+    trials: int
+    epochs: int
+    presets: tuple[str, ...]
+    held: Mapping[str, Any]  # hyperparameters
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One model problem: everything the platform needs to know of it."""
+
+    name: str
+    title: str
+    training: type[Training]
+    config: type[TrainingConfig]
+    settings: type[DataSettings]
+    load_data: Callable[[Any, Path], Data]
+    simulate_data: Callable[[int, int], Data]  # (events, seed): small data for tests
+    suggest: Callable[[optuna.Trial], dict[str, Any]]
+    presets: Mapping[str, Mapping[str, Any]]
+    optional: tuple[str, ...]  # hyperparameters held at their default unless freed with --also
+    mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
+    objectives: Mapping[str, Mode]  # the first is the default
+    objective_version: str
+    columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
+    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
+    compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
+    demo: Defaults  # without --data: the carried sample on two cores, in minutes
+    full: Defaults  # with --data
+
+
+WORKLOADS: dict[str, Workload] = {
+    "zdc": Workload(
+        name="zdc",
+        title="ZDC fast simulation: six parameters of a particle to its 20x20 hit map",
+        training=ZDCTraining,
+        config=ZDCConfig,
+        settings=trainables.zdc.data.ZDCDataSettings,
+        load_data=trainables.zdc.data.load_data,
+        simulate_data=trainables.zdc.simulate.simulate_data,
+        suggest=spaces.zdc.suggest,
+        presets=spaces.zdc.PRESETS,
+        optional=spaces.zdc.OPTIONAL,
+        mutable=spaces.zdc.MUTABLE,
+        objectives=trainables.zdc.metrics.OBJECTIVES,
+        objective_version=trainables.zdc.metrics.OBJECTIVE_VERSION,
+        columns=("brier",),
+        baselines=trainables.zdc.naive.naive_predictors,
+        compare=trainables.zdc.plots.compare_trials,
+        demo=Defaults(
+            trials=3,
+            epochs=8,
+            presets=("regression-only", "test26-lr4", "test26-lr8"),
+            held={"hidden_dim": 8, "batch_size": 256},
+        ),
+        # 250,000 events in batches of 1,024 are the report's 244 steps an epoch
+        full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
+    ),
+}

@@ -1,0 +1,113 @@
+"""A workload that trains in microseconds and can be told to fail: everything around it is real."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import torch
+
+from search.workloads import Defaults, Workload
+from trainables.errors import TrainingDiverged
+from trainables.files import DataSettings
+from trainables.training import Training, TrainingConfig
+
+
+class TinyConfig(TrainingConfig):
+    x: float = 0.0
+    y: float = 0.0
+    optional: int = 1
+    slope: float = 0.0  # value gained per epoch
+    diverge_epoch: int = 0  # 0: never
+    crash_epoch: int = 0
+    crashes: int = 1000  # how often
+    crash_marker: str = ""  # file that counts the crashes
+    kill: bool = False  # die instead of raising
+    epoch_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class TinyData:
+    fingerprint: str = "tiny-data"
+    summary: tuple[str, ...] = ("nothing at all",)
+
+
+class TinyTraining(Training):
+    """Minimises (x - 0.3)^2 + y^2 + 1 / epoch + slope * epoch, whatever is done."""
+
+    def __init__(self, config: TinyConfig, data: TinyData, device: torch.device) -> None:
+        self.config: TinyConfig = config
+        self.epoch = 0
+
+    def train_epoch(self) -> dict[str, float]:
+        self.epoch += 1
+        time.sleep(self.config.epoch_seconds)
+        if self.epoch == self.config.crash_epoch and self._crashes_left():
+            if self.config.kill:
+                os._exit(1)
+            raise RuntimeError("the disk of this node is on fire")
+        if self.epoch == self.config.diverge_epoch:
+            raise TrainingDiverged("not_finite", self.epoch, {"loss": float("inf")})
+        return {"lr": 0.1}
+
+    def _crashes_left(self) -> bool:
+        if not self.config.crash_marker:
+            return True
+        marker = Path(self.config.crash_marker)
+        done = len(marker.read_text()) if marker.exists() else 0
+        marker.write_text("x" * (done + 1))
+        return done < self.config.crashes
+
+    def validate(self) -> dict[str, float]:
+        config = self.config
+        return {"loss": (config.x - 0.3) ** 2 + config.y**2 + 1 / self.epoch + config.slope * self.epoch}
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.epoch = state["epoch"]
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {"x": torch.tensor(self.config.x)}
+
+    def write_report(self, folder: Path) -> None:
+        (folder / "value.csv").write_text(f"x,loss\n{self.config.x},{self.validate()['loss']}\n")
+
+
+def suggest(trial: optuna.Trial) -> dict[str, Any]:
+    point = {"x": trial.suggest_float("x", -1, 1), "optional": trial.suggest_int("optional", 1, 5)}
+    return point | {"y": trial.suggest_float("y", 0, 1)} if point["x"] > 0 else point
+
+
+def compare(reports: Mapping[str, Path], folder: Path) -> None:
+    (folder / "labels.txt").write_text("\n".join(reports))
+
+
+def make_tiny(**presets: dict[str, Any]) -> Workload:
+    """The workload, with these presets."""
+    return Workload(
+        name="tiny",
+        title="tiny",
+        training=TinyTraining,
+        config=TinyConfig,
+        settings=DataSettings,
+        load_data=lambda settings, cache: TinyData(),
+        simulate_data=lambda events, seed: TinyData(),
+        suggest=suggest,
+        presets=presets,
+        optional=("optional",),
+        mutable=("x",),
+        objectives={"loss": "min"},
+        objective_version="tiny-1",
+        columns=(),
+        baselines=lambda data: {"guess": {"loss": 1.0}},
+        compare=compare,
+        demo=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),
+        full=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),
+    )

@@ -1,0 +1,110 @@
+"""Drives any Training as a Ray Tune trial: one step an epoch, checkpoints, reuse of actors. Alone here in importing ray."""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from trainables.errors import TrainingDiverged
+from trainables.training import Training, TrainingConfig
+
+STATE_FILE, BEST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "report"
+
+
+class EpochTrainable(tune.Trainable):  # type: ignore[misc]
+    """One trial. Its result is nested: ``metrics`` are the physics, everything else is about the trial.
+
+    ``outcome`` is ``running``, ``complete`` or ``diverged``. A diverged epoch carries no metrics at all, so that no
+    scheduler or sampler can take a number for it. A checkpoint folder holds ``state.pt`` (to go on from),
+    ``best.pt`` (weights of the best epoch) and, after the last epoch, ``report/`` (figures and tables).
+    """
+
+    def setup(
+        self,
+        config: dict[str, Any],
+        *,
+        training: type[Training],
+        training_config: type[TrainingConfig],
+        data: Any,
+        objective: str,
+        mode: str,
+        threads: int,
+    ) -> None:
+        torch.set_num_threads(threads)  # two trials on two cores must not run four threads
+        self._training_type, self._config_type, self._data = training, training_config, data
+        self._objective, self._sign = objective, 1.0 if mode == "min" else -1.0
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._begin(config)
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        hyperparameters = self._config_type(**config["hyperparameters"])
+        self._training = self._training_type(hyperparameters, self._data, self._device)
+        self._best: dict[str, Any] = {"epoch": 0, "value": None, "weights": {}}
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take another trial into this actor: nothing of the last one is left but the data."""
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        started = time.perf_counter()
+        training = self._training
+        try:
+            metrics = training.train_epoch()
+            trained_s = time.perf_counter() - started
+            metrics |= training.validate()
+            _require_finite(metrics, training.epoch)
+        except TrainingDiverged as diverged:
+            about = {"outcome": "diverged", "reason": diverged.reason, "evidence": diverged.evidence, "done": True}
+            return about | {"epoch": diverged.epoch} | self._about(started)
+        self._keep_best(metrics[self._objective])
+        metrics["train_seconds"] = trained_s
+        metrics["validate_seconds"] = time.perf_counter() - started - trained_s
+        return {
+            "metrics": metrics,
+            "outcome": "complete" if training.finished else "running",
+            "done": training.finished,
+            "epoch": training.epoch,
+            "best": {"epoch": self._best["epoch"], "value": self._best["value"]},
+        } | self._about(started)
+
+    def _about(self, started: float) -> dict[str, Any]:
+        return {
+            "progress_percent": 100.0 * self._training.progress,
+            "epoch_seconds": time.perf_counter() - started,
+            "host": socket.gethostname(),
+            "device": _device_name(self._device),
+        }
+
+    def _keep_best(self, value: float) -> None:
+        if self._best["value"] is None or self._sign * value < self._sign * self._best["value"]:
+            self._best = {"epoch": self._training.epoch, "value": value, "weights": self._training.weights()}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        folder = Path(checkpoint_dir)
+        torch.save({"training": self._training.state(), "best": self._best}, folder / STATE_FILE)
+        torch.save(self._best["weights"], folder / BEST_FILE)
+        if self._training.finished:
+            (folder / REPORT_FOLDER).mkdir(exist_ok=True)
+            self._training.write_report(folder / REPORT_FOLDER)
+
+    def load_checkpoint(self, checkpoint_dir: str) -> None:
+        saved = torch.load(Path(checkpoint_dir) / STATE_FILE, map_location=self._device, weights_only=True)
+        self._training.load_state(saved["training"])
+        self._best = saved["best"]
+
+
+def _require_finite(metrics: dict[str, float], epoch: int) -> None:
+    bad = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    if bad:
+        raise TrainingDiverged("not_finite", epoch, bad)
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
