@@ -71,13 +71,13 @@ class Leaderboard:
         """The first rows, all presets and naive predictors, for a terminal."""
         shown = [row for row in self.rows if row.value is not None]
         shown = [row for place, row in enumerate(shown) if place < most or row.kind != "trial"]
-        columns = [column for column in _columns(shown) if column != "error"]
-        table = Table(title=f"{self.search}: {self.objective} ({self.mode}imised, {self.objective_version})")
-        for name in ("", "trial", self.objective, "+-", *columns, "best epoch", "minutes"):
+        columns = [column for column in _columns(shown) if column not in ("error", "excess")]
+        table = Table(title=f"{self.search}: {self.objective}, {self.mode}imised ({self.objective_version})")
+        for name in ("", "trial", self.objective, *columns, "best epoch", "min"):
             table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
         for row in shown:
             table.add_row(
-                str(row.rank or ""), row.label, number(row.value), number(row.beside.get("error")),
+                str(row.rank or ""), row.label, _with_error(row.value, row.beside.get("error")),
                 *(number(row.beside.get(column)) for column in columns),
                 f"{row.best_epoch} of {row.epoch}" if row.best_epoch else "",
                 f"{row.seconds / 60:.1f}" if row.seconds else "",
@@ -123,8 +123,12 @@ def make_leaderboard(
 
 
 def number(value: float | None) -> str:
-    """Four figures, as a person reads them in a table."""
-    return "" if value is None else f"{value:.4g}"
+    """Three figures, as a person reads them in a table."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return number(value) + (f" +- {error:.1g}" if error is not None else "")
 
 
 def _trial_row(plan: Plan, record: TrialRecord, rank: int | None) -> Row:

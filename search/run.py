@@ -47,7 +47,7 @@ class Command(Generic[S]):
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one search; returns the exit code."""
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
         workload, command = parse(sys.argv[1:] if arguments is None else arguments)
         return search(workload, command, console)

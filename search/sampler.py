@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
@@ -38,7 +39,7 @@ class Space:
         named = self.presets[preset] if preset else {}
         held = self.preset_held if preset else self.held
         held = {name: value for name, value in held.items() if name not in named}
-        return self.suggest(HeldTrial(trial, held)) | held | named  # type: ignore[arg-type]
+        return {**self.suggest(HeldTrial(trial, held)), **held, **named}  # type: ignore[arg-type]
 
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """Every parameter that a sampled trial can have, with its range."""
@@ -88,7 +89,7 @@ def open_study(folder: Path, name: str, mode: str, sampler: BaseSampler) -> optu
     """The study of a search, in the journal file of its folder."""
     journal = str(folder / "optuna.journal")
     backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
-    direction = {"min": "minimize", "max": "maximize"}[mode]
+    direction = StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
     return optuna.create_study(
         storage=JournalStorage(backend), study_name=name, direction=direction, sampler=sampler, load_if_exists=True
     )

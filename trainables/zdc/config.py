@@ -20,13 +20,19 @@ class ZDCConfig(TrainingConfig):
     dis_gen_ratio: str = Field("1:1", description="updates per iteration, discriminator:generator, as n:m")
     max_lr_gen: float = Field(9e-4, gt=0, description="peak of the generator's OneCycleLR")
     max_lr_dis: float = Field(1e-3, gt=0, description="peak of the discriminator's OneCycleLR")
-    pct_start: float = Field(0.35, gt=0, lt=1, description="share of the cycle before its peak, both networks")
+    pct_start: float = Field(
+        0.35, gt=0, lt=1, description="share of the cycle before its peak, both networks"
+    )
     noise_shape: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="noise strength along the epochs; constant: noise_start throughout"
     )
     noise_start: float = Field(0.7, ge=0, description="noise strength in the first epoch")
     noise_end: float = Field(1.0, ge=0, description="noise strength in the last epoch")
-    adversarial_weight: float = Field(0.01, gt=0, description="adversarial loss per regression loss (ours)")
+    adversarial_weight: float = Field(
+        0.003,
+        gt=0,
+        description="adversarial loss per regression loss; from 0.01 on it spoils calibration (ours)",
+    )
     normalise: bool = Field(True, description="normalise the six inputs; false: raw GeV and radian")
     smoothing: float = Field(
         0.1, ge=0, lt=0.5, description="label smoothing of the discriminator's real events (ours); 0: off"

@@ -1,0 +1,43 @@
+# Thin: each target sets up .venv if need be and calls one python -m.
+PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$(shell command -v $(name) 2>/dev/null)))
+PYTHON := .venv/bin/python
+READY := .venv/.ready
+STORAGE ?= results
+
+.PHONY: zdc ui test check lint bench clean
+
+zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two cores
+	$(PYTHON) -m search.run zdc --storage $(STORAGE)
+
+ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000
+	$(PYTHON) -m mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+		--backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow/mlflow.db
+
+test: lint  ## everything that .ci/run checks
+	$(PYTHON) -m pytest
+
+check: lint  ## the quick part of it
+	$(PYTHON) -m pytest -m "not slow"
+
+lint: $(READY)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+bench: $(READY)  ## the benchmarks, each prints a table
+	$(PYTHON) -m benchmarks.ingest
+	$(PYTHON) -m benchmarks.training_step
+	$(PYTHON) -m benchmarks.overhead
+
+clean:
+	rm -rf .venv
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON3) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
+		|| { echo "Python 3.11 or newer is needed; found $$($(PYTHON3) --version). Pass PYTHON3=/path/to/python3."; exit 1; }
+	@echo "setting up .venv (once, a few minutes)"
+	@$(PYTHON3) -m venv .venv
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(READY)

@@ -1,0 +1,183 @@
+"""Scores of ZDC showers: pencil calculations, floor and errors against sampling, the naive predictors."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from trainables.errors import DataError
+from trainables.zdc.data import Events, ZDCData
+from trainables.zdc.metrics import OBJECTIVES, Binning, Scores, ScoreSums, check_binning, score_events
+from trainables.zdc.naive import naive_predictors
+from trainables.zdc.resident import ResidentEvents
+from trainables.zdc.simulate import simulate_data
+
+CPU = torch.device("cpu")
+QUARTERS = Binning(bin_width_mev=5000.0, min_bin_count=2)
+
+
+def score(binning: Binning, energy_gev: Tensor, prob: Tensor, hits: Tensor) -> Scores:
+    sums = ScoreSums(binning, CPU)
+    sums.add(energy_gev, prob, hits)
+    return sums.scores()
+
+
+def test_mse_of_two_events_equals_a_pencil_calculation() -> None:
+    hits, prob = torch.zeros(8, 20, 20), torch.zeros(8, 20, 20)
+    energy = torch.tensor([1.0, 1.0, 7.0, 7.0, 12.0, 12.0, 16.0, 19.9])
+    hits[6, 0, 0], hits[7, 0, 0], hits[6, 3, 4] = 1, 1, 1
+    prob[6, 0, 0], prob[7, 0, 0], prob[7, 19, 19] = 0.5, 0.7, 0.2
+    numbers = score(QUARTERS, energy, prob, hits).numbers()
+    # crystal (0, 0): MC 1, MASK 0.6; (3, 4): MC 0.5, MASK 0; (19, 19): MC 0, MASK 0.1
+    assert numbers["mse_high"] == pytest.approx((0.4**2 + 0.5**2 + 0.1**2) / 400)
+    # p (1 - p) / (n - 1) is 1/4 in crystal (3, 4), 0 elsewhere
+    assert numbers["mse_high_floor"] == pytest.approx(0.25 / 400)
+    assert numbers["mse_high_excess"] == pytest.approx(numbers["mse_high"] - 0.25 / 400)
+    assert numbers["mse_low"] == numbers["mse_mid"] == 0
+    assert numbers["mse_all"] == pytest.approx(numbers["mse_high"] / 4)
+    assert numbers["brier"] == pytest.approx((0.5**2 + 1 + 0.3**2 + 0.2**2) / 3200, rel=1e-6)
+    bce = -np.log(0.5) - np.log(1e-7) - np.log(0.7) - np.log(0.8)
+    assert numbers["bce"] == pytest.approx(bce / 3200, rel=1e-4)
+    assert (numbers["bins_used"], numbers["bins_left_out"]) == (4, 0)
+
+
+def test_floor_is_what_a_perfect_mask_scores_on_average() -> None:
+    random = torch.Generator().manual_seed(5)
+    truth = torch.rand(20, 20, generator=random) ** 3
+    energy = torch.arange(40) % 4 * 5.0 + 1
+    scored, floors = [], []
+    for _ in range(300):
+        hits = torch.bernoulli(truth.expand(40, -1, -1), generator=random)
+        numbers = score(QUARTERS, energy, truth.expand(40, -1, -1), hits).numbers()
+        scored.append(numbers["mse_high"])
+        floors.append(numbers["mse_high_floor"])
+    exact = float((truth * (1 - truth)).mean()) / 10
+    assert np.mean(floors) == pytest.approx(exact, rel=0.01)
+    assert np.mean(scored) == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize(("bias", "largest"), [(0.0, 1.8), (0.05, 1.35)])
+def test_errors_are_the_spread_over_repeated_samples(bias: float, largest: float) -> None:
+    random = torch.Generator().manual_seed(6)
+    truth = torch.rand(20, 20, generator=random) * 0.4
+    energy = torch.arange(400) % 4 * 5.0 + 1
+    values: dict[str, list[float]] = {"mse_high": [], "mse_all": [], "brier": []}
+    errors: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(60):
+        hits = torch.bernoulli(truth.expand(400, -1, -1), generator=random)
+        numbers = score(QUARTERS, energy, (truth + bias).expand(400, -1, -1), hits).numbers()
+        for name in values:
+            values[name].append(numbers[name])
+            errors[name].append(numbers[f"{name}_error"])
+    for name in values:
+        assert 0.7 < np.mean(errors[name]) / np.std(values[name]) < largest
+
+
+def test_bins_with_few_events_are_left_out_and_counted() -> None:
+    energy = torch.tensor([1.0, 1, 1, 7, 7, 7, 12, 16, 16, 16])
+    binning = QUARTERS.model_copy(update={"min_bin_count": 3})
+    scores = score(binning, energy, torch.zeros(10, 20, 20), torch.ones(10, 20, 20))
+    assert (scores.numbers()["bins_used"], scores.numbers()["bins_left_out"]) == (3, 1)
+    assert scores.curve.low_edge_mev_K.tolist() == [0, 5000, 15000]
+    assert scores.curve.events_K.tolist() == [3, 3, 3]
+    assert scores.numbers()["mse_all"] == 1
+
+
+def test_energies_outside_count_for_single_events_only() -> None:
+    energy = torch.tensor([1.0, 1, 7, 7, 16, 16, 20.0, -1.0])
+    hits = torch.zeros(8, 20, 20)
+    hits[6:] = 1
+    scores = score(QUARTERS, energy, torch.zeros(8, 20, 20), hits)
+    assert scores.curve.events_K.sum() == 6
+    assert scores.numbers()["mse_all"] == 0
+    assert scores.numbers()["brier"] == pytest.approx(2 / 8)
+
+
+def test_scores_do_not_depend_on_how_events_are_chunked() -> None:
+    events = ResidentEvents(simulate_data(300, 2).train, CPU)
+    condition, hits = next(events.in_order(10_000))
+    prob = torch.rand(hits.shape, generator=torch.Generator().manual_seed(0))
+    sums = ScoreSums(QUARTERS, CPU)
+    for first in range(0, len(events), 37):
+        part = slice(first, first + 37)
+        sums.add(condition[part, 0], prob[part], hits[part])
+    assert sums.scores().numbers() == pytest.approx(score(QUARTERS, condition[:, 0], prob, hits).numbers())
+
+
+def test_bins_lie_where_they_are_said_to() -> None:
+    binning = Binning(bin_width_mev=3000.0)
+    assert binning.edges_mev.tolist() == [0, 3000, 6000, 9000, 12000, 15000, 18000, 20000]
+    assert binning.in_region["low"].tolist() == [True] + 6 * [False]
+    assert binning.in_region["mid"].tolist() == [False] + 4 * [True] + 2 * [False]
+    assert binning.in_region["high"].tolist() == 5 * [False] + 2 * [True]
+    energy = torch.tensor([0.0, 2.9999, 3.0, 19.999, 20.0, 400.0, -0.001])
+    assert binning.bin_of(energy).tolist() == [0, 0, 1, 6, 7, 7, 7]
+    assert len(Binning().edges_mev) == 201
+    assert Binning().in_region["high"].sum() == Binning().in_region["low"].sum() == 50
+
+
+def test_regions_out_of_order_are_refused() -> None:
+    with pytest.raises(ValueError, match="low_energy_mev <= high_energy_mev"):
+        Binning(low_energy_mev=16_000)
+
+
+def test_a_region_without_a_full_bin_is_refused_with_advice() -> None:
+    energy = np.linspace(0, 19.9, 100, dtype=np.float32)
+    check_binning(Binning(bin_width_mev=5000), energy)
+    with pytest.raises(DataError, match=r"mse_low: .*100 MeV has 20 validation events.*bin_width_mev"):
+        check_binning(Binning(), energy)
+    with pytest.raises(DataError, match=r"mse_high: none of its 1 energy bins .*high_energy_mev"):
+        check_binning(Binning(bin_width_mev=5000), energy / 2)
+
+
+def make_data(
+    train_hits: np.ndarray, train_energy: list[float], hits: np.ndarray, energy: list[float]
+) -> ZDCData:
+    def events(bits: np.ndarray, energy_gev: list[float]) -> Events:
+        condition = np.zeros((len(bits), 6), dtype=np.float32)
+        condition[:, 0] = energy_gev
+        return Events(condition, np.packbits(bits, axis=1))
+
+    return ZDCData(events(train_hits, train_energy), events(hits, energy), QUARTERS, "made by hand", ())
+
+
+def test_naive_predictors_are_fitted_to_training_and_scored_on_validation_events() -> None:
+    train_hits = np.zeros((4000, 400), dtype=np.uint8)
+    train_hits[:1000, 20 * 3 + 4] = 1  # one crystal, below 5 GeV only
+    energy = 2 * [1.0, 7.0, 12.0, 17.0]
+    hits = np.zeros((8, 400), dtype=np.uint8)
+    hits[[0, 4], 20 * 3 + 4] = 1
+    data = make_data(train_hits, 1000 * [1.0] + 1000 * [7.0] + 1000 * [12.0] + 1000 * [17.0], hits, energy)
+    constant, per_bin = naive_predictors(data).values()
+    assert list(naive_predictors(data)) == ["constant-mask", "mean-mask-per-bin"]
+    assert constant["mse_low"] == pytest.approx(0.75**2 / 400, rel=0.01)
+    assert constant["mse_high"] == pytest.approx(0.25**2 / 400, rel=0.01)
+    assert per_bin["mse_all"] < 1e-8
+    assert constant["brier"] == pytest.approx((0.75**2 + 3 * 0.25**2) / 4 / 400, rel=0.01)
+    assert set(OBJECTIVES) < set(constant)
+
+
+def test_hits_come_out_of_the_bits_as_numpy_packed_them() -> None:
+    events = simulate_data(50, 3).train
+    condition, hits = ResidentEvents(events, CPU).batch(torch.tensor([3, 0]))
+    expected = np.unpackbits(events.mask_packed_N50[[3, 0]], axis=1).reshape(2, 20, 20)
+    assert np.array_equal(hits.numpy(), expected)
+    assert np.array_equal(condition.numpy(), events.condition_N6[[3, 0]])
+
+
+def test_read_only_arrays_are_used_where_they_lie() -> None:
+    events = simulate_data(50, 3).train
+    events.condition_N6.setflags(write=False)
+    resident = ResidentEvents(events, CPU)
+    assert resident.condition_N6.data_ptr() == events.condition_N6.ctypes.data
+
+
+def test_a_perfect_predictor_is_better_than_naive_ones() -> None:
+    data = simulate_data(800, 4)
+    validation = ResidentEvents(data.validation, CPU)
+    hits = iter([hit for _, hit in validation.in_order(1024)])
+    numbers = score_events(lambda _condition: next(hits), validation, data.binning).numbers()
+    assert numbers["mse_all"] == numbers["brier"] == 0
+    assert all(naive["brier"] > 0.02 for naive in naive_predictors(data).values())

@@ -1,0 +1,157 @@
+"""Fits energy bins to the energies of a sample: chooses a width, refuses a sample that cannot be scored."""
+
+# N events, B bins; energies in MeV, as the bins are
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from trainables.cache import Cache
+from trainables.errors import DataError
+from trainables.zdc.metrics import Binning
+
+DEFAULT = Binning()
+BINS_OF_RANGE = (200, 100, 40, 20, 8, 4)  # bin widths to choose from; of 20 GeV: 0.1, 0.2, 0.5, 1, 2.5, 5 GeV
+UNIT_FACTOR = 1000.0  # between MeV, GeV and TeV
+MEDIAN_SAMPLE = 1_000_000  # events whose median is taken
+
+
+class BinningSettings(BaseModel):
+    """The energy bins of the scores and their three regions, as a user gives them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bin_width_mev: float | None = Field(
+        None,
+        gt=0,
+        description="width of an energy bin in MeV; none: 100, or wider where the sample is small",
+    )
+    max_energy_mev: float = Field(
+        DEFAULT.max_energy_mev, gt=0, description="upper edge of the last energy bin in MeV"
+    )
+    low_energy_mev: float = Field(
+        DEFAULT.low_energy_mev, gt=0, description="mse_low averages the bins below this energy in MeV"
+    )
+    high_energy_mev: float = Field(
+        DEFAULT.high_energy_mev, gt=0, description="mse_high averages the bins from this energy on, in MeV"
+    )
+    min_bin_count: int = Field(
+        DEFAULT.min_bin_count, ge=2, description="bins with fewer validation events are left out, and counted"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> BinningSettings:
+        self.resolved(self.max_energy_mev / BINS_OF_RANGE[0])  # Binning refuses what makes no sense
+        return self
+
+    def resolved(self, width_mev: float) -> Binning:
+        """The bins, of ``width_mev`` where the user gave no width."""
+        return Binning(
+            bin_width_mev=self.bin_width_mev or width_mev,
+            max_energy_mev=self.max_energy_mev,
+            low_energy_mev=self.low_energy_mev,
+            high_energy_mev=self.high_energy_mev,
+            min_bin_count=self.min_bin_count,
+        )
+
+
+def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | None) -> tuple[Binning, str]:
+    """The bins of the scores, and a line that says why.
+
+    A width that neither the user nor the caller gives is the narrowest of ``BINS_OF_RANGE`` whose bins hold
+    twice ``min_bin_count`` validation events on average: narrow bins of a small sample would all be left out.
+
+    Parameters
+    ----------
+    settings : BinningSettings
+    cache : Cache
+        Of ``ingest``.
+    width_mev : float or None
+        Width for a user who gives none.
+    """
+    reason = ""
+    if settings.bin_width_mev is None and width_mev is None:
+        inside = sum(
+            int((energy_N < settings.max_energy_mev).sum()) for energy_N in _energies_mev(cache, "validation")
+        )
+        enough = [bins for bins in BINS_OF_RANGE if inside / bins >= 2 * settings.min_bin_count]
+        bins = enough[0] if enough else BINS_OF_RANGE[-1]
+        width_mev = settings.max_energy_mev / bins
+        if bins != BINS_OF_RANGE[0]:
+            narrow = settings.max_energy_mev / BINS_OF_RANGE[0]
+            reason = f" ({narrow:g} MeV would hold {inside / BINS_OF_RANGE[0]:.0f} validation events each)"
+    binning = settings.resolved(width_mev or DEFAULT.bin_width_mev)
+    return (
+        binning,
+        f"energy bins of {binning.bin_width_mev:g} MeV up to {binning.max_energy_mev:g} MeV{reason}",
+    )
+
+
+def check_energies(binning: Binning, cache: Cache) -> list[str]:
+    """Refuse a sample that the scores cannot judge; lines about what lies outside the bins. Memory: flat.
+
+    Raises
+    ------
+    DataError
+        All events lie outside the bins, none reaches the region of mse_high, another unit is suspected, or a
+        region has no bin with enough validation events.
+    """
+    total = outside = high = 0
+    some: list[NDArray[np.float64]] = []
+    step = 1 + sum(cache.rows(part) for part in cache.spec.parts) // MEDIAN_SAMPLE
+    for part in cache.spec.parts:
+        for energy_N in _energies_mev(cache, part):
+            above_N = energy_N >= binning.max_energy_mev
+            total += len(energy_N)
+            outside += int(above_N.sum())
+            high += int(((energy_N >= binning.high_energy_mev) & ~above_N).sum())
+            some.append(energy_N[::step].copy())
+    median = float(np.median(np.concatenate(some)))
+    _check_unit(binning, median, outside, high)
+    if high == 0:
+        raise DataError(
+            f"no event has an energy from {binning.high_energy_mev:g} to {binning.max_energy_mev:g} MeV, "
+            f"where mse_high is taken: of {total} events {outside} lie above, and the median is {median:.4g} "
+            "MeV. Choose --max-energy-mev and --high-energy-mev for this sample."
+        )
+    _check_counts(binning, cache)
+    return [f"{outside} of {total} events lie above the energy bins and are in no mse"] if outside else []
+
+
+def _check_unit(binning: Binning, median: float, outside: int, high: int) -> None:
+    """A median about 1000 times too high; or too low, but only where no event reaches mse_high anyway."""
+    limit = binning.max_energy_mev
+    too_high = median > 30 * limit and median <= UNIT_FACTOR * limit
+    too_low = high == 0 and outside == 0 and limit / 30 < median * UNIT_FACTOR <= limit
+    if too_high or too_low:
+        found, remedy = ("MeV", "divide") if too_high else ("TeV", "multiply")
+        raise DataError(
+            f"wrong unit suspected: the median energy reads as {median:.4g} MeV, the bins end at {limit:g} "
+            f"MeV. Files must hold GeV; is this one in {found}? Then {remedy} energies and momenta by 1000. "
+            "If it is right, choose --max-energy-mev, --high-energy-mev and --low-energy-mev for this sample."
+        )
+
+
+def _check_counts(binning: Binning, cache: Cache) -> None:
+    """Every region must have a bin that is scored, or its mse would be the mean of nothing."""
+    count_B = np.zeros(len(binning.edges_mev) - 1, np.int64)
+    for energy_N in _energies_mev(cache, "validation"):
+        count_B += np.histogram(energy_N, binning.edges_mev)[0]
+    for region, in_region_B in binning.in_region.items():
+        fullest = int(count_B[in_region_B].max(initial=0))
+        if fullest < binning.min_bin_count:
+            raise DataError(
+                f"mse_{region}: none of its {int(in_region_B.sum())} energy bins of "
+                f"{binning.bin_width_mev:g} MeV holds {binning.min_bin_count} validation events, the fullest "
+                f"holds {fullest} of {count_B.sum()}. Give more events, widen --bin-width-mev, or move the "
+                "regions to where the events are (--low-energy-mev, --high-energy-mev, --max-energy-mev)."
+            )
+
+
+def _energies_mev(cache: Cache, part: str) -> Iterator[NDArray[np.float64]]:
+    for block in cache.blocks(part, "condition"):
+        yield block[:, 0].astype(np.float64) * 1e3
