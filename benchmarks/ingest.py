@@ -76,9 +76,8 @@ def compare(file: Path, repeats: int) -> None:
     for name, times in seconds.items():
         median = statistics.median(times)
         print(f"{name:12} {median:9.3f} {min(times):9.3f} {max(times):9.3f} {events / median:10,.0f}")
-    print(
-        f"ratio of medians: {statistics.median(seconds['event loop']) / statistics.median(seconds['ours']):.1f}"
-    )
+    ratio = statistics.median(seconds["event loop"]) / statistics.median(seconds["ours"])
+    print(f"ratio of medians: {ratio:.1f}")
 
 
 def peak_mb() -> float:
@@ -133,8 +132,9 @@ def scale(sizes: list[int]) -> None:
                     f"{events:10,} {step:22} {took['s']:8.2f} {rate:11,.0f} {took['peak_mb']:8.0f}",
                     flush=True,
                 )
-            sizes_mb = [sum(p.stat().st_size for p in folder.rglob(g)) / 1e6 for g in ("x.root", "cache/*/*")]
-            print(f"{'':10} file {sizes_mb[0]:,.0f} MB, cache {sizes_mb[1]:,.0f} MB")
+            file_mb = (folder / "x.root").stat().st_size / 1e6
+            cache_mb = sum(path.stat().st_size for path in folder.glob("cache/*/*")) / 1e6
+            print(f"{'':10} file {file_mb:,.0f} MB, cache {cache_mb:,.0f} MB")
 
 
 def main(repeats: int = 5, small: int = 16_000, large: int = 0) -> None:

@@ -53,12 +53,16 @@ def main() -> None:
     tuner = tune.Tuner(
         tune.with_parameters(train, data=data, epochs=epochs),
         tune_config=tune.TuneConfig(
-            search_alg=OptunaSearch(space, metric="mse_high", mode="min", sampler=optuna.samplers.RandomSampler(seed=0)),
+            search_alg=OptunaSearch(
+                space, metric="mse_high", mode="min", sampler=optuna.samplers.RandomSampler(seed=0)
+            ),
             num_samples=trials,
             max_concurrent_trials=CONCURRENT,
         ),
         run_config=tune.RunConfig(
-            storage_path=str(folder), name="plain", callbacks=[MLflowLoggerCallback(uri, experiment_name="zdc")]
+            storage_path=str(folder),
+            name="plain",
+            callbacks=[MLflowLoggerCallback(uri, experiment_name="zdc")],
         ),
     )
     seconds = sum(outcome.metrics["seconds"] for outcome in tuner.fit())

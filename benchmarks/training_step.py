@@ -2,9 +2,9 @@
 
     python -m benchmarks.training_step --events 8000 --repeats 3
 
-Prints Markdown. All ways of one row take turns, so that a busy machine disturbs them alike. The usual loop makes a
-discriminator and a generator update from one batch, ours reads a batch for each. Where there is CUDA it is measured
-there, and the throughput at hidden_dim 16, 32 and 64 follows, with and without bf16.
+Prints Markdown. All ways of one table take turns, so that a busy machine disturbs them alike. The usual loop
+makes a discriminator and a generator update from one batch, ours reads a batch for each. Where there is CUDA
+it is measured there, and the throughput at hidden_dim 16, 32 and 64 follows, with and without bf16.
 """
 
 # B batch, H row, W column
@@ -69,8 +69,8 @@ class UsualLoop:
         self.noise = torch.Generator(device).manual_seed(0)
 
     def train_epoch(self) -> None:
-        for condition_B6, hit_BHW in self.loader:
-            condition_B6, hit_BHW = condition_B6.to(self.device), hit_BHW.to(self.device)  # noqa: PLW2901
+        for batch in self.loader:
+            condition_B6, hit_BHW = (part.to(self.device) for part in batch)
             if self.config.gan:
                 fake_BHW = sampled_hits(self.generator(condition_B6).detach(), 1.0, self.noise)
                 real_logit_B = self.discriminator(hit_BHW, condition_B6)
@@ -113,11 +113,10 @@ def main(
     name = (
         torch.cuda.get_device_name()
         if device.type == "cuda"
-        else f"{platform.processor()} {os.cpu_count()} cores"
+        else f"CPU ({platform.machine()}), {os.cpu_count()} cores"
     )
-    print(
-        f"{name}, {threads} thread(s), torch {torch.__version__}, {events} events, batch {batch_size}, h = {hidden_dim}\n"
-    )
+    print(f"{name}, {threads} thread(s), torch {torch.__version__}")
+    print(f"{events} events, batch {batch_size}, hidden_dim {hidden_dim}, {repeats} repeats\n")
     data = simulate_data(events, 0)
     compare_data_paths(data, batch_size, repeats, device)
     for gan in (False, True):

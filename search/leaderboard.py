@@ -60,7 +60,9 @@ class Leaderboard:
         columns = _columns(self.rows)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rank", "trial", "kind", "outcome", "reason", self.objective, *columns, "epoch", "seconds"])
+        writer.writerow(
+            ["rank", "trial", "kind", "outcome", "reason", self.objective, *columns, "epoch", "seconds"]
+        )
         for row in self.rows:
             beside = [row.beside.get(column, "") for column in columns]
             writer.writerow([row.rank or "", row.label, row.kind, row.outcome, row.reason,
@@ -108,7 +110,9 @@ def make_leaderboard(
     ranked += [_naive_row(plan, name, scores) for name, scores in baselines.items()]
     ranked.sort(key=lambda row: sign * (row.value if row.value is not None else 0.0))
     others = [_trial_row(plan, record, None) for record in records if record.outcome != "complete"]
-    stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
+    stopped = [
+        record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"
+    ]
     return Leaderboard(
         search=plan.name,
         workload=plan.workload.name,

@@ -103,7 +103,11 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         record.host, record.device = result["host"], result["device"]
         if result["outcome"] == "diverged" or result["epoch"] <= record.epoch:
             return  # diverged: no number to tell; known: repeated after a restart from the checkpoint before it
-        record.epoch, record.metrics, record.best = result["epoch"], dict(result["metrics"]), dict(result["best"])
+        record.epoch, record.metrics, record.best = (
+            result["epoch"],
+            dict(result["metrics"]),
+            dict(result["best"]),
+        )
         record.progress = result["progress_percent"] / 100
         record.metrics |= self._changed(record, trial.config["hyperparameters"])
         self._tell("epoch_ended", record)

@@ -106,7 +106,9 @@ def search(workload: Workload, command: Command[Any], console: Console) -> int:
             records = _fit(plan, command, data, share, folder, logger, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines)
             draw_gallery(plan, leaderboard, records, logger)
-            _keep(leaderboard, parent, [folder / "leaderboard.json", *([command.json] if command.json else [])])
+            _keep(
+                leaderboard, parent, [folder / "leaderboard.json", *([command.json] if command.json else [])]
+            )
     return _finish(console, leaderboard, folder, command, parent, brake.reason)
 
 
@@ -141,7 +143,9 @@ def _announce(
     say = _printer(console)
     say(f"search   {plan.name}: {plan.workload.title}; {plan.objective} is {plan.mode}imised")
     if plan.demo:
-        say("demo     no --data: the carried sample and a small budget; --data FILES takes yours and the report's own")
+        say(
+            "demo     no --data: the carried sample and a small budget; --data FILES takes yours and the report's own"
+        )
     for line in data.summary:
         say(f"data     {line}")
     device = f"{share.gpus:g} GPU" if share.gpus else "no GPU"
@@ -221,22 +225,35 @@ def _keep(leaderboard: Leaderboard, parent: SearchRun, files: Sequence[Path]) ->
 
 
 def _finish(
-    console: Console, leaderboard: Leaderboard, folder: Path, command: Command[Any], parent: SearchRun, reason: str
+    console: Console,
+    leaderboard: Leaderboard,
+    folder: Path,
+    command: Command[Any],
+    parent: SearchRun,
+    reason: str,
 ) -> int:
     say = _printer(console)
     console.print(leaderboard.as_table())
     for line in leaderboard.against_naive():
         say(line)
-    outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(leaderboard.outcomes.items()))
+    outcomes = ", ".join(
+        f"{count} {name.replace('_', ' ')}" for name, count in sorted(leaderboard.outcomes.items())
+    )
     say(f"outcomes {outcomes or 'no trial ran'}")
-    say(f"compute  {leaderboard.compute_hours:.2f} trial-hours; stopping early saved {leaderboard.saved_hours:.2f}")
+    say(
+        f"compute  {leaderboard.compute_hours:.2f} trial-hours; stopping early saved {leaderboard.saved_hours:.2f}"
+    )
     for failure in parent.failures[:3]:
         say(f"warning  not written to MLflow: {failure}")
     server = command.site.tracking_uri
-    say(f"mlflow   {'open ' + server if server and server.startswith('http') else 'make ui, then http://127.0.0.1:5000'}")
+    say(
+        f"mlflow   {'open ' + server if server and server.startswith('http') else 'make ui, then http://127.0.0.1:5000'}"
+    )
     say(f"files    {folder}")
     if reason == "interrupted":
-        say("interrupted: what was finished or logged stays; checkpoints of the trials that ran are in the folder above")
+        say(
+            "interrupted: what was finished or logged stays; checkpoints of the trials that ran are in the folder above"
+        )
         return INTERRUPTED
     return COMPLETE if leaderboard.best else NOTHING_COMPLETE
 

@@ -205,7 +205,12 @@ class TrialLogger:
 
     def __init__(self, search: SearchRun, *, name: str, objective: str, objective_version: str) -> None:
         self._search, self._client = search, search.client
-        self._tags = {"kind": "trial", "search": name, "objective": objective, "objective_version": objective_version}
+        self._tags = {
+            "kind": "trial",
+            "search": name,
+            "objective": objective,
+            "objective_version": objective_version,
+        }
         self._objective = objective
         self._run_ids: dict[str, str] = {}  # written and read by the writer's thread alone
 
@@ -247,7 +252,10 @@ class TrialLogger:
         tags = {"outcome": trial.outcome, "reason": trial.reason, "host": trial.host, "device": trial.device}
         tags |= {"attempts": str(trial.attempts), "epoch": str(trial.epoch)}
         if trial.best:
-            tags |= {"best_epoch": str(trial.best["epoch"]), f"best_{self._objective}": f"{trial.best['value']:.6g}"}
+            tags |= {
+                "best_epoch": str(trial.best["epoch"]),
+                f"best_{self._objective}": f"{trial.best['value']:.6g}",
+            }
         self._tag(trial, {key: value for key, value in tags.items() if value})
         if trial.outcome == "complete":
             self._search.writer.put(lambda: self._log_files(trial))

@@ -11,7 +11,9 @@ from typing import Any
 
 # Ours are the loggers, the live view and the folders; Tune's own stay off. Read by ray.tune when it is imported or run.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
-os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a diverged epoch carries no metric, on purpose
+os.environ.setdefault(
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING", "1"
+)  # a diverged epoch carries no metric, on purpose
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C pulls our brake
@@ -96,8 +98,11 @@ def make_scheduler(name: str, workload: Workload, ranges: Mapping[str, Any], see
         case "pbt":
             explore = Explore({name: ranges[name] for name in workload.mutable if name in ranges}, seed)
             return PopulationBasedTraining(
-                time_attr=_CLOCK, perturbation_interval=_FIRST_RUNG_PERCENT, custom_explore_fn=explore,
-                log_config=False, require_attrs=False,
+                time_attr=_CLOCK,
+                perturbation_interval=_FIRST_RUNG_PERCENT,
+                custom_explore_fn=explore,
+                log_config=False,
+                require_attrs=False,
             )
     return FIFOScheduler()
 

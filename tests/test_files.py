@@ -6,6 +6,7 @@ import importlib.util
 import os
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from trainables.errors import DataError
@@ -94,6 +95,15 @@ def test_a_stamp_tells_content_apart_where_size_and_time_are_equal(tmp_path: Pat
         stamps.append(str(stamp_root_file(str(path))))
     assert len(set(stamps)) == 4
     assert str(stamp_root_file(str(path))) == stamps[-1]
+
+
+def test_a_remote_file_is_stamped_as_a_local_one_is() -> None:
+    content = SAMPLE.read_bytes()
+    fsspec.filesystem("memory").pipe("/stamped/x.root", content)
+    remote, local = stamp_root_file("memory://stamped/x.root"), stamp_root_file(str(SAMPLE))
+    assert (remote["size"], remote["sample"]) == (local["size"], local["sample"])
+    with pytest.raises(UnreadableFile, match=r"memory://stamped/y\.root: cannot be read"):
+        stamp_root_file("memory://stamped/y.root")
 
 
 @pytest.mark.parametrize(

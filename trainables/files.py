@@ -34,12 +34,14 @@ class DataSettings(BaseModel):
         "chosen by event content",
     )
     skip_bad_files: bool = Field(
-        False, description="leave out files that are absent, truncated, empty or not ROOT, and list them"
+        False,
+        description="leave out files that are absent, broken, empty or without their tree, and list them; "
+        "wrong content is never left out",
     )
 
 
 class UnreadableFile(DataError):  # noqa: N818 - reads as what it says about the file
-    """A file that is absent, broken or empty as a whole: the only errors that ``skip_bad_files`` forgives."""
+    """A file that is absent, broken, empty, or without its tree: all that ``skip_bad_files`` forgives."""
 
 
 def expand_files(names: Sequence[str]) -> tuple[str, ...]:

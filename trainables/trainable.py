@@ -61,7 +61,12 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             metrics |= training.validate()
             _require_finite(metrics, training.epoch)
         except TrainingDiverged as diverged:
-            about = {"outcome": "diverged", "reason": diverged.reason, "evidence": diverged.evidence, "done": True}
+            about = {
+                "outcome": "diverged",
+                "reason": diverged.reason,
+                "evidence": diverged.evidence,
+                "done": True,
+            }
             return about | {"epoch": diverged.epoch} | self._about(started)
         self._keep_best(metrics[self._objective])
         metrics["train_seconds"] = trained_s

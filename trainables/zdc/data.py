@@ -168,6 +168,7 @@ def _summary(settings: ZDCDataSettings, cache: Cache, holdout: Cache | None) -> 
         f"{cache.rows('validation')} validation, holdout {kept_back}",
         f"{mean_hits:.1f} of 400 crystals hit on average above {settings.hit_threshold_mev:g} MeV",
     ]
+    lines.append(f"cache {cache.folder}")
     for source in (cache, *([holdout] if holdout else [])):
         lines += _oddities(source)
     return tuple(lines)

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -39,11 +40,12 @@ class Normalisation(nn.Module):
 
     def fit(self, condition_N6: NDArray[np.float32]) -> None:
         """Take the constants from training events, (N, 6) in GeV and rad; sums are in float64."""
-        energy_N = condition_N6[:, 0].astype(np.float64)
-        mean_6 = condition_N6.mean(axis=0, dtype=np.float64)
-        std_6 = condition_N6.std(axis=0, dtype=np.float64) + 1e-8
-        mean_6[0] = energy_N.min()
-        std_6[0] = energy_N.max() + 1e-8 - energy_N.min()
+        events = len(condition_N6)
+        mean_6 = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(condition_N6)) / events
+        square_6 = sum(np.square(part - mean_6).sum(axis=0) for part in _parts(condition_N6)) / events
+        std_6 = np.sqrt(square_6) + 1e-8
+        lowest, highest = float(condition_N6[:, 0].min()), float(condition_N6[:, 0].max())
+        mean_6[0], std_6[0] = lowest, highest + 1e-8 - lowest
         self.offset_6.copy_(torch.from_numpy(mean_6))
         self.scale_6.copy_(torch.from_numpy(std_6))
 
@@ -178,7 +180,7 @@ def build_networks(config: ZDCConfig, train: Events, seed: int) -> tuple[Generat
     if config.normalise:
         generator.normalisation.fit(train.condition_N6)
         discriminator.normalisation.load_state_dict(generator.normalisation.state_dict())
-    hits = int(np.bitwise_count(train.mask_packed_N50).sum(dtype=np.int64))
+    hits = sum(int(np.bitwise_count(part).sum(dtype=np.int64)) for part in _parts(train.mask_packed_N50))
     generator.start_at(hit_rate=(hits + 0.5) / (len(train) * SIDE * SIDE + 1))
     for parameter in (*generator.parameters(), *discriminator.parameters()):
         if parameter.dim() == 4:
@@ -191,3 +193,8 @@ def load_generator(config: ZDCConfig, weights: dict[str, Tensor]) -> Generator:
     generator = Generator(config.hidden_dim)
     generator.load_state_dict(weights)
     return generator.eval()
+
+
+def _parts(array: NDArray[Any], rows: int = 1_000_000) -> Iterator[NDArray[Any]]:
+    """The array in slices, so that temporaries stay small whatever the number of events."""
+    return (array[first : first + rows] for first in range(0, len(array), rows))
