@@ -49,9 +49,7 @@ def main(
     for _ in range(repeats):
         runs["this platform"].append(_ours(trials, epochs))
         runs["plain recipe"].append(_plain(trials, epochs))
-    table = Table(
-        title=f"{trials} trials of {epochs} epochs, {CONCURRENT} at a time; medians of {repeats} runs"
-    )
+    table = Table(title=f"{trials} trials of {epochs} epochs, {CONCURRENT} at a time; medians of {repeats} runs")
     for column in ("", "wall s", "training s", "overhead s", "overhead s per trial", "wall / training"):
         table.add_column(column, justify="right" if column else "left")
     for name, of_kind in runs.items():
@@ -70,9 +68,7 @@ def main(
 
 def _timed(command: list[str], result: Path) -> tuple[float, Any]:
     started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    subprocess.run([sys.executable, "-m", *command], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return time.perf_counter() - started, json.loads(result.read_text())
 
 
@@ -90,9 +86,7 @@ def _ours(trials: int, epochs: int) -> Run:
 def _plain(trials: int, epochs: int) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        wall_s, seconds = _timed(
-            ["benchmarks.plain_recipe", folder, str(result), str(trials), str(epochs)], result
-        )
+        wall_s, seconds = _timed(["benchmarks.plain_recipe", folder, str(result), str(trials), str(epochs)], result)
     return Run(wall_s, seconds / CONCURRENT, trials)
 
 

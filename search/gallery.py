@@ -17,9 +17,7 @@ _TOGETHER = 5  # best trials in the comparison of the whole search, beside all p
 _EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
 
 
-def draw_gallery(
-    plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], logger: TrialLogger
-) -> None:
+def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], logger: TrialLogger) -> None:
     """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]

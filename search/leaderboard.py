@@ -60,13 +60,12 @@ class Leaderboard:
         columns = _columns(self.rows)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(
-            ["rank", "trial", "kind", "outcome", "reason", self.objective, *columns, "epoch", "seconds"]
-        )
+        writer.writerow(["rank", "trial", "kind", "outcome", "reason", self.objective, *columns, "epoch", "seconds"])
         for row in self.rows:
             beside = [row.beside.get(column, "") for column in columns]
-            writer.writerow([row.rank or "", row.label, row.kind, row.outcome, row.reason,
-                             "" if row.value is None else row.value, *beside, row.epoch, f"{row.seconds:.1f}"])  # fmt: skip
+            about = [row.rank or "", row.label, row.kind, row.outcome, row.reason]
+            value = "" if row.value is None else row.value
+            writer.writerow([*about, value, *beside, row.epoch, f"{row.seconds:.1f}"])
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:
@@ -110,9 +109,7 @@ def make_leaderboard(
     ranked += [_naive_row(plan, name, scores) for name, scores in baselines.items()]
     ranked.sort(key=lambda row: sign * (row.value if row.value is not None else 0.0))
     others = [_trial_row(plan, record, None) for record in records if record.outcome != "complete"]
-    stopped = [
-        record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"
-    ]
+    stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
     return Leaderboard(
         search=plan.name,
         workload=plan.workload.name,
@@ -177,8 +174,8 @@ def _verdict(best: Row, naive: Row, objective: str, mode: str) -> str:
         column: (best.beside[column], naive.beside[column])
         for column in best.beside.keys() & naive.beside.keys() - set(_COMPANIONS)
     }
-    parts = [
-        f"{'beats' if ours < theirs else 'DOES NOT BEAT'} it on {name} ({number(abs(ours))} against {number(abs(theirs))})"
-        for name, (ours, theirs) in scores.items()
-    ]
+    parts = []
+    for name, (ours, theirs) in scores.items():
+        verb = "beats" if ours < theirs else "DOES NOT BEAT"
+        parts.append(f"{verb} it on {name} ({number(abs(ours))} against {number(abs(theirs))})")
     return f"{naive.label}: the best trial {', and '.join(parts)}"

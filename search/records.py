@@ -109,10 +109,10 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             dict(result["best"]),
         )
         record.progress = result["progress_percent"] / 100
-        record.metrics |= self._changed(record, trial.config["hyperparameters"])
+        record.metrics |= self._changed(trial.config["hyperparameters"])
         self._tell("epoch_ended", record)
 
-    def _changed(self, record: TrialRecord, now: Mapping[str, Any]) -> dict[str, float]:
+    def _changed(self, now: Mapping[str, Any]) -> dict[str, float]:
         """Hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
         return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
 

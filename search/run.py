@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -39,9 +39,9 @@ class Command(Generic[S]):
     """The flags of one search."""
 
     data: S
-    budget: Budget = Budget()
-    method: Method = Method()
-    site: Site = Site()
+    budget: Budget = field(default_factory=Budget)
+    method: Method = field(default_factory=Method)
+    site: Site = field(default_factory=Site)
     json: Annotated[Path | None, tyro.conf.arg(help="write the leaderboard to this file as well")] = None
 
 
@@ -106,9 +106,7 @@ def search(workload: Workload, command: Command[Any], console: Console) -> int:
             records = _fit(plan, command, data, share, folder, logger, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines)
             draw_gallery(plan, leaderboard, records, logger)
-            _keep(
-                leaderboard, parent, [folder / "leaderboard.json", *([command.json] if command.json else [])]
-            )
+            _keep(leaderboard, parent, [folder / "leaderboard.json", *([command.json] if command.json else [])])
     return _finish(console, leaderboard, folder, command, parent, brake.reason)
 
 
@@ -136,16 +134,12 @@ def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]
     }  # fmt: skip
 
 
-def _announce(
-    console: Console, plan: Plan, command: Command[Any], data: Data, share: Share, storage: Path
-) -> None:
+def _announce(console: Console, plan: Plan, command: Command[Any], data: Data, share: Share, storage: Path) -> None:
     """One line each for data, device and budget."""
     say = _printer(console)
     say(f"search   {plan.name}: {plan.workload.title}; {plan.objective} is {plan.mode}imised")
     if plan.demo:
-        say(
-            "demo     no --data: the carried sample and a small budget; --data FILES takes yours and the report's own"
-        )
+        say("demo     no --data: the carried sample and a small budget; --data FILES takes yours and the report's own")
     for line in data.summary:
         say(f"data     {line}")
     device = f"{share.gpus:g} GPU" if share.gpus else "no GPU"
@@ -236,13 +230,9 @@ def _finish(
     console.print(leaderboard.as_table())
     for line in leaderboard.against_naive():
         say(line)
-    outcomes = ", ".join(
-        f"{count} {name.replace('_', ' ')}" for name, count in sorted(leaderboard.outcomes.items())
-    )
+    outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(leaderboard.outcomes.items()))
     say(f"outcomes {outcomes or 'no trial ran'}")
-    say(
-        f"compute  {leaderboard.compute_hours:.2f} trial-hours; stopping early saved {leaderboard.saved_hours:.2f}"
-    )
+    say(f"compute  {leaderboard.compute_hours:.2f} trial-hours; stopping early saved {leaderboard.saved_hours:.2f}")
     for failure in parent.failures[:3]:
         say(f"warning  not written to MLflow: {failure}")
     server = command.site.tracking_uri

@@ -62,9 +62,7 @@ class HeldTrial:
         method = getattr(self._trial, attribute)
         if not attribute.startswith("suggest_"):
             return method
-        return lambda name, *args, **kwargs: (
-            self._held[name] if name in self._held else method(name, *args, **kwargs)
-        )
+        return lambda name, *args, **kwargs: self._held[name] if name in self._held else method(name, *args, **kwargs)
 
 
 def make_sampler(name: str, seed: int) -> BaseSampler:
@@ -88,9 +86,7 @@ def make_sampler(name: str, seed: int) -> BaseSampler:
 def open_study(folder: Path, name: str, mode: str, sampler: BaseSampler) -> optuna.Study:
     """The study of a search, in the journal file of its folder."""
     journal = str(folder / "optuna.journal")
-    backend = JournalFileBackend(
-        journal, lock_obj=JournalFileOpenLock(journal)
-    )  # holds on network file systems
+    backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
     direction = StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
     return optuna.create_study(
         storage=JournalStorage(backend),
@@ -155,9 +151,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             "preset": trial.user_attrs.get("preset"),
         }
 
-    def on_trial_complete(
-        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
-    ) -> None:
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Nothing: Tune calls this for complete and for stopped trials alike. The records know which it was."""
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:

@@ -65,16 +65,12 @@ class Method(Settings):
 
     objective: str | None = Field(None, description="metric to optimise (default: the workload's first)")
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field("tpe", description="Optuna sampler")
-    scheduler: Literal["none", "asha", "median", "pbt"] = Field(
-        "asha", description="who stops weak trials early"
-    )
+    scheduler: Literal["none", "asha", "median", "pbt"] = Field("asha", description="who stops weak trials early")
     presets: str | None = Field(
         None,
         description="points of the reports to run first: all, none, or name,name (default: the workload's)",
     )
-    set: tuple[str, ...] = Field(
-        (), description="hyperparameters held at a value, not searched: KEY=VALUE ..."
-    )
+    set: tuple[str, ...] = Field((), description="hyperparameters held at a value, not searched: KEY=VALUE ...")
     also: tuple[str, ...] = Field((), description="hyperparameters to search that are held by default")
 
 

@@ -229,9 +229,7 @@ class TrialLogger:
         label, started_ms = trial.label, int(trial.started * 1000)
 
         def write() -> None:
-            run = self._client.create_run(
-                self._search.experiment_id, start_time=started_ms, tags=tags, run_name=label
-            )
+            run = self._client.create_run(self._search.experiment_id, start_time=started_ms, tags=tags, run_name=label)
             self._run_ids[trial.trial_id] = run.info.run_id
             self._client.log_batch(run.info.run_id, params=params)
             self._client.log_inputs(run.info.run_id, [self._search.dataset])

@@ -25,13 +25,11 @@ class DataSettings(BaseModel):
 
     data: tuple[str, ...] = Field(
         (),
-        description="ROOT files, globs, folders, .list files (one path a line), root:// URLs; "
-        "none: the carried sample",
+        description="ROOT files, globs, folders, .list files (one path a line), root:// URLs; none: the carried sample",
     )
     holdout: tuple[str, ...] = Field(
         (),
-        description="files of the holdout, which no trial sees; none: a part of the data, "
-        "chosen by event content",
+        description="files of the holdout, which no trial sees; none: a part of the data, chosen by event content",
     )
     skip_bad_files: bool = Field(
         False,
@@ -59,9 +57,7 @@ def expand_files(names: Sequence[str]) -> tuple[str, ...]:
         A glob, a folder or a list holds nothing; a URL is of another kind, or xrootd is not installed.
         Whether a file named by itself exists is found when it is opened.
     """
-    found = {
-        file for name in names for file in (_expand_list(name) if _is_list(name) else _expand(name, Path()))
-    }
+    found = {file for name in names for file in (_expand_list(name) if _is_list(name) else _expand(name, Path()))}
     return tuple(sorted(found))
 
 
@@ -74,9 +70,7 @@ def _expand_list(name: str) -> Iterator[str]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: cannot read this list of files ({error}). Expected one path a line."
-        ) from error
+        raise DataError(f"{path}: cannot read this list of files ({error}). Expected one path a line.") from error
     entries = [line.partition("#")[0].strip() for line in lines]
     entries = [entry for entry in entries if entry]
     if not entries:
@@ -105,18 +99,14 @@ def _expand(name: str, base: Path) -> Iterator[str]:
 def _below(folder: Path) -> list[str]:
     files = [str(path) for path in folder.rglob("*.root") if path.is_file()]
     if not files:
-        raise DataError(
-            f"{folder}: no *.root file in this folder or below it. Name another folder, or the files."
-        )
+        raise DataError(f"{folder}: no *.root file in this folder or below it. Name another folder, or the files.")
     return files
 
 
 def _checked_url(url: str) -> str:
     scheme = url.partition("://")[0]
     if scheme not in ("root", "roots"):
-        raise DataError(
-            f"{url}: expected a local path or a root:// URL, found {scheme}://. Copy the file first."
-        )
+        raise DataError(f"{url}: expected a local path or a root:// URL, found {scheme}://. Copy the file first.")
     if importlib.util.find_spec("fsspec_xrootd") is None:
         raise DataError(f"{url}: reading root:// URLs needs xrootd. Run: pip install 'hep-search[xrootd]'")
     return url
@@ -146,9 +136,7 @@ def stamp_root_file(file: str) -> dict[str, int | str]:
             _check_header(file, stream.read(ROOT_HEADER_BYTES), size)
             sample = _content_sample(stream, size)
     except OSError as error:
-        raise UnreadableFile(
-            f"{file}: cannot be read ({error.strerror or error}).{_similar(file)}"
-        ) from error
+        raise UnreadableFile(f"{file}: cannot be read ({error.strerror or error}).{_similar(file)}") from error
     return {"size": size, "modified": modified, "sample": sample}
 
 
@@ -168,11 +156,7 @@ def _check_header(file: str, header: bytes, size: int) -> None:
         found = f"{size} bytes that begin with {header[:8]!r}" if size else "an empty file"
         raise UnreadableFile(f"{file}: not a ROOT file: expected it to begin with b'root', found {found}.")
     version = struct.unpack(">i", header[4:8])[0]
-    end = (
-        struct.unpack(">q", header[12:20])[0]
-        if version >= 1_000_000
-        else struct.unpack(">i", header[12:16])[0]
-    )
+    end = struct.unpack(">q", header[12:20])[0] if version >= 1_000_000 else struct.unpack(">i", header[12:16])[0]
     if size < end:
         raise UnreadableFile(
             f"{file}: truncated: its header tells of {end} bytes, found {size}. "

@@ -1,4 +1,4 @@
-"""Drives any Training as a Ray Tune trial: one step an epoch, checkpoints, reuse of actors. Alone here in importing ray."""
+"""Drives any Training as a Ray Tune trial: one step an epoch, checkpoints, reuse of actors; alone imports ray here."""
 
 from __future__ import annotations
 
