@@ -53,9 +53,7 @@ class UsualLoop:
         self, config: ZDCConfig, data: ZDCData, device: torch.device, workers: int, plain: bool = False
     ) -> None:
         self.config, self.device, dataset = config, device, ShowerDataset(data.train)
-        self.loader = DataLoader(
-            dataset, config.batch_size, shuffle=True, drop_last=True, num_workers=workers
-        )
+        self.loader = DataLoader(dataset, config.batch_size, shuffle=True, drop_last=True, num_workers=workers)
         networks = [network.to(device) for network in build_networks(config, data.train, seed=0)]
         if plain:
             networks = [network.to(memory_format=torch.contiguous_format) for network in networks]
@@ -94,9 +92,7 @@ class UsualLoop:
         loss.item()
 
 
-def main(
-    events: int = 8000, batch_size: int = 256, hidden_dim: int = 8, repeats: int = 3, threads: int = 1
-) -> None:
+def main(events: int = 8000, batch_size: int = 256, hidden_dim: int = 8, repeats: int = 3, threads: int = 1) -> None:
     """Measure and print.
 
     Parameters
@@ -111,9 +107,7 @@ def main(
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = (
-        torch.cuda.get_device_name()
-        if device.type == "cuda"
-        else f"CPU ({platform.machine()}), {os.cpu_count()} cores"
+        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU ({platform.machine()}), {os.cpu_count()} cores"
     )
     print(f"{name}, {threads} thread(s), torch {torch.__version__}")
     print(f"{events} events, batch {batch_size}, hidden_dim {hidden_dim}, {repeats} repeats\n")
@@ -173,9 +167,7 @@ def measure_sizes(data: ZDCData, device: torch.device, repeats: int) -> None:
             print_table(title, time_in_turn(ways, repeats, device), len(data.train))
 
 
-def time_in_turn(
-    ways: dict[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, list[float]]:
+def time_in_turn(ways: dict[str, Callable[[], object]], repeats: int, device: torch.device) -> dict[str, list[float]]:
     """Seconds of each repeat of each way; the first round only warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for repeat in range(repeats + 1):

@@ -86,9 +86,9 @@ WORKLOADS: dict[str, Workload] = {
         compare=trainables.zdc.plots.compare_trials,
         demo=Defaults(
             trials=3,
-            epochs=8,
-            presets=("regression-only", "test26-lr4", "test26-lr8"),
-            held={"hidden_dim": 8, "batch_size": 256},
+            epochs=5,
+            presets=("regression-only", "test26-lr4", "test26-lr4-ns1", "test26-lr8"),
+            held={"hidden_dim": 8, "batch_size": 128},
         ),
         # 250,000 events in batches of 1,024 are the report's 244 steps an epoch
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),

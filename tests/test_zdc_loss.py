@@ -78,9 +78,7 @@ def test_cycle_is_that_of_pytorch_where_its_peak_is_a_whole_update(total: int, p
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))])
     theirs = OneCycleLR(optimizer, max_lr=9e-4, total_steps=total, pct_start=pct_start, cycle_momentum=False)
     for update in range(total):
-        assert one_cycle_lr(update, total, 9e-4, pct_start) == pytest.approx(
-            theirs.get_last_lr()[0], rel=1e-9
-        )
+        assert one_cycle_lr(update, total, 9e-4, pct_start) == pytest.approx(theirs.get_last_lr()[0], rel=1e-9)
         optimizer.step()
         if update < total - 1:
             theirs.step()

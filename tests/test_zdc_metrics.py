@@ -132,9 +132,7 @@ def test_a_region_without_a_full_bin_is_refused_with_advice() -> None:
         check_binning(Binning(bin_width_mev=5000), energy / 2)
 
 
-def make_data(
-    train_hits: np.ndarray, train_energy: list[float], hits: np.ndarray, energy: list[float]
-) -> ZDCData:
+def make_data(train_hits: np.ndarray, train_energy: list[float], hits: np.ndarray, energy: list[float]) -> ZDCData:
     def events(bits: np.ndarray, energy_gev: list[float]) -> Events:
         condition = np.zeros((len(bits), 6), dtype=np.float32)
         condition[:, 0] = energy_gev

@@ -112,9 +112,7 @@ def test_saved_weights_carry_the_normalisation(data: ZDCData) -> None:
     generator, _ = build_networks(config, data.train, seed=0)
     condition = torch.from_numpy(data.validation.condition_N6)
     with torch.no_grad():
-        torch.testing.assert_close(
-            load_generator(config, generator.state_dict())(condition), generator(condition)
-        )
+        torch.testing.assert_close(load_generator(config, generator.state_dict())(condition), generator(condition))
 
 
 def test_mask_is_the_same_each_time_and_for_each_event_alone(data: ZDCData) -> None:

@@ -94,9 +94,7 @@ def test_an_epoch_shows_the_generator_each_event_at_most_once_in_a_fresh_order(d
 
 
 @pytest.mark.parametrize("ratio", ["1:1", "2:3"])
-def test_both_cycles_reach_their_own_maximum_and_end_with_their_own_last_update(
-    data: ZDCData, ratio: str
-) -> None:
+def test_both_cycles_reach_their_own_maximum_and_end_with_their_own_last_update(data: ZDCData, ratio: str) -> None:
     training = begin(data, dis_gen_ratio=ratio, max_lr_gen=3e-4, max_lr_dis=5e-4, pct_start=0.5)
     rates: dict[str, list[float]] = {"gen": [], "dis": []}
     for name, updates in (("gen", training.gen), ("dis", training.dis)):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -28,6 +30,7 @@ class TinyConfig(TrainingConfig):
     crashes: int = 1000  # how often
     crash_marker: str = ""  # file that counts the crashes
     kill: bool = False  # die instead of raising
+    nan_epoch: int = 0  # from here on validation gives no number
     epoch_seconds: float = 0.0
 
 
@@ -38,14 +41,17 @@ class TinyData:
 
 
 class TinyTraining(Training):
-    """Minimises (x - 0.3)^2 + y^2 + 1 / epoch + slope * epoch, whatever is done."""
+    """Its loss is ``expected_loss``, whatever is done."""
 
     def __init__(self, config: TinyConfig, data: TinyData, device: torch.device) -> None:
         self.config: TinyConfig = config
         self.epoch = 0
+        self._resumed_at = 0
+        self._epochs_here = 0  # in this object, whatever came before
 
     def train_epoch(self) -> dict[str, float]:
         self.epoch += 1
+        self._epochs_here += 1
         time.sleep(self.config.epoch_seconds)
         if self.epoch == self.config.crash_epoch and self._crashes_left():
             if self.config.kill:
@@ -53,7 +59,13 @@ class TinyTraining(Training):
             raise RuntimeError("the disk of this node is on fire")
         if self.epoch == self.config.diverge_epoch:
             raise TrainingDiverged("not_finite", self.epoch, {"loss": float("inf")})
-        return {"lr": 0.1}
+        return {
+            "lr": 0.1,
+            "resumed_at": float(self._resumed_at),
+            "epochs_here": float(self._epochs_here),
+            "pid": float(os.getpid()),
+            "threads": float(torch.get_num_threads()),
+        }
 
     def _crashes_left(self) -> bool:
         if not self.config.crash_marker:
@@ -64,20 +76,32 @@ class TinyTraining(Training):
         return done < self.config.crashes
 
     def validate(self) -> dict[str, float]:
-        config = self.config
-        return {"loss": (config.x - 0.3) ** 2 + config.y**2 + 1 / self.epoch + config.slope * self.epoch}
+        if self.config.nan_epoch and self.epoch >= self.config.nan_epoch:
+            return {"loss": float("nan")}
+        return {"loss": expected_loss(self.config, self.epoch)}
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch}
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.epoch = state["epoch"]
+        self.epoch = self._resumed_at = state["epoch"]
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {"x": torch.tensor(self.config.x)}
 
     def write_report(self, folder: Path) -> None:
-        (folder / "value.csv").write_text(f"x,loss\n{self.config.x},{self.validate()['loss']}\n")
+        loss = self.validate()["loss"]
+        if not math.isfinite(loss):
+            raise ValueError("cannot draw what is not a number")  # as a plotting library would say
+        (folder / "value.csv").write_text(f"x,loss\n{self.config.x},{loss}\n")
+        names = ("OMP_NUM_THREADS", "RAY_USAGE_STATS_ENABLED", "MLFLOW_DISABLE_TELEMETRY")
+        facts = {name: os.environ.get(name) for name in names} | {"cwd": os.getcwd()}
+        (folder / "process.json").write_text(json.dumps(facts))
+
+
+def expected_loss(config: TinyConfig, epoch: int) -> float:
+    """Falls with the epochs towards its least value at x = 0.3, y = 0, unless the slope is steep."""
+    return (config.x - 0.3) ** 2 + config.y**2 + 1 / epoch + config.slope * epoch
 
 
 def suggest(trial: optuna.Trial) -> dict[str, Any]:

@@ -20,9 +20,7 @@ class ZDCConfig(TrainingConfig):
     dis_gen_ratio: str = Field("1:1", description="updates per iteration, discriminator:generator, as n:m")
     max_lr_gen: float = Field(9e-4, gt=0, description="peak of the generator's OneCycleLR")
     max_lr_dis: float = Field(1e-3, gt=0, description="peak of the discriminator's OneCycleLR")
-    pct_start: float = Field(
-        0.35, gt=0, lt=1, description="share of the cycle before its peak, both networks"
-    )
+    pct_start: float = Field(0.35, gt=0, lt=1, description="share of the cycle before its peak, both networks")
     noise_shape: Literal["constant", "linear", "cosine"] = Field(
         "linear", description="noise strength along the epochs; constant: noise_start throughout"
     )

@@ -38,8 +38,6 @@ class LossHistory:
         """Mean of each loss over the points of epoch 1, 2, ..."""
         rows = [row for row, end in enumerate(self.points["epoch"]) if epoch - 1 < end <= epoch]
         columns = {
-            name: column
-            for name, column in self.points.items()
-            if name.split("_")[0] in ("loss", "discriminator")
+            name: column for name, column in self.points.items() if name.split("_")[0] in ("loss", "discriminator")
         }
         return {name: sum(column[row] for row in rows) / len(rows) for name, column in columns.items()}

@@ -45,15 +45,9 @@ class Binning(BaseModel):
         100.0, gt=0, description="width of an energy bin in MeV; small samples need wider ones"
     )
     max_energy_mev: float = Field(20_000.0, gt=0, description="upper edge of the last energy bin in MeV")
-    low_energy_mev: float = Field(
-        5_000.0, gt=0, description="mse_low averages the bins below this energy in MeV"
-    )
-    high_energy_mev: float = Field(
-        15_000.0, gt=0, description="mse_high averages the bins from this energy on, in MeV"
-    )
-    min_bin_count: int = Field(
-        20, ge=2, description="bins with fewer validation events are left out, and counted"
-    )
+    low_energy_mev: float = Field(5_000.0, gt=0, description="mse_low averages the bins below this energy in MeV")
+    high_energy_mev: float = Field(15_000.0, gt=0, description="mse_high averages the bins from this energy on, in MeV")
+    min_bin_count: int = Field(20, ge=2, description="bins with fewer validation events are left out, and counted")
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

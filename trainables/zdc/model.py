@@ -57,7 +57,7 @@ class LinearBlock(nn.Sequential):
     """Linear -> GroupNorm -> LeakyReLU, (B, inputs) -> (B, outputs). Ours: the report shows no inside."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
-        super().__init__(nn.Linear(inputs, outputs), nn.GroupNorm(groups, outputs), nn.LeakyReLU(LEAK))
+        super().__init__(nn.Linear(inputs, outputs), nn.GroupNorm(groups, outputs), nn.LeakyReLU(LEAK, inplace=True))
 
 
 class ConvBlock(nn.Sequential):
@@ -69,7 +69,7 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-        super().__init__(convolution, nn.GroupNorm(GROUPS, outputs), nn.LeakyReLU(LEAK))
+        super().__init__(convolution, nn.GroupNorm(GROUPS, outputs), nn.LeakyReLU(LEAK, inplace=True))
 
 
 class FiLM(nn.Module):
@@ -152,14 +152,14 @@ class Discriminator(nn.Module):
         self.normalisation = Normalisation()
         self.image = nn.Sequential(
             nn.Conv2d(1, h, 4, stride=2, padding=1),  # 10x10
-            nn.LeakyReLU(LEAK),
+            nn.LeakyReLU(LEAK, inplace=True),
             nn.Conv2d(h, 2 * h, 4, stride=2, padding=1),  # 5x5
-            nn.LeakyReLU(LEAK),
+            nn.LeakyReLU(LEAK, inplace=True),
             nn.Flatten(),
             nn.Linear(50 * h, 4 * h),
-            nn.LeakyReLU(LEAK),
+            nn.LeakyReLU(LEAK, inplace=True),
         )
-        self.condition = nn.Sequential(nn.Linear(6, 4 * h), nn.LeakyReLU(LEAK), nn.Linear(4 * h, 4 * h))
+        self.condition = nn.Sequential(nn.Linear(6, 4 * h), nn.LeakyReLU(LEAK, inplace=True), nn.Linear(4 * h, 4 * h))
         self.head = nn.Linear(4 * h, 1)
 
     def forward(self, hit_BHW: Tensor, condition_B6: Tensor) -> Tensor:
@@ -172,7 +172,8 @@ class Discriminator(nn.Module):
 def build_networks(config: ZDCConfig, train: Events, seed: int) -> tuple[Generator, Discriminator]:
     """Both networks on the CPU, ready for their first update; the global random state is left as it was.
 
-    Weights are channels_last: so convolutions are 1.3 to 2 times faster on a CPU.
+    The generator's weights are channels_last, which makes its updates 1.15 times faster on a CPU (bare
+    convolutions 1.3 to 2 times); the discriminator's are not, as its few channels make it slower so.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -182,7 +183,7 @@ def build_networks(config: ZDCConfig, train: Events, seed: int) -> tuple[Generat
         discriminator.normalisation.load_state_dict(generator.normalisation.state_dict())
     hits = sum(int(np.bitwise_count(part).sum(dtype=np.int64)) for part in _parts(train.mask_packed_N50))
     generator.start_at(hit_rate=(hits + 0.5) / (len(train) * SIDE * SIDE + 1))
-    for parameter in (*generator.parameters(), *discriminator.parameters()):
+    for parameter in generator.parameters():
         if parameter.dim() == 4:
             parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
     return generator, discriminator

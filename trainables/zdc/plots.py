@@ -60,9 +60,7 @@ STYLE: tuple[dict[str, Any], ...] = (
 )
 
 
-def plot_mse(
-    path: Path, curve: MseCurve, naive_mse: Mapping[str, NDArray[np.float64]], label: str = "MASK"
-) -> None:
+def plot_mse(path: Path, curve: MseCurve, naive_mse: Mapping[str, NDArray[np.float64]], label: str = "MASK") -> None:
     """The report's central figure: mse(E) of one model, its floor and the naive predictors."""
     _plot_curves(path, {label: curve}, naive_mse)
 
@@ -71,9 +69,7 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
     """Overlay mse(E) and the regression losses of several trials, given as label -> folder of its report."""
     tables = {label: read_mse_table(report / MSE_TABLE) for label, report in reports.items()}
     naive_mse = next(iter(tables.values()))[1]
-    _plot_curves(
-        folder / "mse_vs_energy.png", {label: curve for label, (curve, _) in tables.items()}, naive_mse
-    )
+    _plot_curves(folder / "mse_vs_energy.png", {label: curve for label, (curve, _) in tables.items()}, naive_mse)
     with _figure(folder / "losses.png", 7.0, 4.6) as figure:
         axes = figure.add_subplot()
         for number, (label, report) in enumerate(reports.items()):
@@ -103,9 +99,7 @@ def plot_masks(path: Path, scores: Scores) -> None:
             figure.colorbar(_map(panel_3[2], mask_HW - mc_HW, signed), ax=panel_3[2], shrink=0.95)
             panel_3[0].text(0.5, 18, _energies(scores.binning, region), color="white", va="center")
             panel_3[0].set_ylabel("crystal $i_y$")
-        for axes, title in zip(
-            panels_33[0], ("MC: mean hit", "MASK: mean probability", "MASK − MC"), strict=True
-        ):
+        for axes, title in zip(panels_33[0], ("MC: mean hit", "MASK: mean probability", "MASK − MC"), strict=True):
             axes.set_title(title)
         for axes in panels_33[2]:
             axes.set_xlabel("crystal $i_x$")
@@ -171,9 +165,7 @@ def _density(
     axes.set(xlabel=xlabel)
 
 
-def _plot_curves(
-    path: Path, curves: Mapping[str, MseCurve], naive_mse: Mapping[str, NDArray[np.float64]]
-) -> None:
+def _plot_curves(path: Path, curves: Mapping[str, MseCurve], naive_mse: Mapping[str, NDArray[np.float64]]) -> None:
     with _figure(path, 7.6, 5.0) as figure:
         axes = figure.add_subplot()
         first = next(iter(curves.values()))
@@ -204,9 +196,7 @@ def _curve(axes: Axes, curve: MseCurve, place: float, number: int, label: str) -
     axes.errorbar(at_K, curve.mse_K, curve.error_K, color=colour, fmt=marker, elinewidth=1, label=label)
 
 
-def _with_gaps(
-    curve: MseCurve, value_K: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _with_gaps(curve: MseCurve, value_K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Values and edges in GeV for steps; where bins were left out in between, the value is NaN."""
     edges_mev = np.unique(np.append(curve.low_edge_mev_K, curve.high_edge_mev_K))
     gapped = np.full(len(edges_mev) - 1, np.nan)

@@ -33,9 +33,7 @@ class ResidentEvents:
 
     def batch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
         """Raw conditions (B, 6) and hits (B, 20, 20) of 0.0 and 1.0, of the events with these numbers."""
-        return self.condition_N6.index_select(0, index_B), self._hits(
-            self.mask_packed_N50.index_select(0, index_B)
-        )
+        return self.condition_N6.index_select(0, index_B), self._hits(self.mask_packed_N50.index_select(0, index_B))
 
     def in_order(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
         """All events once, as they stand, in chunks."""
@@ -59,9 +57,7 @@ class BatchStream:
     def __init__(self, events: int, batch_size: int, seed: int, device: torch.device) -> None:
         self.random = torch.Generator(device).manual_seed(seed)
         self.batch_size = min(batch_size, events)
-        self.batches = (
-            events // self.batch_size
-        )  # whole ones; the order of each epoch leaves out other events
+        self.batches = events // self.batch_size  # whole ones; the order of each epoch leaves out other events
         self._events = events
         self._order_N = torch.empty(0, device=device)
         self._next = self.batches
@@ -82,7 +78,5 @@ class BatchStream:
 
 def _on_device(array: NDArray[np.float32] | NDArray[np.uint8], device: torch.device) -> Tensor:
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="The given NumPy array is not writable"
-        )  # nor is it written to
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")  # nor is it written to
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)

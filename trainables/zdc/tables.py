@@ -40,9 +40,7 @@ def read_mse_table(path: Path) -> tuple[MseCurve, dict[str, NDArray[np.float64]]
         floor_K=column["floor"],
         error_K=column["error"],
     )
-    return curve, {
-        name.removeprefix(NAIVE): mse_K for name, mse_K in column.items() if name.startswith(NAIVE)
-    }
+    return curve, {name.removeprefix(NAIVE): mse_K for name, mse_K in column.items() if name.startswith(NAIVE)}
 
 
 def write_columns(path: Path, columns: Mapping[str, list[float]]) -> None:

@@ -57,9 +57,7 @@ class ZDCTraining(Training):
 
     def __init__(self, config: ZDCConfig, data: ZDCData, device: torch.device) -> None:
         if config.precision == "bf16" and device.type != "cuda":
-            raise ValueError(
-                f"precision bf16 is for CUDA devices, this run is on {device.type}: use precision fp32"
-            )
+            raise ValueError(f"precision bf16 is for CUDA devices, this run is on {device.type}: use precision fp32")
         check_binning(data.binning, data.validation.condition_N6[:, 0])
         self.config, self.data, self.device, self.epoch = config, data, device, 0
         self.train_events = ResidentEvents(data.train, device)
@@ -71,9 +69,7 @@ class ZDCTraining(Training):
         self.gen_batches = BatchStream(events, config.batch_size, order_seed, device)
         self.dis_batches = BatchStream(events, config.batch_size, dis_order_seed, device)
         self.noise = torch.Generator(device).manual_seed(noise_seed)
-        self.dis_updates, self.gen_updates = (
-            (config.dis_updates, config.gen_updates) if config.gan else (0, 1)
-        )
+        self.dis_updates, self.gen_updates = (config.dis_updates, config.gen_updates) if config.gan else (0, 1)
         self.iterations = max(1, self.gen_batches.batches // self.gen_updates)
         generator, discriminator = build_networks(config, data.train, weight_seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
@@ -113,9 +109,7 @@ class ZDCTraining(Training):
             real_logit_B, fake_logit_B = self.discriminator(both_BHW, both_B6).float().chunk(2)
         loss = discriminator_loss(real_logit_B, fake_logit_B, self.config.smoothing)
         self.dis.make(loss)
-        self.history.add(
-            loss_dis=loss, discriminator_accuracy=discriminator_accuracy(real_logit_B, fake_logit_B)
-        )
+        self.history.add(loss_dis=loss, discriminator_accuracy=discriminator_accuracy(real_logit_B, fake_logit_B))
 
     def _update_generator(self, noise: float) -> None:
         condition_B6, hit_BHW = self.train_events.batch(self.gen_batches.draw())
@@ -194,9 +188,7 @@ class ZDCTraining(Training):
         self.history.close_point(epoch=at, step=float(self.gen.made), **rates)
         for name, updates in (("gen", self.gen), ("dis", self.dis)):
             if evidence := updates.first_bad():
-                raise TrainingDiverged(
-                    "not_finite", epoch, {f"{key}_{name}": value for key, value in evidence.items()}
-                )
+                raise TrainingDiverged("not_finite", epoch, {f"{key}_{name}": value for key, value in evidence.items()})
 
     def _give_up_if_discriminator_won(self) -> None:
         if not self.config.gan or self.epoch <= WON_EPOCHS:

@@ -1,0 +1,40 @@
+"""What tests share: one real Ray on this machine, and one folder in which searches leave their traces."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def ray_here() -> Iterator[None]:
+    """A real Ray with two CPUs, which every search of the tests joins as it would join a cluster."""
+    import ray
+    import search.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
+    import tiny
+
+    ray.cloudpickle.register_pickle_by_value(tiny)  # workers need not find tests/
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all searches of the tests: making the database takes seconds."""
+    return tmp_path_factory.mktemp("results")
+
+
+@pytest.fixture(scope="session")
+def run_tiny(ray_here: None, storage: Path) -> Callable[..., object]:
+    """``run_tiny(name, *flags, presets={...})``: a search of the tiny workload; returns ``finished.Finished``."""
+    from finished import run_search
+    from tiny import make_tiny
+
+    def run(name: str, *flags: str, presets: dict[str, dict[str, object]] | None = None) -> object:
+        return run_search(make_tiny(**(presets or {})), storage, name, *flags)
+
+    return run
