@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         raise _unknown("objective", objective, workload.objectives)
     plan = Plan(
         workload=workload,
-        name=site.name or f"{workload.name}-{time.strftime('%Y%m%d-%H%M%S')}",
+        name=site.name or f"{workload.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
         space=_space(workload, method, defaults),
         trials=defaults.trials if budget.trials is None else budget.trials,
         epochs=budget.epochs or defaults.epochs,

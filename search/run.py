@@ -83,7 +83,9 @@ def search(workload: Workload, command: Command[Any], console: Console) -> int:
     """Load, connect, fit, report."""
     site, storage = command.site, command.site.storage.resolve()
     plan = make_plan(workload, command.budget, command.method, site, demo=not command.data.data)
-    folder = _new_folder(storage, plan.name)
+    folder = storage / "searches" / plan.name
+    if folder.exists():
+        raise _name_taken(folder)
     data = workload.load_data(command.data, (site.cache or storage / "cache").resolve())
     baselines = workload.baselines(data)
     experiment = open_experiment(site.tracking_uri, storage, workload.name)
@@ -100,6 +102,7 @@ def search(workload: Workload, command: Command[Any], console: Console) -> int:
             fingerprint=data.fingerprint,
             source="\n".join(data.summary),
         ) as parent:  # fmt: skip
+            parent.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             logger = TrialLogger(
                 parent, name=plan.name, objective=plan.objective, objective_version=workload.objective_version
             )
@@ -110,14 +113,11 @@ def search(workload: Workload, command: Command[Any], console: Console) -> int:
     return _finish(console, leaderboard, folder, command, parent, brake.reason)
 
 
-def _new_folder(storage: Path, name: str) -> Path:
-    folder = storage / "searches" / name
-    if folder.exists():
-        raise NameTakenError(
-            f"A search named {name!r} exists already, in {folder}. Choose another --name, or leave it out to have one "
-            "made from the time."
-        )
-    return folder
+def _name_taken(folder: Path) -> NameTakenError:
+    return NameTakenError(
+        f"A search named {folder.name!r} exists already, in {folder}. Choose another --name, or leave it out to have "
+        "one made from the time."
+    )
 
 
 def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]:
@@ -170,7 +170,10 @@ def _fit(
 ) -> list[TrialRecord]:
     """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
     budget, method = command.budget, command.method
-    folder.mkdir(parents=True)
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError:
+        raise _name_taken(folder) from None
     study = open_study(folder, plan.name, plan.mode, make_sampler(method.sampler, budget.seed))
     searcher = OptunaSearcher(
         study, plan.space, fixed={"epochs": plan.epochs}, trials=plan.trials,

@@ -41,6 +41,11 @@ class Space:
         held = {name: value for name, value in held.items() if name not in named}
         return {**self.suggest(HeldTrial(trial, held)), **held, **named}  # type: ignore[arg-type]
 
+    def as_dict(self) -> dict[str, Any]:
+        """For the records: range of each searched parameter, what is held, the presets that run."""
+        ranges = {name: distribution._asdict() for name, distribution in sorted(self.distributions().items())}
+        return {"searched": ranges, "held": dict(self.held), "presets": {k: dict(v) for k, v in self.presets.items()}}
+
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """Every parameter that a sampled trial can have, with its range."""
         study = optuna.create_study(sampler=RandomSampler(seed=0))

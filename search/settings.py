@@ -45,13 +45,13 @@ class Budget(Settings):
     """How much: trials, epochs, time."""
 
     trials: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="sampled trials; the presets come on top (default: the workload's)"
+        None, description="sampled trials; the presets come on top; None: the workload's number"
     )
     epochs: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="epochs of a whole trial (default: the workload's)"
+        None, description="epochs of a whole trial; None: the workload's"
     )
     max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="trials at the same time (default: as many as the cluster's CPUs and GPUs hold)"
+        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
     )
     time_limit: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
         None, description="stop all trials after this long: 90s, 30m, 1h30m, 2d"
@@ -63,12 +63,12 @@ class Budget(Settings):
 class Method(Settings):
     """How: what is minimised, who proposes the points, who stops trials early."""
 
-    objective: str | None = Field(None, description="metric to optimise (default: the workload's first)")
+    objective: str | None = Field(None, description="metric to optimise; None: the workload's first")
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field("tpe", description="Optuna sampler")
     scheduler: Literal["none", "asha", "median", "pbt"] = Field("asha", description="who stops weak trials early")
     presets: str | None = Field(
         None,
-        description="points of the reports to run first: all, none, or name,name (default: the workload's)",
+        description="points of the reports to run first: all, none, or name,name; None: the workload's",
     )
     set: tuple[str, ...] = Field((), description="hyperparameters held at a value, not searched: KEY=VALUE ...")
     also: tuple[str, ...] = Field((), description="hyperparameters to search that are held by default")
@@ -78,22 +78,22 @@ class Site(Settings):
     """Where: the cluster, a trial's share of it, and the folders. Paths are made absolute."""
 
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
-        None, description="name of the search (default: workload and time)"
+        None, description="name of the search; None: made of workload and time"
     )
     address: str | None = Field(
         default_factory=lambda: os.environ.get("RAY_ADDRESS"),
-        description="Ray cluster (default: $RAY_ADDRESS, else this machine)",
+        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
     )
     cpus_per_trial: float = Field(1, gt=0, description="CPU cores of one trial; its threads follow")
     gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="GPUs of one trial, fractions too (default: 1 where the cluster has any, else 0)"
+        None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
     )
     storage: Path = Field(
         default_factory=lambda: Path(os.environ.get("SEARCH_STORAGE", "results")),
-        description="folder of states and checkpoints (default: $SEARCH_STORAGE, else results)",
+        description="folder of states and checkpoints; from $SEARCH_STORAGE if set",
     )
-    cache: Path | None = Field(None, description="folder of the data cache (default: cache in --storage)")
+    cache: Path | None = Field(None, description="folder of the data cache; None: cache in --storage")
     tracking_uri: str | None = Field(
         default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI"),
-        description="MLflow server (default: $MLFLOW_TRACKING_URI, else a database in --storage)",
+        description="MLflow server; None: a database in --storage; from $MLFLOW_TRACKING_URI if set",
     )

@@ -154,6 +154,7 @@ def make_tuner(
         objective=objective,
         mode=workload.objectives[objective],
         threads=max(1, int(share.cpus)),
+        device="cuda" if share.gpus else "cpu",
     )
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),

@@ -35,11 +35,12 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         objective: str,
         mode: str,
         threads: int,
+        device: str,
     ) -> None:
         torch.set_num_threads(threads)  # two trials on two cores must not run four threads
         self._training_type, self._config_type, self._data = training, training_config, data
         self._objective, self._sign = objective, 1.0 if mode == "min" else -1.0
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = torch.device(device)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
