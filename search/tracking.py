@@ -36,6 +36,7 @@ for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 _STATUS = {"complete": "FINISHED", "stopped_early": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+_EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 _PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
 
 
@@ -78,7 +79,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[Mlfl
             experiment = client.get_experiment_by_name(workload)
             if experiment is not None:
                 return client, str(experiment.experiment_id)
-            return client, str(client.create_experiment(workload, artifact_location=artifacts))
+            return client, str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
     except MlflowException as error:
         raise TrackingError(
             f"The MLflow tracking at {_without_password(uri)} cannot be used: {str(error).splitlines()[0][:300]}\n"
@@ -241,7 +242,8 @@ class TrialLogger:
 
     def epoch_ended(self, trial: TrialRecord) -> None:
         now, step = _now_ms(), trial.epoch
-        batch = [Metric(key, float(value), now, step) for key, value in trial.metrics.items()]
+        names = sorted(trial.metrics, key=lambda name: name != self._objective)  # the UI's plots begin with the first
+        batch = [Metric(name, float(trial.metrics[name]), now, step) for name in names]
         trial_id = trial.trial_id
         self._search.writer.put(lambda: self._client.log_batch(self._run_ids[trial_id], metrics=batch))
 
