@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from types import TracebackType
 
 from rich.console import Console
@@ -20,10 +21,10 @@ _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "fa
 class Progress:
     """A listener that draws; used as a context around the search."""
 
-    def __init__(self, console: Console, plan: Plan, concurrent: int) -> None:
+    def __init__(self, console: Console, plan: Plan, concurrent: int, known: Iterable[TrialRecord] = ()) -> None:
         self._console, self._plan, self._concurrent = console, plan, concurrent
         self._started = time.monotonic()
-        self._trials: dict[str, TrialRecord] = {}
+        self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -40,7 +41,11 @@ class Progress:
     # --- the records tell
 
     def trial_started(self, trial: TrialRecord) -> None:
-        self._trials[trial.trial_id] = trial
+        self._trials[trial.number] = trial
+
+    def trial_resumed(self, trial: TrialRecord) -> None:
+        self._trials[trial.number] = trial
+        self._say(f"{trial.label}: goes on after epoch {trial.epoch}")
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self._say(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
@@ -67,7 +72,7 @@ class Progress:
         return f"{self._plan.objective} {number(trial.metrics[self._plan.objective])}"
 
     def _done(self) -> int:
-        return sum(trial.outcome is not None for trial in self._trials.values())
+        return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
 
     def _time_left(self) -> str:
         """At the pace of the epochs so far: what the trials still owe, shared by those that run together."""

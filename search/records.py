@@ -15,15 +15,15 @@ from typing import Any, Literal, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
-Outcome = Literal["complete", "stopped_early", "diverged", "failed"]
+Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
 
 
 @dataclass
 class TrialRecord:
-    """One trial for its whole life, whatever is retried."""
+    """One trial for its whole life, whatever is retried or resumed."""
 
-    trial_id: str
-    number: int
+    trial_id: str  # Ray Tune's, a new one after a resume
+    number: int  # Optuna's, for its whole life
     preset: str | None
     hyperparameters: dict[str, Any]
     epochs: int  # of a whole trial
@@ -56,6 +56,7 @@ class Listener(Protocol):
     """Who wants to know. All calls come from the thread that runs the search and must not block it."""
 
     def trial_started(self, trial: TrialRecord) -> None: ...
+    def trial_resumed(self, trial: TrialRecord) -> None: ...
     def trial_retried(self, trial: TrialRecord) -> None: ...
     def epoch_ended(self, trial: TrialRecord) -> None: ...
     def trial_ended(self, trial: TrialRecord) -> None: ...
@@ -64,8 +65,10 @@ class Listener(Protocol):
 class Recorder(tune.Callback):  # type: ignore[misc]
     """The Tune callback that keeps a record of every trial and tells the listeners."""
 
-    def __init__(self, listeners: Iterable[Listener], mutable: Iterable[str] = ()) -> None:
-        self.records: dict[str, TrialRecord] = {}
+    def __init__(
+        self, listeners: Iterable[Listener], mutable: Iterable[str] = (), known: Iterable[TrialRecord] = ()
+    ) -> None:
+        self.records: dict[int, TrialRecord] = {record.number: record for record in known}
         self._listeners = tuple(listeners)
         self._mutable = frozenset(mutable)
 
@@ -76,10 +79,10 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._record(trial)  # a retry and the end of a pause come here too
 
     def _record(self, trial: Trial) -> TrialRecord:
-        record = self.records.get(trial.trial_id)
+        config = trial.config
+        record = self.records.get(config["number"])
         if record is None:
-            config = trial.config
-            record = self.records[trial.trial_id] = TrialRecord(
+            record = self.records[config["number"]] = TrialRecord(
                 trial_id=trial.trial_id,
                 number=config["number"],
                 preset=config["preset"],
@@ -88,6 +91,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 started=time.time(),
             )
             self._tell("trial_started", record)
+        elif record.outcome == "interrupted":
+            record.trial_id, record.outcome, record.reason, record.ended = trial.trial_id, None, "", None
+            self._tell("trial_resumed", record)
         return record
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -116,12 +122,14 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         """Hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
         return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
 
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        self._record(trial).checkpoint = checkpoint
+
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
         if record.outcome:
             return
         result = trial.last_result or {}
-        record.checkpoint = trial.checkpoint
         match result.get("outcome"):
             case "complete":
                 self._end(record, "complete", "")
@@ -135,14 +143,13 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         record = self._record(trial)
         if record.outcome:
             return
-        record.checkpoint = trial.checkpoint
         self._end(record, "failed", _last_line(trial))
 
-    def close(self, reason: str) -> None:
+    def close(self, outcome: Outcome, reason: str) -> None:
         """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
         for record in self.records.values():
             if record.outcome is None:
-                self._end(record, "stopped_early", reason)
+                self._end(record, outcome, reason)
 
     def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
         record.outcome, record.reason, record.ended = outcome, reason, time.time()

@@ -1,13 +1,14 @@
 """The Optuna searcher that tells the truth: every trial of the study ends in the state that it really had.
 
 Complete: its value. Stopped early: PRUNED, with its intermediate values, so that two-epoch losses are never compared
-with fifty-epoch ones. Diverged or failed: FAIL, with its reason, never a number. None stays RUNNING.
+with fifty-epoch ones. Diverged or failed: FAIL, with its reason, never a number. None stays RUNNING when the search is
+over; after Ctrl-C those that can be gone on with do.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         Hyperparameters of every trial that belong to the budget, as ``epochs``.
     trials : int
         Sampled trials; the presets of the space come before them and on top.
+    interrupted : sequence of TrialRecord
+        Trials of this study, which an earlier run left open, to go on with first.
     objective : str
         Name of the metric that the study is told; its direction is the study's.
     seed : int
@@ -129,14 +132,23 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         trials: int,
         objective: str,
         seed: int,
+        interrupted: Sequence[TrialRecord] = (),
     ) -> None:
         super().__init__()
         self._study, self._space, self._fixed = study, space, dict(fixed)
         self._objective, self._seed = objective, seed
-        self._left = trials + len(space.presets)
-        self._open: dict[str, optuna.Trial] = {}
-        for name, point in space.presets.items():
-            study.enqueue_trial(dict(point), user_attrs={"preset": name})
+        self._interrupted = list(interrupted)
+        known = study.get_trials(deepcopy=False)
+        self._left = trials + len(space.presets) - sum(trial.state != TrialState.WAITING for trial in known)
+        self._open: dict[int, optuna.Trial] = {}
+        if not known:
+            for name, point in space.presets.items():
+                study.enqueue_trial(dict(point), user_attrs={"preset": name})
+
+    @property
+    def left(self) -> int:
+        """Trials still to be run, interrupted ones included."""
+        return self._left + len(self._interrupted)
 
     # --- Ray Tune asks
 
@@ -144,16 +156,27 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         return True  # metric and mode are the study's; Tune gives them to the scheduler as well
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if self._left == 0:
+        if self._interrupted:
+            return self._go_on(self._interrupted.pop(0))
+        if self._left <= 0:
             return str(Searcher.FINISHED)
         self._left -= 1
         trial = self._study.ask()
-        trial.set_user_attr("trial_id", trial_id)
-        self._open[trial_id] = trial
+        self._open[trial.number] = trial
         return {
             "hyperparameters": self._space.point(trial) | self._fixed | {"seed": self._seed + trial.number},
             "number": trial.number,
             "preset": trial.user_attrs.get("preset"),
+        }
+
+    def _go_on(self, record: TrialRecord) -> dict[str, Any]:
+        stored = self._study.get_trials(deepcopy=False)[record.number]
+        self._open[record.number] = optuna.Trial(self._study, stored._trial_id)
+        return {
+            "hyperparameters": record.hyperparameters,
+            "number": record.number,
+            "preset": record.preset,
+            "continue_from": record.checkpoint.path if record.checkpoint else None,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -172,13 +195,15 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     def trial_started(self, trial: TrialRecord) -> None: ...
 
+    def trial_resumed(self, trial: TrialRecord) -> None: ...
+
     def trial_retried(self, trial: TrialRecord) -> None: ...
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        self._open[trial.trial_id].report(trial.metrics[self._objective], step=trial.epoch)
+        self._open[trial.number].report(trial.metrics[self._objective], step=trial.epoch)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        asked = self._open.pop(trial.trial_id)
+        asked = self._open.pop(trial.number)
         for key in ("outcome", "reason", "epoch"):
             asked.set_user_attr(key, getattr(trial, key))
         match trial.outcome:
@@ -186,6 +211,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
                 self._study.tell(asked, trial.metrics[self._objective])
             case "stopped_early":
                 self._study.tell(asked, state=TrialState.PRUNED)
+            case "interrupted":
+                pass  # it still runs, only not now
             case _:
                 self._study.tell(asked, state=TrialState.FAIL)
 

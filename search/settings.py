@@ -80,6 +80,7 @@ class Site(Settings):
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
         None, description="name of the search; None: made of workload and time"
     )
+    resume: bool = Field(False, description="go on with the interrupted search of this --name")
     address: str | None = Field(
         default_factory=lambda: os.environ.get("RAY_ADDRESS"),
         description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",

@@ -7,15 +7,10 @@ import json
 import logging
 import os
 import platform
-import queue
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,15 +24,22 @@ from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.errors import TrackingError
+from search.provenance import git_commit, versions
 from search.records import TrialRecord
+from search.writer import Writer
 from trainables.trainable import BEST_FILE, REPORT_FOLDER
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-_STATUS = {"complete": "FINISHED", "stopped_early": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+_STATUS = {
+    "complete": "FINISHED",
+    "stopped_early": "KILLED",
+    "interrupted": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
-_PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
 
 
 def embedded_uri(storage: Path) -> str:
@@ -93,48 +95,12 @@ def _without_password(uri: str) -> str:
     return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
-class Writer:
-    """One thread that carries out writes in order, so that the search never waits for the server."""
-
-    def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="tracking", daemon=True)
-        self.failures: list[str] = []
-        self._thread.start()
-
-    def put(self, write: Callable[[], object]) -> None:
-        self._queue.put(write)
-
-    def flush(self) -> None:
-        """Return when everything put so far is written."""
-        done = threading.Event()
-        self.put(done.set)
-        done.wait()
-
-    @property
-    def behind(self) -> int:
-        """Writes that wait."""
-        return self._queue.qsize()
-
-    def close(self) -> None:
-        """Return when everything is written."""
-        self._queue.put(None)
-        self._thread.join()
-
-    def _work(self) -> None:
-        while (write := self._queue.get()) is not None:
-            try:
-                write()
-            except Exception as error:  # the server's fault must not end a search; it is told at the end
-                self.failures.append(f"{type(error).__name__}: {str(error).splitlines()[0][:300]}")
-
-
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
 class SearchRun:
-    """The parent run of one search."""
+    """The parent run of one search; with ``run_id`` that of an earlier process, which goes on."""
 
     def __init__(
         self,
@@ -146,15 +112,31 @@ class SearchRun:
         tags: Mapping[str, str],
         fingerprint: str,
         source: str,
+        run_id: str | None = None,
     ) -> None:
         self.client, self.experiment_id = client, experiment_id
         self.dataset = DatasetInput(
             Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
             [InputTag("mlflow.data.context", "training")],
         )
-        environment = {f"version.{package}": version(package) for package in _PACKAGES}
-        run = client.create_run(
-            experiment_id,
+        self.run_id = self._reopen(run_id) if run_id else self._create(name, settings, tags)
+        self.writer = Writer()
+        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=client.tracking_uri, resume_logging=bool(run_id))
+        self._system.start()
+
+    def _reopen(self, run_id: str) -> str:
+        try:
+            self.client.update_run(run_id, status="RUNNING")
+        except MlflowException as error:
+            raise TrackingError(
+                f"Run {run_id} of this search is not at {_without_password(self.client.tracking_uri)}: --resume needs "
+                "the --tracking-uri that the search began with."
+            ) from error
+        return run_id
+
+    def _create(self, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> str:
+        run = self.client.create_run(
+            self.experiment_id,
             run_name=name,
             tags={
                 "kind": "search",
@@ -164,18 +146,14 @@ class SearchRun:
                 "mlflow.source.name": " ".join(["python -m search.run", *sys.argv[1:]])[:5_000],
                 "mlflow.source.git.commit": git_commit(),
                 "host": platform.node(),
-                "version.python": platform.python_version(),
-                **environment,
+                **versions(),
                 **tags,
             },
         )
-        self.run_id: str = run.info.run_id
         params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value is not None]
-        client.log_batch(self.run_id, params=params)
-        client.log_inputs(self.run_id, [self.dataset])
-        self.writer = Writer()
-        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=client.tracking_uri)
-        self._system.start()
+        self.client.log_batch(run.info.run_id, params=params)
+        self.client.log_inputs(run.info.run_id, [self.dataset])
+        return str(run.info.run_id)
 
     def log_text(self, text: str, file: str) -> None:
         self.writer.put(lambda: self.client.log_text(self.run_id, text, file))
@@ -213,7 +191,7 @@ class TrialLogger:
             "objective_version": objective_version,
         }
         self._objective = objective
-        self._run_ids: dict[str, str] = {}  # written and read by the writer's thread alone
+        self._run_ids: dict[int, str] = {}  # by number of the trial; for the writer's thread alone
 
     def trial_started(self, trial: TrialRecord) -> None:
         tags = self._tags | {
@@ -231,11 +209,28 @@ class TrialLogger:
 
         def write() -> None:
             run = self._client.create_run(self._search.experiment_id, start_time=started_ms, tags=tags, run_name=label)
-            self._run_ids[trial.trial_id] = run.info.run_id
+            self._run_ids[trial.number] = run.info.run_id
             self._client.log_batch(run.info.run_id, params=params)
             self._client.log_inputs(run.info.run_id, [self._search.dataset])
 
         self._search.writer.put(write)
+
+    def trial_resumed(self, trial: TrialRecord) -> None:
+        def write() -> None:
+            run_id = self._run_id(trial.number)
+            self._client.update_run(run_id, status="RUNNING")
+            for tag in ("outcome", "reason"):
+                self._client.delete_tag(run_id, tag)
+
+        self._search.writer.put(write)
+
+    def _run_id(self, number: int) -> str:
+        """The child run of a trial; that of an earlier process is looked up."""
+        if number not in self._run_ids:
+            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{number}'"
+            runs = self._client.search_runs([self._search.experiment_id], query, max_results=1)
+            self._run_ids[number] = runs[0].info.run_id
+        return self._run_ids[number]
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self._tag(trial, {"attempts": trial.attempts})
@@ -244,8 +239,8 @@ class TrialLogger:
         now, step = _now_ms(), trial.epoch
         names = sorted(trial.metrics, key=lambda name: name != self._objective)  # the UI's plots begin with the first
         batch = [Metric(name, float(trial.metrics[name]), now, step) for name in names]
-        trial_id = trial.trial_id
-        self._search.writer.put(lambda: self._client.log_batch(self._run_ids[trial_id], metrics=batch))
+        number = trial.number
+        self._search.writer.put(lambda: self._client.log_batch(self._run_id(number), metrics=batch))
 
     def trial_ended(self, trial: TrialRecord) -> None:
         assert trial.outcome is not None
@@ -261,14 +256,14 @@ class TrialLogger:
             self._search.writer.put(lambda: self._log_files(trial))
         status, ended_ms = _STATUS[trial.outcome], int((trial.ended or time.time()) * 1000)
         self._search.writer.put(
-            lambda: self._client.set_terminated(self._run_ids[trial.trial_id], status, end_time=ended_ms)
+            lambda: self._client.set_terminated(self._run_id(trial.number), status, end_time=ended_ms)
         )
 
     def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
         """Figures of one trial among others, or, without a trial, of the whole search."""
 
         def write() -> None:
-            run_id = self._run_ids[trial.trial_id] if trial else self._search.run_id
+            run_id = self._run_id(trial.number) if trial else self._search.run_id
             self._client.log_artifacts(run_id, str(folder), "comparison")
 
         self._search.writer.put(write)
@@ -279,25 +274,13 @@ class TrialLogger:
 
     def _tag(self, trial: TrialRecord, tags: Mapping[str, object]) -> None:
         batch = [RunTag(key, str(value)[:5_000]) for key, value in tags.items()]
-        trial_id = trial.trial_id
-        self._search.writer.put(lambda: self._client.log_batch(self._run_ids[trial_id], tags=batch))
+        number = trial.number
+        self._search.writer.put(lambda: self._client.log_batch(self._run_id(number), tags=batch))
 
     def _log_files(self, trial: TrialRecord) -> None:
         assert trial.checkpoint is not None
-        run_id = self._run_ids[trial.trial_id]
+        run_id = self._run_id(trial.number)
         with trial.checkpoint.as_directory() as folder:
             self._client.log_artifacts(run_id, str(Path(folder) / REPORT_FOLDER), REPORT_FOLDER)
             self._client.log_artifact(run_id, str(Path(folder) / BEST_FILE), "checkpoint")
         self._client.log_text(run_id, json.dumps(trial.hyperparameters, indent=2), "hyperparameters.json")
-
-
-@cache
-def git_commit() -> str:
-    """Commit of this code, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
-    try:
-        run = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
-                             capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return run.stdout.strip()

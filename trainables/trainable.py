@@ -47,6 +47,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         hyperparameters = self._config_type(**config["hyperparameters"])
         self._training = self._training_type(hyperparameters, self._data, self._device)
         self._best: dict[str, Any] = {"epoch": 0, "value": None, "weights": {}}
+        if config.get("continue_from"):  # a search that was interrupted goes on
+            self.load_checkpoint(config["continue_from"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial into this actor: nothing of the last one is left but the data."""

@@ -1,0 +1,29 @@
+"""Which code and which versions made a result."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+_PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that make numbers, by ``version.<name>``."""
+    packages = {f"version.{package}": version(package) for package in _PACKAGES}
+    return {"version.python": platform.python_version(), **packages}
+
+
+@cache
+def git_commit() -> str:
+    """Commit of this code, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
+    try:
+        run = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
+                             capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return run.stdout.strip()

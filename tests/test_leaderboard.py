@@ -1,0 +1,151 @@
+"""Laws of the leaderboard: complete trials by the value of their last epoch, naive predictors beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+from search.leaderboard import Leaderboard, make_leaderboard
+from search.plan import Plan, make_plan
+from search.records import Outcome, TrialRecord
+from search.settings import Budget, Method, Site
+from search.workloads import Mode
+from tiny import make_tiny
+
+
+def plan_of(mode: Mode = "min") -> Plan:
+    workload = replace(make_tiny(known={"x": 0.3}), objectives={"loss": mode}, columns=("brier", "loss"))
+    return make_plan(workload, Budget(), Method(), Site(name="s"), demo=True)
+
+
+def trial(number: int, outcome: Outcome, *losses: float, reason: str = "", preset: str | None = None) -> TrialRecord:
+    """A trial that had these losses, and 10 s an epoch."""
+    record = TrialRecord(
+        trial_id=f"id{number}", number=number, preset=preset, hyperparameters={"x": number}, epochs=4, started=0.0,
+        outcome=outcome, reason=reason, epoch=len(losses), seconds=10.0 * len(losses),
+    )  # fmt: skip
+    if losses:
+        last = losses[-1]
+        companions = {"loss_floor": 0.1, "loss_error": 0.02, "loss_excess": last - 0.1}
+        record.metrics = {"loss": last, **companions, "brier": last / 2, "lr": 1e-3}
+        record.best = {"value": min(losses), "epoch": losses.index(min(losses)) + 1}
+    return record
+
+
+NAIVE: Mapping[str, Mapping[str, float]] = {"constant": {"loss": 0.5, "brier": 0.05, "loss_floor": 0.1}}
+RECORDS = [
+    trial(3, "stopped_early", 0.9, reason="scheduler"),
+    trial(2, "complete", 0.8, 0.1, 0.3, 0.4),
+    trial(1, "diverged", 0.2, reason="not_finite in epoch 2: loss = inf"),
+    trial(0, "complete", 0.9, 0.8, 0.7, 0.6, preset="known"),
+    trial(4, "stopped_early", 0.9, 0.9, 0.9, reason="time limit"),
+    trial(5, "failed", reason="OSError: gone"),
+]
+
+
+def board_of(records: list[TrialRecord] = RECORDS, mode: Mode = "min") -> Leaderboard:
+    return make_leaderboard(plan_of(mode), records, NAIVE)
+
+
+def shown(board: Leaderboard, width: int = 200) -> str:
+    text = io.StringIO()
+    Console(file=text, width=width).print(board.as_table())
+    return text.getvalue()
+
+
+def test_complete_trials_are_ranked_by_their_last_epoch_with_the_naive_between() -> None:
+    """Trial 2 was best in an epoch on the way; the least of many noisy epochs is luck."""
+    board = board_of()
+    assert [(row.rank, row.label, row.value) for row in board.rows] == [
+        (1, "trial-002", 0.4),
+        (None, "constant", 0.5),
+        (2, "known", 0.6),
+        (None, "trial-001", None),
+        (None, "trial-003", None),
+        (None, "trial-004", None),
+        (None, "trial-005", None),
+    ]
+    assert board.best is not None
+    assert (board.best.label, board.best.best_epoch, board.best.epoch) == ("trial-002", 2, 4)
+
+
+def test_what_is_maximised_has_its_greatest_first() -> None:
+    assert [row.label for row in board_of(mode="max").rows][:3] == ["known", "constant", "trial-002"]
+
+
+def test_early_losses_never_stand_in_the_table() -> None:
+    """Pitfall 3: the diverged trial had the least loss of all."""
+    board = board_of()
+    for row in board.rows:
+        if row.outcome not in ("complete", ""):
+            assert row.value is None
+            assert row.beside == {}
+            assert row.reason
+
+
+def test_floor_error_excess_and_the_columns_stand_beside_the_value() -> None:
+    best = board_of().best
+    assert best is not None
+    assert best.beside == pytest.approx({"floor": 0.1, "excess": 0.3, "error": 0.02, "brier": 0.2})
+
+
+def test_only_stopping_by_the_scheduler_saves() -> None:
+    board = board_of()
+    assert board.saved_hours == pytest.approx(3 * 10 / 3600)
+    assert board.compute_hours == pytest.approx(130 / 3600)
+    assert board.outcomes == {"complete": 2, "diverged": 1, "stopped_early": 2, "failed": 1}
+
+
+def test_a_search_in_which_nothing_completed_has_no_best_and_no_verdict() -> None:
+    board = board_of([trial(0, "failed", reason="x")])
+    assert board.best is None
+    assert board.against_naive() == []
+    assert "constant" in shown(board)
+    assert make_leaderboard(plan_of(), [], {}).rows == ()
+
+
+def test_json_and_csv_hold_every_row() -> None:
+    board = board_of()
+    again = json.loads(json.dumps(board.as_dict()))
+    assert [row["label"] for row in again["rows"]] == [row.label for row in board.rows]
+    assert again["objective_version"] == "tiny-1"
+    table = list(csv.DictReader(io.StringIO(board.as_csv())))
+    assert [row["trial"] for row in table] == [row.label for row in board.rows]
+    assert table[0]["loss"] == "0.4"
+    assert table[0]["rank"] == "1"
+    assert table[0]["brier"] == "0.2"
+    assert table[3]["loss"] == ""
+    assert table[3]["reason"] == "not_finite in epoch 2: loss = inf"
+
+
+def test_the_table_shows_value_error_and_best_epoch() -> None:
+    text = shown(board_of())
+    assert "0.4 +- 0.02" in text
+    assert "2 of 4" in text
+    assert "trial-005" not in text  # no value
+
+
+def test_a_long_table_is_cut_but_presets_and_naive_stay() -> None:
+    many = [trial(number, "complete", number / 100) for number in range(40)]
+    many += [trial(50, "complete", 0.45, preset="known")]
+    text = shown(board_of(many))
+    assert "trial-019" in text
+    assert "trial-020" not in text
+    assert "known" in text
+    assert "constant" in text
+
+
+def test_the_verdict_says_on_what_the_best_trial_beats_the_naive_and_on_what_not() -> None:
+    (verdict,) = board_of().against_naive()
+    assert verdict.startswith("constant: the best trial beats it on loss (0.4 against 0.5)")
+    assert "DOES NOT BEAT it on brier (0.2 against 0.05)" in verdict
+    assert "floor" not in verdict
+
+
+def test_the_order_of_the_records_does_not_matter() -> None:
+    assert board_of(RECORDS[::-1]) == board_of()

@@ -1,0 +1,243 @@
+"""Laws of the searcher: what is held never enters the study, and the study tells the truth of every trial."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from search.records import Outcome, TrialRecord
+from search.sampler import OptunaSearcher, Space, make_sampler, open_study
+from search.workloads import WORKLOADS
+from tiny import suggest
+
+POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
+SAMPLERS = {
+    "tpe": TPESampler,
+    "gp": GPSampler,
+    "cmaes": CmaEsSampler,
+    "random": RandomSampler,
+    "qmc": QMCSampler,
+}
+
+
+def space_of(presets: Mapping[str, Mapping[str, Any]] = POINTS, **held: Any) -> Space:
+    return Space(suggest=suggest, held=held, preset_held=held, presets=presets)
+
+
+def searcher_of(folder: Path, space: Space, *, sampler: str = "random", trials: int = 3) -> OptunaSearcher:
+    study = open_study(folder, "a-study", "min", make_sampler(sampler, 5))
+    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, objective="loss", seed=100)
+
+
+def reread(folder: Path) -> optuna.Study:
+    """The study as another process finds it."""
+    return open_study(folder, "a-study", "min", RandomSampler())
+
+
+def record_of(trial_id: str, asked: dict[str, Any]) -> TrialRecord:
+    return TrialRecord(
+        trial_id=trial_id, number=asked["number"], preset=asked["preset"],
+        hyperparameters=asked["hyperparameters"], epochs=4, started=time.time(),
+    )  # fmt: skip
+
+
+def live(searcher: OptunaSearcher, trial_id: str, losses: list[float], outcome: Outcome, reason: str = "") -> Any:
+    """One trial's whole life; returns what was asked for it."""
+    asked = searcher.suggest(trial_id)
+    assert isinstance(asked, dict)
+    record = record_of(trial_id, asked)
+    searcher.trial_started(record)
+    for record.epoch, loss in enumerate(losses, start=1):
+        record.metrics = {"loss": loss}
+        searcher.epoch_ended(record)
+    record.outcome, record.reason = outcome, reason
+    searcher.trial_ended(record)
+    return asked
+
+
+# ---------------------------------------------------------------- the space
+
+
+def test_what_is_held_never_enters_the_study() -> None:
+    study = optuna.create_study(sampler=RandomSampler(seed=1))
+    for _ in range(20):
+        trial = study.ask()
+        point = space_of(x=0.5, optional=3).point(trial)
+        assert point["x"] == 0.5
+        assert point["optional"] == 3
+        assert trial.params.keys() == {"y"}  # x > 0: the branch of the held value
+
+
+def test_distributions_are_those_of_every_branch_without_what_is_held() -> None:
+    found = space_of().distributions()
+    assert found.keys() == {"x", "y", "optional"}
+    assert found["x"] == optuna.distributions.FloatDistribution(-1, 1)
+    assert space_of(x=-0.5, optional=1).distributions() == {}
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_distributions_of_a_workload_meet_every_branch(name: str) -> None:
+    workload = WORKLOADS[name]
+    space = Space(workload.suggest, {}, {}, {})
+    found = space.distributions()
+    study = optuna.create_study(sampler=RandomSampler(seed=3))
+    for _ in range(300):
+        trial = study.ask()
+        workload.suggest(trial)
+        assert trial.distributions.keys() <= found.keys()
+
+
+def test_a_preset_keeps_what_it_names_and_takes_the_rest_from_what_is_held(tmp_path: Path) -> None:
+    space = Space(suggest, held={"optional": 2}, preset_held={"optional": 3, "x": 0.9}, presets=POINTS)
+    searcher = searcher_of(tmp_path, space)
+    plain, wide, sampled = (searcher.suggest(name)["hyperparameters"] for name in "abc")
+    assert (plain["x"], plain["y"], plain["optional"]) == (0.3, 0.0, 3)
+    assert (wide["x"], wide["optional"]) == (-0.5, 4)
+    assert sampled["optional"] == 2
+    assert sampled["x"] not in (0.3, -0.5, 0.9)
+
+
+# ---------------------------------------------------------------- asking
+
+
+def test_presets_come_first_in_their_order_and_sampled_trials_on_top(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, space_of(optional=1), trials=2)
+    asked = [searcher.suggest(str(number)) for number in range(4)]
+    assert [one["preset"] for one in asked] == ["plain", "wide", None, None]
+    assert [one["number"] for one in asked] == [0, 1, 2, 3]
+    assert [one["hyperparameters"]["seed"] for one in asked] == [100, 101, 102, 103]
+    assert all(one["hyperparameters"]["epochs"] == 4 for one in asked)
+    assert searcher.suggest("more") == Searcher.FINISHED
+    assert len(reread(tmp_path).get_trials()) == 4
+
+
+def test_one_seed_asks_for_the_same_points(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    asked = []
+    for folder in folders:
+        folder.mkdir()
+        searcher = searcher_of(folder, space_of(), sampler="tpe", trials=5)
+        asked.append([live(searcher, str(number), [0.5], "complete") for number in range(7)])
+    assert asked[0] == asked[1]
+
+
+# ---------------------------------------------------------------- telling
+
+
+def test_complete_is_told_with_the_value_of_the_last_epoch(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, space_of())
+    live(searcher, "a", [0.9, 0.2, 0.4], "complete")
+    (trial, *_) = reread(tmp_path).get_trials()
+    assert (trial.state, trial.value) == (TrialState.COMPLETE, 0.4)
+    assert trial.intermediate_values == {1: 0.9, 2: 0.2, 3: 0.4}
+
+
+def test_stopped_early_is_told_as_pruned(tmp_path: Path) -> None:
+    """Pitfalls 3 and 4: never as a value that is compared with whole trials."""
+    searcher = searcher_of(tmp_path, space_of())
+    live(searcher, "a", [0.9, 0.1], "stopped_early", "scheduler")
+    live(searcher, "b", [0.5, 0.5], "complete")
+    study = reread(tmp_path)
+    pruned, complete = study.get_trials()[:2]
+    assert pruned.state == TrialState.PRUNED
+    assert pruned.intermediate_values == {1: 0.9, 2: 0.1}
+    assert study.best_trial.number == complete.number
+
+
+@pytest.mark.parametrize("outcome", ["diverged", "failed"])
+def test_diverged_and_failed_are_told_with_a_reason_and_no_number(tmp_path: Path, outcome: Outcome) -> None:
+    """Pitfall 2."""
+    searcher = searcher_of(tmp_path, space_of())
+    live(searcher, "a", [0.9], outcome, "not_finite in epoch 2")
+    trial = reread(tmp_path).get_trials()[0]
+    assert (trial.state, trial.value) == (TrialState.FAIL, None)
+    assert trial.user_attrs["reason"] == "not_finite in epoch 2"
+    assert trial.user_attrs["outcome"] == outcome
+
+
+def test_tunes_own_word_of_the_end_changes_nothing(tmp_path: Path) -> None:
+    """Tune calls complete what a scheduler stopped (pitfalls 2, 3) and failed what is retried (5)."""
+    searcher = searcher_of(tmp_path, space_of())
+    searcher.suggest("a")
+    searcher.on_trial_complete("a", result={"metrics/loss": float("nan")})
+    searcher.on_trial_complete("a", error=True)
+    assert reread(tmp_path).get_trials()[0].state == TrialState.RUNNING
+
+
+def test_points_that_never_became_a_trial_are_closed(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, space_of())
+    searcher.suggest("a")
+    live(searcher, "b", [0.5], "complete")
+    searcher.close()
+    first, second = reread(tmp_path).get_trials()[:2]
+    assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, "never started")
+    assert second.state == TrialState.COMPLETE
+
+
+def test_metric_and_mode_are_settled_by_the_study(tmp_path: Path) -> None:
+    """Pitfall 6: Tune gives them to every searcher; ours must not refuse them."""
+    assert searcher_of(tmp_path, space_of()).set_search_properties("metrics/loss", "min", {})
+
+
+def test_a_snapshot_of_tune_holds_nothing_of_the_study(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, space_of())
+    assert pickle.loads(pickle.dumps(searcher)).__dict__ == {}
+    searcher.save_to_dir(str(tmp_path))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["optuna.journal"]
+
+
+# ---------------------------------------------------------------- samplers
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_every_sampler_lives_with_presets_branches_and_all_ends(tmp_path: Path, name: str) -> None:
+    searcher = searcher_of(tmp_path, space_of(), sampler=name, trials=14)
+    ends: list[tuple[list[float], Outcome]] = [
+        ([0.9, 0.5], "complete"),
+        ([0.9], "stopped_early"),
+        ([], "diverged"),
+        ([0.8], "failed"),
+    ]
+    for number in range(16):
+        losses, outcome = ends[number % 4]
+        asked = live(searcher, str(number), [loss + number / 100 for loss in losses], outcome)
+        assert -1 <= asked["hyperparameters"]["x"] <= 1
+        assert ("y" in asked["hyperparameters"]) == (asked["hyperparameters"]["x"] > 0)
+    states = [trial.state for trial in reread(tmp_path).get_trials()]
+    assert states.count(TrialState.COMPLETE) == 4
+    assert all(state.is_finished() for state in states)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_flag_makes_the_sampler_of_its_name(name: str) -> None:
+    assert type(make_sampler(name, 1)) is SAMPLERS[name]
+
+
+def test_tpe_reckons_with_running_trials_and_groups_of_branches() -> None:
+    """Pitfall 8: without it parallel trials bunch up."""
+    sampler = make_sampler("tpe", 1)
+    assert sampler._constant_liar
+    assert sampler._multivariate
+    assert sampler._group
+
+
+@pytest.mark.parametrize("name", WORKLOADS)
+def test_presets_feed_the_sampler(name: str, tmp_path: Path) -> None:
+    """Their points and values are trials of the study like any other, whatever the workload."""
+    workload = WORKLOADS[name]
+    held = {key: workload.config.model_fields[key].default for key in workload.optional}
+    space = Space(workload.suggest, held, held, workload.presets)
+    searcher = searcher_of(tmp_path, space)
+    for preset in workload.presets:
+        live(searcher, preset, [0.5], "complete")
+    for trial, point in zip(reread(tmp_path).get_trials(), workload.presets.values(), strict=True):
+        assert trial.state == TrialState.COMPLETE
+        assert trial.params == {key: value for key, value in point.items() if key not in held}
