@@ -19,6 +19,9 @@ class Told:
     def trial_started(self, trial: TrialRecord) -> None:
         self.words.append(("started", trial.label))
 
+    def trial_resumed(self, trial: TrialRecord) -> None:
+        self.words.append(("resumed", trial.label))
+
     def trial_retried(self, trial: TrialRecord) -> None:
         self.words.append(("retried", trial.attempts))
 
@@ -32,7 +35,7 @@ class Told:
 def tune_trial(folder: Path | None = None, **hyperparameters: Any) -> Any:
     """As much of Tune's trial as the records look at."""
     return SimpleNamespace(
-        trial_id="abc", last_result={}, checkpoint="the last one", get_error=lambda: None,
+        trial_id="abc", last_result={}, get_error=lambda: None,
         error_file=str(folder / "error.txt") if folder else None,
         config={"number": 3, "preset": None, "hyperparameters": {"epochs": 4, **hyperparameters}},
     )  # fmt: skip
@@ -48,10 +51,12 @@ def result(epoch: int, outcome: str = "running", **more: Any) -> dict[str, Any]:
 class Life:
     """A trial as Tune tells of it."""
 
-    def __init__(self, trial: Any | None = None, mutable: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, trial: Any | None = None, mutable: tuple[str, ...] = (), known: tuple[TrialRecord, ...] = ()
+    ) -> None:
         self.trial = trial or tune_trial()
         self.told = Told()
-        self.recorder = Recorder([self.told], mutable)
+        self.recorder = Recorder([self.told], mutable, known)
 
     def _hear(self, event: str, **more: Any) -> Life:
         getattr(self.recorder, event)(iteration=1, trials=[self.trial], trial=self.trial, **more)
@@ -65,6 +70,9 @@ class Life:
         self._hear("on_trial_result", result=last)
         self.trial.last_result = last
         return self
+
+    def checkpoint(self, name: str) -> Life:
+        return self._hear("on_checkpoint", checkpoint=name)
 
     def complete(self) -> Life:
         return self._hear("on_trial_complete")
@@ -81,11 +89,11 @@ class Life:
 
     @property
     def record(self) -> TrialRecord:
-        return self.recorder.records["abc"]
+        return self.recorder.records[3]
 
 
 def test_a_complete_trial() -> None:
-    life = Life().start().result(1).result(2, "complete").complete()
+    life = Life().start().result(1).result(2, "complete").checkpoint("the last one").complete()
     assert life.words == [
         ("started", "trial-003"),
         ("epoch", 1, 1.0),
@@ -142,14 +150,30 @@ def test_the_reason_of_a_failure_is_short_whatever_the_error(tmp_path: Path) -> 
 
 def test_a_trial_ends_once() -> None:
     life = Life().start().result(1, "complete").complete().complete().error()
-    life.recorder.close("time limit")
+    life.recorder.close("stopped_early", "time limit")
     assert [word for word in life.words if word[0] == "ended"] == [("ended", "complete", "")]
 
 
 def test_what_tune_left_open_is_closed_with_the_reason() -> None:
     life = Life().start().result(1)
-    life.recorder.close("interrupted")
-    assert life.words[-1] == ("ended", "stopped_early", "interrupted")
+    life.recorder.close("stopped_early", "time limit")
+    assert life.words[-1] == ("ended", "stopped_early", "time limit")
+
+
+def test_an_interrupted_trial_goes_on_as_the_same_trial() -> None:
+    first = Life().start().result(1).result(2).checkpoint("of epoch 2")
+    first.recorder.close("interrupted", "interrupted")
+    later = tune_trial()
+    later.trial_id = "another id of Tune's"
+    second = Life(later, known=(first.record,)).start().result(3).result(4, "complete").complete()
+    assert [word[:2] for word in second.words] == [
+        ("resumed", "trial-003"),
+        ("epoch", 3),
+        ("epoch", 4),
+        ("ended", "complete"),
+    ]
+    assert second.record.seconds == 8.0
+    assert second.record.reason == ""
 
 
 def test_values_that_change_within_a_run_are_metrics() -> None:
