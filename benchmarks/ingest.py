@@ -117,9 +117,7 @@ def scale(sizes: list[int]) -> None:
     for events in sizes:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
-            print(
-                f"{events:10,} {'imports only':22} {'':8} {'':11} {alone(imports, folder, 0)['peak_mb']:8.0f}"
-            )
+            print(f"{events:10,} {'imports only':22} {'':8} {'':11} {alone(imports, folder, 0)['peak_mb']:8.0f}")
             steps = (
                 ("simulate and write", simulated),
                 ("ingest (no cache)", loaded),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class SearchError(Exception):
     """A fault that the user can mend; the message says what, where, and what to do."""
@@ -23,3 +25,14 @@ class TrackingError(SearchError):
 
 class ClusterError(SearchError):
     """The Ray cluster cannot be reached or lacks the resources of a single trial."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, in one line and without passwords; its name where it says nothing."""
+    lines = str(error).splitlines()
+    return without_passwords(lines[0][:300]) if lines and lines[0] else type(error).__name__
+
+
+def without_passwords(text: str) -> str:
+    """The text with ``user:password@`` taken out of its URLs."""
+    return re.sub(r"//[^/@\s]*@", "//", text)

@@ -12,6 +12,7 @@ from ray import tune
 from search.errors import NameTakenError, UsageError
 from search.plan import Plan
 from search.records import TrialRecord
+from search.workloads import Data
 
 
 class SearchFolder:
@@ -23,33 +24,41 @@ class SearchFolder:
     def __init__(self, storage: Path, name: str) -> None:
         self.path = storage / "searches" / name
 
+    def check(self, resume: bool) -> None:
+        """Fail early where a new search would find its name taken, or a resumed one nothing to go on with."""
+        if resume and not (self.path / "trials.json").exists():
+            raise UsageError(f"--resume: no interrupted search named {self.path.name!r} is in {self.path.parent}.")
+        if not resume and self.path.exists():
+            raise self._taken()
+
     def claim(self) -> None:
-        """Make the folder; NameTakenError where it exists."""
+        """Make the folder.
+
+        Raises
+        ------
+        NameTakenError
+            It exists.
+        UsageError
+            It cannot be made.
+        """
         try:
             self.path.mkdir(parents=True)
         except FileExistsError:
             raise self._taken() from None
-
-    def check(self, resume: bool) -> None:
-        """Fail early where a new search would find its name taken, or a resumed one nothing to go on with."""
-        if not resume and self.path.exists():
-            raise self._taken()
-        if resume and not (self.path / "trials.json").exists():
-            raise UsageError(
-                f"--resume: there is no interrupted search named {self.path.name!r} in {self.path.parent}."
-            )
+        except OSError as error:
+            raise UsageError(f"--storage: cannot write to {self.path.parent}: {error.strerror}.") from error
 
     def _taken(self) -> NameTakenError:
         return NameTakenError(
-            f"A search named {self.path.name!r} exists already, in {self.path}. Go on with it with --resume if it was "
-            "interrupted, or choose another --name."
+            f"A search named {self.path.name!r} exists already, in {self.path}. If it was interrupted with Ctrl-C, go "
+            "on with it with --resume; else choose another --name."
         )
 
-    def describe(self, plan: Plan, fingerprint: str, run_id: str) -> None:
+    def describe(self, plan: Plan, data: Data, run_id: str) -> None:
         """Keep what a resumed search must have in common with this one, and its MLflow run."""
-        self._write("search.json", {"run_id": run_id, **_identity(plan, fingerprint)})
+        self._write("search.json", {"run_id": run_id, **_identity(plan, data)})
 
-    def run_id(self, plan: Plan, fingerprint: str) -> str:
+    def run_id(self, plan: Plan, data: Data) -> str:
         """MLflow run of the search to resume.
 
         Raises
@@ -58,7 +67,7 @@ class SearchFolder:
             The flags or data now are not those that it began with; names the difference.
         """
         before = json.loads((self.path / "search.json").read_text())
-        now = json.loads(json.dumps(_identity(plan, fingerprint)))
+        now = json.loads(json.dumps(_identity(plan, data)))
         for key, value in now.items():
             if before[key] != value:
                 raise UsageError(
@@ -85,12 +94,12 @@ class SearchFolder:
         draft.replace(self.path / name)
 
 
-def _identity(plan: Plan, fingerprint: str) -> dict[str, Any]:
+def _identity(plan: Plan, data: Data) -> dict[str, Any]:
     return {
         "workload": plan.workload.name,
         "objective": plan.objective,
-        "objective version": plan.workload.objective_version,
+        "objective version": data.objective_version,
         "epochs": plan.epochs,
-        "data": fingerprint,
+        "data": data.fingerprint,
         **plan.space.as_dict(),
     }

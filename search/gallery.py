@@ -11,7 +11,7 @@ from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.records import TrialRecord
 from search.tracking import TrialLogger
-from trainables.trainable import REPORT_FOLDER
+from trainables.trainable import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
 _EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
@@ -22,23 +22,27 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]
     presets = [label for label in ranked if complete[label].preset]
-    wanted = dict.fromkeys([*ranked[:_EACH], *presets])
     with ExitStack() as held, TemporaryDirectory() as temporary:
-        reports = {label: _report(complete[label], held) for label in wanted}
+        wanted = dict.fromkeys([*ranked[:_EACH], *presets])
+        reports = {label: report for label in wanted if (report := _report(complete[label], held))}
 
         def draw(record: TrialRecord | None, labels: list[str]) -> None:
             folder = Path(temporary) / (record.label if record else "search")
             folder.mkdir()
-            plan.workload.compare({label: reports[label] for label in dict.fromkeys(labels)}, folder)
+            shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
+            plan.workload.compare(shown, folder)
             logger.log_comparison(record, folder)
 
-        for label in wanted:
+        for label in reports:
             draw(complete[label], [label, *presets])
-        if ranked:
+        if reports:
             draw(None, [*ranked[:_TOGETHER], *presets])
         logger.flush()
 
 
-def _report(record: TrialRecord, held: ExitStack) -> Path:
-    assert record.checkpoint is not None
-    return Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+def _report(record: TrialRecord, held: ExitStack) -> Path | None:
+    """Folder of a trial's report; None where it could not be drawn, or the search ended before it was kept."""
+    if record.checkpoint is None:
+        return None
+    folder = Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+    return folder if folder.exists() and not (folder / REPORT_ERROR).exists() else None

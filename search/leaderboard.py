@@ -70,15 +70,15 @@ class Leaderboard:
 
     def as_table(self, most: int = 20) -> Table:
         """The first rows, all presets and naive predictors, for a terminal."""
-        shown = [row for row in self.rows if row.value is not None]
-        shown = [row for place, row in enumerate(shown) if place < most or row.kind != "trial"]
+        ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
+        shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial"]
         columns = [column for column in _columns(shown) if column not in ("error", "excess")]
-        table = Table(title=f"{self.search}: {self.objective}, {self.mode}imised ({self.objective_version})")
+        table = Table(title=f"{self.search}: {self.objective}, {self.mode}imised")
         for name in ("", "trial", self.objective, *columns, "best epoch", "min"):
             table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
         for row in shown:
             table.add_row(
-                str(row.rank or ""), row.label, _with_error(row.value, row.beside.get("error")),
+                str(row.rank or ""), row.label, _value(row),
                 *(number(row.beside.get(column)) for column in columns),
                 f"{row.best_epoch} of {row.epoch}" if row.best_epoch else "",
                 f"{row.seconds / 60:.1f}" if row.seconds else "",
@@ -95,7 +95,10 @@ class Leaderboard:
 
 
 def make_leaderboard(
-    plan: Plan, records: Iterable[TrialRecord], baselines: Mapping[str, Mapping[str, float]]
+    plan: Plan,
+    records: Iterable[TrialRecord],
+    baselines: Mapping[str, Mapping[str, float]],
+    objective_version: str,
 ) -> Leaderboard:
     """Rank complete trials by the objective at their last epoch.
 
@@ -115,7 +118,7 @@ def make_leaderboard(
         workload=plan.workload.name,
         objective=plan.objective,
         mode=plan.mode,
-        objective_version=plan.workload.objective_version,
+        objective_version=objective_version,
         rows=(*ranked, *others),
         outcomes=dict(Counter(str(record.outcome) for record in records)),
         compute_hours=sum(record.seconds for record in records) / 3600,
@@ -128,8 +131,10 @@ def number(value: float | None) -> str:
     return "" if value is None else f"{value:.3g}"
 
 
-def _with_error(value: float | None, error: float | None) -> str:
-    return number(value) + (f" +- {error:.1g}" if error is not None else "")
+def _value(row: Row) -> str:
+    """Value and error of a complete trial; of a preset that is not, what became of it."""
+    error = row.beside.get("error")
+    return number(row.value) + (f" +- {error:.1g}" if error is not None else "") or row.outcome.replace("_", " ")
 
 
 def _trial_row(plan: Plan, record: TrialRecord, rank: int | None) -> Row:

@@ -69,6 +69,8 @@ def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:
     for name in method.also:
         if name not in workload.optional:
             raise _unknown("optional hyperparameter", name, workload.optional)
+        if name in chosen:
+            raise UsageError(f"--also {name} searches it and --set {name}=... holds it: leave one of them out.")
     optional = {name: config.model_fields[name].default for name in workload.optional} | dict(defaults.held)
     freed = {name: value for name, value in optional.items() if name not in method.also}
     return Space(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import platform
 import subprocess
 from functools import cache
@@ -9,6 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 _PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
+
+
+def user() -> str:
+    """Who runs this; containers may not know."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"
 
 
 def versions() -> dict[str, str]:

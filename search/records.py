@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -115,7 +116,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             dict(result["best"]),
         )
         record.progress = result["progress_percent"] / 100
-        record.metrics |= self._changed(trial.config["hyperparameters"])
+        if self._mutable:
+            record.hyperparameters = dict(trial.config["hyperparameters"])
+            record.metrics |= self._changed(record.hyperparameters)
         self._tell("epoch_ended", record)
 
     def _changed(self, now: Mapping[str, Any]) -> dict[str, float]:
@@ -148,7 +151,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     def close(self, outcome: Outcome, reason: str) -> None:
         """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
         for record in self.records.values():
-            if record.outcome is None:
+            if record.outcome is None and record.epoch == record.epochs:
+                self._end(record, "complete", "")  # only its last checkpoint was still on the way
+            elif record.outcome is None:
                 self._end(record, outcome, reason)
 
     def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
@@ -156,8 +161,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._tell("trial_ended", record)
 
     def _tell(self, event: str, record: TrialRecord) -> None:
-        for listener in self._listeners:
-            getattr(listener, event)(record)
+        with ExitStack() as told:  # each hears of it, whatever another one raises
+            for listener in reversed(self._listeners):
+                told.callback(getattr(listener, event), record)
 
 
 def _last_line(trial: Trial) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials m
 
 import ray
 
-from search.errors import ClusterError
+from search.errors import ClusterError, first_line
 from search.settings import Site
+
+Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
 
 
 @dataclass(frozen=True)
@@ -32,13 +35,13 @@ class Share:
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[dict[str, float]]:
+def ray_session(address: str | None) -> Iterator[Nodes]:
     """Join the cluster at ``address``, or start one on this machine for as long as the search lives.
 
     Yields
     ------
-    dict of str to float
-        Resources of the whole cluster.
+    sequence of mappings of str to float
+        Resources of each node.
 
     Raises
     ------
@@ -52,35 +55,50 @@ def ray_session(address: str | None) -> Iterator[dict[str, float]]:
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise ClusterError(
-                f"No Ray cluster answers at {address or 'this machine'}: {str(error).splitlines()[0]}\n"
+                f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
                 "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
             ) from error
     try:
-        yield ray.cluster_resources()
+        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
     finally:
         if not joined:
             ray.shutdown()
 
 
-def share_of(site: Site, resources: dict[str, float], wanted: int | None, samples: int) -> Share:
-    """The share of one trial on a cluster with these resources.
+def share_of(site: Site, nodes: Nodes, wanted: int | None, samples: int) -> Share:
+    """The share of one trial on these nodes.
 
     Raises
     ------
     ClusterError
-        Not a single trial fits.
+        Not a single trial fits on any of them.
     """
-    cpus, gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
-    gpu_share = (1.0 if gpus else 0.0) if site.gpus_per_trial is None else site.gpus_per_trial
-    fits = int(cpus // site.cpus_per_trial)
-    if gpu_share:
-        fits = min(fits, int(gpus // gpu_share))
+    any_gpu = any(node.get("GPU") for node in nodes)
+    gpus = float(any_gpu) if site.gpus_per_trial is None else site.gpus_per_trial
+    fits = sum(_fits(node, site.cpus_per_trial, gpus) for node in nodes)
     if fits < 1:
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
         raise ClusterError(
-            f"Not one trial fits: it asks for {site.cpus_per_trial:g} CPUs and {gpu_share:g} GPUs, the cluster has "
-            f"{cpus:g} and {gpus:g}. Lower --cpus-per-trial or --gpus-per-trial."
+            f"Not one trial fits: it asks for {site.cpus_per_trial:g} CPUs and {gpus:g} GPUs on one node, and the "
+            f"nodes have {there or 'nothing'}. Lower --cpus-per-trial or --gpus-per-trial."
         )
-    return Share(site.cpus_per_trial, gpu_share, min(fits, wanted or fits, samples))
+    return Share(site.cpus_per_trial, gpus, min(fits, wanted or fits, samples))
+
+
+def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+    """Trials that fit on a node; a fraction of a GPU lies on one GPU."""
+    by_cpu = math.floor(node.get("CPU", 0.0) / cpus + 1e-9)
+    if not gpus:
+        return by_cpu
+    whole = node.get("GPU", 0.0)
+    by_gpu = int(whole) * math.floor(1 / gpus + 1e-9) if gpus < 1 else math.floor(whole / gpus + 1e-9)
+    return min(by_cpu, by_gpu)
+
+
+def gpu_names(nodes: Nodes) -> str:
+    """The kinds of GPU, as Ray names them."""
+    kinds = {key.removeprefix("accelerator_type:") for node in nodes for key in node if "accelerator_type:" in key}
+    return ", ".join(sorted(kinds))
 
 
 def on_network_file_system(folder: Path) -> bool:

@@ -6,8 +6,8 @@ import json as jsonlib
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
@@ -15,16 +15,17 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 from rich.console import Console
 
-from search.errors import SearchError, UsageError
+from search.errors import SearchError, UsageError, first_line
 from search.folder import SearchFolder
 from search.gallery import draw_gallery
 from search.leaderboard import Leaderboard, make_leaderboard
 from search.plan import Plan, make_plan
 from search.progress import Progress
-from search.records import Recorder, TrialRecord
-from search.resources import Share, on_network_file_system, ray_session, share_of
+from search.records import Outcome, Recorder, TrialRecord
+from search.resources import Share, gpu_names, ray_session, share_of
 from search.sampler import OptunaSearcher, make_sampler, open_study
 from search.settings import Budget, Method, Site, seconds
+from search.summary import Summary
 from search.tracking import SearchRun, TrialLogger, open_experiment
 from search.tuner import Brake, make_scheduler, make_tuner
 from search.workloads import WORKLOADS, Data, Workload
@@ -34,7 +35,6 @@ from trainables.files import DataSettings
 COMPLETE, NOTHING_COMPLETE, WRONG_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 S = TypeVar("S", bound=DataSettings)
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,13 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
     except KeyboardInterrupt:
-        console.print("interrupted before the first trial: nothing to go on with, start again")
+        console.print("interrupted at once; if trials had run, the same command goes on with --name NAME --resume")
         return INTERRUPTED
     if code == INTERRUPTED:
         again = ["python", "-m", "search.run", *arguments]
         again += [] if command.site.name else ["--name", plan.name]
         again += [] if command.site.resume else ["--resume"]
-        _printer(console)(f"interrupted: every trial keeps its last whole epoch. Go on with:\n{shlex.join(again)}")
+        Summary(console).say(f"interrupted: every trial keeps its last whole epoch. Go on with:\n{shlex.join(again)}")
     return code
 
 
@@ -91,48 +91,69 @@ def parse(arguments: list[str]) -> tuple[Workload, Command[Any]]:
 
 
 def search(plan: Plan, command: Command[Any], console: Console) -> int:
-    """Load, connect, fit, report."""
-    workload, site, storage = plan.workload, command.site, command.site.storage.resolve()
+    """Load, connect, fit, report; returns the exit code."""
+    site, storage, summary = command.site, command.site.storage.resolve(), Summary(console)
     folder = SearchFolder(storage, plan.name)
     folder.check(site.resume)
-    data = workload.load_data(command.data, (site.cache or storage / "cache").resolve())
-    baselines = workload.baselines(data)
-    experiment = open_experiment(site.tracking_uri, storage, workload.name)
-    known = folder.records() if site.resume else []
-    if len(known) >= plan.samples and not any(record.outcome == "interrupted" for record in known):
-        raise UsageError(f"--resume: all {plan.samples} trials of search {plan.name!r} have ended.")
+    _check_writable(command.json)
+    known = _known(folder, plan) if site.resume else []
+    data = plan.workload.load_data(command.data, (site.cache or storage / "cache").resolve())
+    baselines = plan.workload.baselines(data)
+    experiment = open_experiment(site.tracking_uri, storage, plan.workload.name)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
-    with ray_session(site.address) as resources:
-        share = share_of(site, resources, command.budget.max_concurrent, plan.samples)
-        _announce(_printer(console), plan, command, data, share, storage)
-        with SearchRun(
-            *experiment,
-            name=plan.name,
-            settings=_settings(plan, command, share),
-            tags={
-                "workload": workload.name,
-                "objective": plan.objective,
-                "objective_version": workload.objective_version,
-            },
-            fingerprint=data.fingerprint,
-            source="\n".join(data.summary),
-            run_id=folder.run_id(plan, data.fingerprint) if site.resume else None,
-        ) as parent:
-            if not site.resume:
-                folder.claim()
-                folder.describe(plan, data.fingerprint, parent.run_id)
-                parent.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+    summary.announce(plan, command.budget, command.method, site, data)
+    with ray_session(site.address) as nodes:
+        share = share_of(site, nodes, command.budget.max_concurrent, plan.samples)
+        summary.device(share, gpu_names(nodes))
+        with _parent_run(experiment, plan, command, data, share, folder) as parent:
             logger = TrialLogger(
-                parent, name=plan.name, objective=plan.objective, objective_version=workload.objective_version
+                parent, name=plan.name, objective=plan.objective, objective_version=data.objective_version
             )
             records = _fit(plan, command, data, share, folder, known, logger, brake, console)
-            leaderboard = make_leaderboard(plan, records, baselines)
-            draw_gallery(plan, leaderboard, records, logger)
+            parent.interrupted = brake.reason == "interrupted"
+            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version)
             _keep(leaderboard, parent, folder.path / "leaderboard.json", command.json)
-    _conclude(_printer(console), console, leaderboard, folder, command, parent)
-    if brake.reason == "interrupted":
+            summary.conclude(leaderboard, folder.path, site)
+            try:
+                draw_gallery(plan, leaderboard, records, logger)
+            except Exception as error:  # figures must not cost the search its good end
+                summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+    summary.tell_failures(parent.failures)
+    if parent.interrupted:
         return INTERRUPTED
     return COMPLETE if leaderboard.best else NOTHING_COMPLETE
+
+
+def _known(folder: SearchFolder, plan: Plan) -> list[TrialRecord]:
+    known = folder.records()
+    if len(known) >= plan.samples and not any(record.outcome == "interrupted" for record in known):
+        raise UsageError(f"--resume: all {plan.samples} trials of search {plan.name!r} have ended.")
+    return known
+
+
+def _parent_run(
+    experiment: tuple[Any, str], plan: Plan, command: Command[Any], data: Data, share: Share, folder: SearchFolder
+) -> SearchRun:
+    """The search's folder and its MLflow run: new ones, or those of the search that is resumed."""
+    if not command.site.resume:
+        folder.claim()
+    parent = SearchRun(
+        *experiment,
+        name=plan.name,
+        settings=_settings(plan, command, share),
+        tags={
+            "workload": plan.workload.name,
+            "objective": plan.objective,
+            "objective_version": data.objective_version,
+        },
+        fingerprint=data.fingerprint,
+        source="\n".join(data.summary),
+        run_id=folder.run_id(plan, data) if command.site.resume else None,
+    )
+    if not command.site.resume:
+        folder.describe(plan, data, parent.run_id)
+        parent.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+    return parent
 
 
 def _fit(
@@ -149,18 +170,21 @@ def _fit(
     """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
     budget, method = command.budget, command.method
     searcher = OptunaSearcher(
-        open_study(folder.path, plan.name, plan.mode, make_sampler(method.sampler, budget.seed)),
+        open_study(folder.path, plan.name, plan.mode, make_sampler(method.sampler, budget.seed, len(known))),
         plan.space,
         fixed={"epochs": plan.epochs},
         trials=plan.trials,
         objective=plan.objective,
         seed=budget.seed,
-        interrupted=[record for record in known if record.outcome == "interrupted"],
+        records=known,
     )
     with Progress(console, plan, share.concurrent, known) as progress, _ctrl_c(brake, console):
         mutable = plan.workload.mutable if method.scheduler == "pbt" else ()
         recorder = Recorder([searcher, logger, progress], mutable, known)
-        try:
+        with ExitStack() as closing:
+            closing.callback(lambda: folder.save(recorder.records.values()))
+            closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))
+            closing.callback(lambda: recorder.close(*_end(brake)))
             make_tuner(
                 plan.workload,
                 data,
@@ -173,14 +197,12 @@ def _fit(
                 brake=brake,
                 folder=folder.path,
             ).fit()
-        finally:
-            if brake.reason == "interrupted":
-                recorder.close("interrupted", "")
-            else:
-                recorder.close("stopped_early", brake.reason or "the search ended")
-            searcher.close()
-            folder.save(recorder.records.values())
     return list(recorder.records.values())
+
+
+def _end(brake: Brake) -> tuple[Outcome, str]:
+    """What became of the trials that were running at the end."""
+    return ("interrupted", "") if brake.reason == "interrupted" else ("stopped_early", brake.reason or "search ended")
 
 
 @contextmanager
@@ -198,13 +220,6 @@ def _ctrl_c(brake: Brake, console: Console) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-# --- what is said and kept
-
-
-def _printer(console: Console) -> Say:
-    return lambda line: console.print(line, markup=False, soft_wrap=True)
 
 
 def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]:
@@ -228,26 +243,6 @@ def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]
     }
 
 
-def _announce(say: Say, plan: Plan, command: Command[Any], data: Data, share: Share, storage: Path) -> None:
-    """One line each for data, cache, device and budget."""
-    budget, method = command.budget, command.method
-    say(f"search   {plan.name}: {plan.workload.title}; {plan.objective} is {plan.mode}imised")
-    if plan.demo:
-        say("demo     no --data: the carried sample and a small budget; --data FILES takes yours and the report's own")
-    for line in data.summary:
-        say(f"data     {line}")
-    device = f"{share.gpus:g} GPU" if share.gpus else "no GPU"
-    say(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}")
-    presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
-    limit = f", at most {budget.time_limit}" if budget.time_limit else ""
-    say(f"budget   {presets}, sampler {method.sampler}, scheduler {method.scheduler}{limit}")
-    if command.site.tracking_uri is None and on_network_file_system(storage):
-        say(
-            f"warning  {storage} is on a network file system, where SQLite locks badly: put --storage on a local disk, "
-            "or start a server (see mlflow/README.md) and pass --tracking-uri"
-        )
-
-
 def _keep(leaderboard: Leaderboard, parent: SearchRun, *files: Path | None) -> None:
     text = jsonlib.dumps(leaderboard.as_dict(), indent=2)
     for file in filter(None, files):
@@ -257,30 +252,15 @@ def _keep(leaderboard: Leaderboard, parent: SearchRun, *files: Path | None) -> N
     parent.log_text(leaderboard.as_csv(), "leaderboard.csv")
 
 
-def _conclude(
-    say: Say,
-    console: Console,
-    leaderboard: Leaderboard,
-    folder: SearchFolder,
-    command: Command[Any],
-    parent: SearchRun,
-) -> None:
-    console.print(leaderboard.as_table())
-    for line in leaderboard.against_naive():
-        say(line)
-    outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in sorted(leaderboard.outcomes.items()))
-    say(f"outcomes {outcomes or 'no trial ran'}")
-    say(f"compute  {leaderboard.compute_hours:.2f} trial-hours; stopping early saved {leaderboard.saved_hours:.2f}")
-    for failure in parent.failures[:3]:
-        say(f"warning  not written to MLflow: {failure}")
-    say(f"mlflow   {_how_to_look(command.site)}")
-    say(f"files    {folder.path}")
-
-
-def _how_to_look(site: Site) -> str:
-    if site.tracking_uri is None:
-        return f"make ui STORAGE={site.storage}, then http://127.0.0.1:5000"
-    return "open the server of your --tracking-uri in a browser"
+def _check_writable(file: Path | None) -> None:
+    """Before the first trial, not after the last."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error
 
 
 if __name__ == "__main__":

@@ -8,11 +8,12 @@ over; after Ctrl-C those that can be gone on with do.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
@@ -71,8 +72,14 @@ class HeldTrial:
         return lambda name, *args, **kwargs: self._held[name] if name in self._held else method(name, *args, **kwargs)
 
 
-def make_sampler(name: str, seed: int) -> BaseSampler:
-    """The sampler of that name; TPE is multivariate, grouped, and reckons with trials that still run."""
+def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
+    """The sampler of that name; TPE is multivariate, grouped, and reckons with trials that still run.
+
+    A study that goes on with ``known`` trials must not draw its first points again. (A QMC sampler keeps its place in
+    the study.)
+    """
+    if known and name != "qmc":
+        seed = int(np.random.SeedSequence((seed, known)).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         match name:
@@ -115,8 +122,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         Hyperparameters of every trial that belong to the budget, as ``epochs``.
     trials : int
         Sampled trials; the presets of the space come before them and on top.
-    interrupted : sequence of TrialRecord
-        Trials of this study, which an earlier run left open, to go on with first.
+    records : iterable of TrialRecord
+        Trials of this study in an earlier process. Those that the study still has as running are gone on with first,
+        from their checkpoint where they have one.
     objective : str
         Name of the metric that the study is told; its direction is the study's.
     seed : int
@@ -132,13 +140,14 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         trials: int,
         objective: str,
         seed: int,
-        interrupted: Sequence[TrialRecord] = (),
+        records: Iterable[TrialRecord] = (),
     ) -> None:
         super().__init__()
         self._study, self._space, self._fixed = study, space, dict(fixed)
         self._objective, self._seed = objective, seed
-        self._interrupted = list(interrupted)
+        self._records = {record.number: record for record in records}
         known = study.get_trials(deepcopy=False)
+        self._interrupted = [trial.number for trial in known if trial.state == TrialState.RUNNING]
         self._left = trials + len(space.presets) - sum(trial.state != TrialState.WAITING for trial in known)
         self._open: dict[int, optuna.Trial] = {}
         if not known:
@@ -163,20 +172,23 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self._left -= 1
         trial = self._study.ask()
         self._open[trial.number] = trial
+        return self._config(trial)
+
+    def _go_on(self, number: int) -> dict[str, Any]:
+        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        self._open[number] = trial
+        config = self._config(trial)
+        record = self._records.get(number)  # none: asked for, and interrupted before it started
+        if record is None:
+            return config
+        checkpoint = record.checkpoint.path if record.checkpoint else None
+        return config | {"hyperparameters": record.hyperparameters, "continue_from": checkpoint}
+
+    def _config(self, trial: optuna.Trial) -> dict[str, Any]:
         return {
             "hyperparameters": self._space.point(trial) | self._fixed | {"seed": self._seed + trial.number},
             "number": trial.number,
             "preset": trial.user_attrs.get("preset"),
-        }
-
-    def _go_on(self, record: TrialRecord) -> dict[str, Any]:
-        stored = self._study.get_trials(deepcopy=False)[record.number]
-        self._open[record.number] = optuna.Trial(self._study, stored._trial_id)
-        return {
-            "hyperparameters": record.hyperparameters,
-            "number": record.number,
-            "preset": record.preset,
-            "continue_from": record.checkpoint.path if record.checkpoint else None,
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -216,9 +228,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             case _:
                 self._study.tell(asked, state=TrialState.FAIL)
 
-    def close(self) -> None:
-        """Points asked for that never became a trial are failures of nobody, but must not stay open."""
-        for asked in self._open.values():
+    def close(self, interrupted: bool) -> None:
+        """Points asked for that never became a trial are failures of nobody; only a resume may find them open."""
+        for asked in () if interrupted else self._open.values():
             asked.set_user_attr("reason", "never started")
             self._study.tell(asked, state=TrialState.FAIL)
         self._open.clear()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import logging
 import os
@@ -11,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,11 +23,11 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunT
 from mlflow.exceptions import MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from search.errors import TrackingError
-from search.provenance import git_commit, versions
+from search.errors import TrackingError, first_line, without_passwords
+from search.provenance import git_commit, user, versions
 from search.records import TrialRecord
 from search.writer import Writer
-from trainables.trainable import BEST_FILE, REPORT_FOLDER
+from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -79,20 +79,20 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[Mlfl
         with _impatient(), FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(workload)
+            if experiment is not None and experiment.lifecycle_stage == "deleted":
+                raise TrackingError(
+                    f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
+                    f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+                )
             if experiment is not None:
                 return client, str(experiment.experiment_id)
             return client, str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
     except MlflowException as error:
         raise TrackingError(
-            f"The MLflow tracking at {_without_password(uri)} cannot be used: {str(error).splitlines()[0][:300]}\n"
+            f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}\n"
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
             f"in {storage}."
         ) from error
-
-
-def _without_password(uri: str) -> str:
-    scheme, separator, rest = uri.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _now_ms() -> int:
@@ -115,6 +115,7 @@ class SearchRun:
         run_id: str | None = None,
     ) -> None:
         self.client, self.experiment_id = client, experiment_id
+        self.interrupted = False  # by Ctrl-C: to be gone on with
         self.dataset = DatasetInput(
             Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
             [InputTag("mlflow.data.context", "training")],
@@ -129,7 +130,7 @@ class SearchRun:
             self.client.update_run(run_id, status="RUNNING")
         except MlflowException as error:
             raise TrackingError(
-                f"Run {run_id} of this search is not at {_without_password(self.client.tracking_uri)}: --resume needs "
+                f"Run {run_id} of this search is not at {without_passwords(self.client.tracking_uri)}: --resume needs "
                 "the --tracking-uri that the search began with."
             ) from error
         return run_id
@@ -141,9 +142,9 @@ class SearchRun:
             tags={
                 "kind": "search",
                 "search": name,
-                "mlflow.user": getpass.getuser(),
+                "mlflow.user": user(),
                 "mlflow.source.type": "LOCAL",
-                "mlflow.source.name": " ".join(["python -m search.run", *sys.argv[1:]])[:5_000],
+                "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
                 "mlflow.source.git.commit": git_commit(),
                 "host": platform.node(),
                 **versions(),
@@ -158,10 +159,6 @@ class SearchRun:
     def log_text(self, text: str, file: str) -> None:
         self.writer.put(lambda: self.client.log_text(self.run_id, text, file))
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
-        batch = [Metric(key, float(value), _now_ms(), step) for key, value in metrics.items()]
-        self.writer.put(lambda: self.client.log_batch(self.run_id, metrics=batch))
-
     @property
     def failures(self) -> Sequence[str]:
         """What could not be written."""
@@ -175,7 +172,8 @@ class SearchRun:
     ) -> None:
         """Close the run once all is written."""
         self._system.finish()
-        self.writer.put(lambda: self.client.set_terminated(self.run_id, "FAILED" if error else "FINISHED"))
+        status = "FAILED" if error else "KILLED" if self.interrupted else "FINISHED"
+        self.writer.put(lambda: self.client.set_terminated(self.run_id, status))
         self.writer.close()
 
 
@@ -194,43 +192,45 @@ class TrialLogger:
         self._run_ids: dict[int, str] = {}  # by number of the trial; for the writer's thread alone
 
     def trial_started(self, trial: TrialRecord) -> None:
+        first = replace(trial)  # as it is now: the thread may come to it later
+        self._search.writer.put(lambda: self._create(first))
+
+    def _create(self, trial: TrialRecord) -> str:
         tags = self._tags | {
             "mlflow.parentRunId": self._search.run_id,
             "mlflow.source.name": "search.run",
             "mlflow.source.git.commit": git_commit(),
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": user(),
             "trial_number": str(trial.number),
-            "trial_id": trial.trial_id,
         }
         if trial.preset:
             tags["preset"] = trial.preset
+        started_ms = int(trial.started * 1000)
+        run = self._client.create_run(
+            self._search.experiment_id, start_time=started_ms, tags=tags, run_name=trial.label
+        )
+        self._run_ids[trial.number] = run.info.run_id
         params = [Param(key, str(value)) for key, value in trial.hyperparameters.items()]
-        label, started_ms = trial.label, int(trial.started * 1000)
-
-        def write() -> None:
-            run = self._client.create_run(self._search.experiment_id, start_time=started_ms, tags=tags, run_name=label)
-            self._run_ids[trial.number] = run.info.run_id
-            self._client.log_batch(run.info.run_id, params=params)
-            self._client.log_inputs(run.info.run_id, [self._search.dataset])
-
-        self._search.writer.put(write)
+        self._client.log_batch(run.info.run_id, params=params)
+        self._client.log_inputs(run.info.run_id, [self._search.dataset])
+        return str(run.info.run_id)
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         def write() -> None:
-            run_id = self._run_id(trial.number)
+            run_id = self._run_id(trial)
             self._client.update_run(run_id, status="RUNNING")
             for tag in ("outcome", "reason"):
                 self._client.delete_tag(run_id, tag)
 
         self._search.writer.put(write)
 
-    def _run_id(self, number: int) -> str:
-        """The child run of a trial; that of an earlier process is looked up."""
-        if number not in self._run_ids:
-            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{number}'"
+    def _run_id(self, trial: TrialRecord) -> str:
+        """The trial's run: known, or of an earlier process, or made now where the server was away when it began."""
+        if trial.number not in self._run_ids:
+            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{trial.number}'"
             runs = self._client.search_runs([self._search.experiment_id], query, max_results=1)
-            self._run_ids[number] = runs[0].info.run_id
-        return self._run_ids[number]
+            self._run_ids[trial.number] = runs[0].info.run_id if runs else self._create(trial)
+        return self._run_ids[trial.number]
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self._tag(trial, {"attempts": trial.attempts})
@@ -239,8 +239,7 @@ class TrialLogger:
         now, step = _now_ms(), trial.epoch
         names = sorted(trial.metrics, key=lambda name: name != self._objective)  # the UI's plots begin with the first
         batch = [Metric(name, float(trial.metrics[name]), now, step) for name in names]
-        number = trial.number
-        self._search.writer.put(lambda: self._client.log_batch(self._run_id(number), metrics=batch))
+        self._search.writer.put(lambda: self._client.log_batch(self._run_id(trial), metrics=batch))
 
     def trial_ended(self, trial: TrialRecord) -> None:
         assert trial.outcome is not None
@@ -255,15 +254,13 @@ class TrialLogger:
         if trial.outcome == "complete":
             self._search.writer.put(lambda: self._log_files(trial))
         status, ended_ms = _STATUS[trial.outcome], int((trial.ended or time.time()) * 1000)
-        self._search.writer.put(
-            lambda: self._client.set_terminated(self._run_id(trial.number), status, end_time=ended_ms)
-        )
+        self._search.writer.put(lambda: self._client.set_terminated(self._run_id(trial), status, end_time=ended_ms))
 
     def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
         """Figures of one trial among others, or, without a trial, of the whole search."""
 
         def write() -> None:
-            run_id = self._run_id(trial.number) if trial else self._search.run_id
+            run_id = self._run_id(trial) if trial else self._search.run_id
             self._client.log_artifacts(run_id, str(folder), "comparison")
 
         self._search.writer.put(write)
@@ -274,13 +271,15 @@ class TrialLogger:
 
     def _tag(self, trial: TrialRecord, tags: Mapping[str, object]) -> None:
         batch = [RunTag(key, str(value)[:5_000]) for key, value in tags.items()]
-        number = trial.number
-        self._search.writer.put(lambda: self._client.log_batch(self._run_id(number), tags=batch))
+        self._search.writer.put(lambda: self._client.log_batch(self._run_id(trial), tags=batch))
 
     def _log_files(self, trial: TrialRecord) -> None:
-        assert trial.checkpoint is not None
-        run_id = self._run_id(trial.number)
+        if trial.checkpoint is None:
+            return
+        run_id = self._run_id(trial)
         with trial.checkpoint.as_directory() as folder:
-            self._client.log_artifacts(run_id, str(Path(folder) / REPORT_FOLDER), REPORT_FOLDER)
-            self._client.log_artifact(run_id, str(Path(folder) / BEST_FILE), "checkpoint")
+            if (report := Path(folder) / REPORT_FOLDER).exists():
+                self._client.log_artifacts(run_id, str(report), REPORT_FOLDER)
+            for file in filter(Path.exists, (Path(folder) / name for name in (BEST_FILE, LAST_FILE))):
+                self._client.log_artifact(run_id, str(file), "checkpoint")
         self._client.log_text(run_id, json.dumps(trial.hyperparameters, indent=2), "hyperparameters.json")

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 # Ours are the loggers, the live view and the folders; Tune's own stay off. Read by ray.tune when it is imported or run.
@@ -86,6 +87,27 @@ class Median(PresetsRunOn, MedianStoppingRule):  # type: ignore[misc]
             super().on_trial_complete(tune_controller, trial, result)
 
 
+class Pbt(PopulationBasedTraining):  # type: ignore[misc]
+    """Population based training in which a trial takes over another's weights and settings, but stays itself.
+
+    Presets may be copied from, and copy nobody. Tune refuses a search algorithm beside PBT, as one that expects its own
+    points to be kept; ours proposes the first population and is told that its points were changed.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(SimpleNamespace(search_alg=None), trial)
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        own = trial.config["hyperparameters"]
+        hyperparameters = config["hyperparameters"] | {name: own[name] for name in ("epochs", "seed")}
+        return trial.config | {"hyperparameters": hyperparameters}, operations
+
+    def _quantiles(self) -> tuple[list[Any], list[Any]]:
+        lower, upper = super()._quantiles()
+        return [trial for trial in lower if trial.config["preset"] is None], upper
+
+
 def make_scheduler(name: str, workload: Workload, ranges: Mapping[str, Any], seed: int) -> TrialScheduler:
     """The scheduler of that name, on the clock that all of them share."""
     match name:
@@ -94,11 +116,10 @@ def make_scheduler(name: str, workload: Workload, ranges: Mapping[str, Any], see
         case "median":
             return Median(time_attr=_CLOCK, grace_period=_FIRST_RUNG_PERCENT, min_time_slice=float("inf"))
         case "pbt":
-            explore = Explore({name: ranges[name] for name in workload.mutable if name in ranges}, seed)
-            return PopulationBasedTraining(
+            return Pbt(
                 time_attr=_CLOCK,
                 perturbation_interval=_FIRST_RUNG_PERCENT,
-                custom_explore_fn=explore,
+                custom_explore_fn=Explore({name: ranges[name] for name in workload.mutable if name in ranges}, seed),
                 log_config=False,
                 require_attrs=False,
             )
@@ -163,7 +184,8 @@ def make_tuner(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=searcher.left,
-            max_concurrent_trials=share.concurrent,
+            # a population takes turns on what there is; others wait until there is room for a whole trial
+            max_concurrent_trials=None if isinstance(scheduler, Pbt) else share.concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}_{trial.trial_id}",
         ),
@@ -174,6 +196,8 @@ def make_tuner(
             stop=brake,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=retries),
-            checkpoint_config=tune.CheckpointConfig(num_to_keep=1, checkpoint_frequency=1),
+            checkpoint_config=tune.CheckpointConfig(
+                num_to_keep=3 if isinstance(scheduler, Pbt) else 1, checkpoint_frequency=1
+            ),
         ),
     )

@@ -30,6 +30,8 @@ class Data(Protocol):
     def fingerprint(self) -> str: ...
     @property
     def summary(self) -> Sequence[str]: ...
+    @property
+    def objective_version(self) -> str: ...  # values of different versions are never compared silently
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,6 @@ class Workload:
     optional: tuple[str, ...]  # hyperparameters held at their default unless freed with --also
     mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
     objectives: Mapping[str, Mode]  # the first is the default
-    objective_version: str
     columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
     baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
     compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
@@ -80,7 +81,6 @@ WORKLOADS: dict[str, Workload] = {
         optional=spaces.zdc.OPTIONAL,
         mutable=spaces.zdc.MUTABLE,
         objectives=trainables.zdc.metrics.OBJECTIVES,
-        objective_version=trainables.zdc.metrics.OBJECTIVE_VERSION,
         columns=("brier",),
         baselines=trainables.zdc.naive.naive_predictors,
         compare=trainables.zdc.plots.compare_trials,
@@ -90,7 +90,7 @@ WORKLOADS: dict[str, Workload] = {
             presets=("regression-only", "test26-lr4", "test26-lr4-ns1", "test26-lr8"),
             held={"hidden_dim": 8, "batch_size": 128},
         ),
-        # 250,000 events in batches of 1,024 are the report's 244 steps an epoch
+        # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
     ),
 }

@@ -32,7 +32,9 @@ def _suggest_adversary(trial: Trial) -> dict[str, Any]:
     point: dict[str, Any] = {
         "dis_gen_ratio": trial.suggest_categorical("dis_gen_ratio", ["1:5", "1:2", "1:1", "2:1", "5:1"]),
         "max_lr_dis": trial.suggest_float("max_lr_dis", 1e-4, 5e-3, log=True),  # the report: 9e-4, 1e-3
-        "adversarial_weight": trial.suggest_float("adversarial_weight", 3e-4, 3e-2, log=True),  # above: spoils the averages
+        "adversarial_weight": trial.suggest_float(
+            "adversarial_weight", 3e-4, 3e-2, log=True
+        ),  # above: spoils the averages
         "smoothing": trial.suggest_float("smoothing", 0.0, 0.3),  # 0 is off, as in test24
         "noise_shape": trial.suggest_categorical("noise_shape", ["constant", "linear", "cosine"]),
         "noise_start": trial.suggest_float("noise_start", 0.3, 1.5),  # 1: hits drawn as the map says

@@ -13,8 +13,9 @@ import pytest
 def ray_here() -> Iterator[None]:
     """A real Ray with two CPUs, which every search of the tests joins as it would join a cluster."""
     import ray
-    import search.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
     import tiny
+
+    import search.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
 
     ray.cloudpickle.register_pickle_by_value(tiny)  # workers need not find tests/
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
@@ -29,8 +30,9 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def run_tiny(ray_here: None, storage: Path) -> Callable[..., object]:
+def run_tiny(request: pytest.FixtureRequest, storage: Path) -> Callable[..., object]:
     """``run_tiny(name, *flags, presets={...})``: a search of the tiny workload; returns ``finished.Finished``."""
+    request.getfixturevalue("ray_here")
     from finished import run_search
     from tiny import make_tiny
 

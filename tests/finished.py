@@ -90,8 +90,7 @@ class Finished:
     def trials(self) -> dict[str, optuna.trial.FrozenTrial]:
         """Trials of the study by label."""
         return {
-            trial.user_attrs.get("preset") or f"trial-{trial.number:03d}": trial
-            for trial in self.study.get_trials()
+            trial.user_attrs.get("preset") or f"trial-{trial.number:03d}": trial for trial in self.study.get_trials()
         }
 
     @cached_property
@@ -102,9 +101,7 @@ class Finished:
     def runs(self) -> list[Run]:
         experiment = self.client.get_experiment_by_name(self.workload)
         assert experiment is not None
-        found = self.client.search_runs(
-            [experiment.experiment_id], f"tags.search = '{self.name}'", max_results=5_000
-        )
+        found = self.client.search_runs([experiment.experiment_id], f"tags.search = '{self.name}'", max_results=5_000)
         return list(found)
 
     @property

@@ -167,9 +167,7 @@ def test_columns_of_another_type_or_length_are_a_fault(tmp_path: Path) -> None:
 
 def test_folders_of_dead_writers_are_removed_and_of_living_ones_kept(tmp_path: Path) -> None:
     host = socket.gethostname()
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True
-    )
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     folders = {
         "dead": tmp_path / f"demo-1.tmp-{host}-{int(dead.stdout)}-aa",
         "alive": tmp_path / f"demo-1.tmp-{host}-{os.getpid()}-aa",
@@ -224,9 +222,7 @@ def test_two_processes_at_once_get_the_same_cache(tmp_path: Path, lock: str, bui
     assert_whole(open_or_build(tmp_path, spec(), refuse))
 
 
-def test_it_is_right_where_the_file_system_has_no_locks(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_it_is_right_where_the_file_system_has_no_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def acquire(*_: Any, **__: Any) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
@@ -236,9 +232,7 @@ def test_it_is_right_where_the_file_system_has_no_locks(
 
 def test_a_disk_too_small_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_writer.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 9}))
-    with pytest.raises(
-        DataError, match=r"disk is full: the cache of 1010 events needs 2\.53e-05 GB, found 9e-09"
-    ):
+    with pytest.raises(DataError, match=r"disk is full: the cache of 1010 events needs 2\.53e-05 GB, found 9e-09"):
         open_or_build(tmp_path, spec(), fill)
     assert not [path for path in tmp_path.iterdir() if path.is_dir()]
 

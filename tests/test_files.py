@@ -21,9 +21,7 @@ def tree(tmp_path: Path) -> Path:
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (tmp_path / "all.list").write_text(
-        "# my files\na.root  # the first\n\ndeep/*/*.root\nroot://host//x.root\n"
-    )
+    (tmp_path / "all.list").write_text("# my files\na.root  # the first\n\ndeep/*/*.root\nroot://host//x.root\n")
     return tmp_path
 
 

@@ -18,7 +18,11 @@ from tiny import TinyConfig, expected_loss
 
 pytestmark = pytest.mark.slow
 
-EPOCHS = 10_000
+EPOCHS = 300
+FLAGS = (
+    "--name", "cut", "--epochs", str(EPOCHS), "--trials", "2", "--scheduler", "none", "--presets", "fails,slow",
+    "--max-concurrent", "1",
+)  # fmt: skip
 
 
 def start(storage: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
@@ -26,7 +30,7 @@ def start(storage: Path, *flags: str, **environment: str) -> subprocess.Popen[st
     command = [sys.executable, str(Path(__file__).parent / "alone.py"), "tiny", "--storage", str(storage)]
     return subprocess.Popen(
         [*command, *flags], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | environment, start_new_session=True,
+        env=os.environ | {"TINY_EPOCH_SECONDS": "0.1"} | environment, start_new_session=True,
     )  # fmt: skip
 
 
@@ -53,11 +57,7 @@ def wait_for(folder: Path, pattern: str, process: subprocess.Popen[str]) -> None
 def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Finished, list[psutil.Process]]:
     """A search interrupted while the third preset was in its epochs; Ray wants its token, as it does by default."""
     storage = tmp_path_factory.mktemp("cut")
-    process = start(
-        storage, "--name", "cut", "--epochs", str(EPOCHS), "--trials", "3", "--scheduler", "none",
-        "--presets", "fails,slow", "--max-concurrent", "1", "--set", "epoch_seconds=0.05",
-        RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a-token-of-this-test-alone",
-    )  # fmt: skip
+    process = start(storage, *FLAGS, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="a-token-of-this-test-alone")
     wait_for(storage, "searches/cut/00001_*/checkpoint_00000[3-9]/state.pt", process)
     family = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
@@ -71,8 +71,7 @@ def test_the_exit_code_is_130(cut: tuple[Finished, list[psutil.Process]]) -> Non
 
 def test_the_screen_says_what_happened_and_what_stays(cut: tuple[Finished, list[psutil.Process]]) -> None:
     done = cut[0]
-    assert "slow: stopped early (interrupted) after epoch" in done.text
-    assert "interrupted: " in done.text.splitlines()[-1]
+    assert "slow: interrupted" in done.text
     assert str(done.folder) in done.text
 
 
@@ -85,8 +84,11 @@ def test_neither_a_failed_trial_nor_ctrl_c_shows_a_traceback(
 
 
 def test_the_message_says_how_to_go_on(cut: tuple[Finished, list[psutil.Process]]) -> None:
-    last = cut[0].text.splitlines()[-1]
-    assert "go on" in last or "continue" in last
+    *_, before, last = cut[0].text.splitlines()
+    assert "Go on with:" in before
+    assert last.startswith("python -m search.run tiny")
+    assert last.endswith("--resume")
+    assert "--name cut" in last
 
 
 def test_every_run_is_closed(cut: tuple[Finished, list[psutil.Process]]) -> None:
@@ -97,18 +99,16 @@ def test_every_run_is_closed(cut: tuple[Finished, list[psutil.Process]]) -> None
         "fails": "FAILED",
         "slow": "KILLED",
     }
-    assert done.children["slow"].data.tags["outcome"] == "stopped_early"
-    assert done.children["slow"].data.tags["reason"] == "interrupted"
+    assert done.children["slow"].data.tags["outcome"] == "interrupted"
 
 
-def test_no_trial_of_the_study_is_left_open(cut: tuple[Finished, list[psutil.Process]]) -> None:
+def test_the_study_knows_which_trial_was_interrupted(cut: tuple[Finished, list[psutil.Process]]) -> None:
     done = cut[0]
-    trials = [trial for trial in done.study.get_trials() if trial.state != TrialState.WAITING]
-    assert all(trial.state.is_finished() for trial in trials)
     slow = done.trials["slow"]
-    assert slow.state == TrialState.PRUNED
-    assert slow.user_attrs["reason"] == "interrupted"
+    assert slow.user_attrs["outcome"] == "interrupted"
+    assert slow.state != TrialState.COMPLETE
     assert len(slow.intermediate_values) == done.rows["slow"]["epoch"]
+    assert done.trials["fails"].state == TrialState.FAIL
 
 
 def test_what_was_logged_stays_without_a_gap(cut: tuple[Finished, list[psutil.Process]]) -> None:
@@ -141,10 +141,53 @@ def test_with_rays_token_a_search_of_ones_own_machine_works(
     assert cut[0].rows["slow"]["epoch"] > 0
 
 
+@pytest.fixture(scope="module")
+def resumed(cut: tuple[Finished, list[psutil.Process]]) -> Finished:
+    """The same command again with --resume; the epochs now take no time."""
+    process = start(cut[0].storage, *FLAGS, "--resume", TINY_EPOCH_SECONDS="0")
+    text = end(process, 120)
+    return Finished(process.returncode, text, cut[0].storage, "cut")
+
+
+def test_resumed_trials_and_those_never_begun_are_all_run(resumed: Finished) -> None:
+    assert resumed.code == 0, resumed.text
+    assert set(resumed.children) == {"fails", "slow", "trial-002", "trial-003"}
+    assert resumed.board["outcomes"] == {"failed": 1, "complete": 3}
+    assert resumed.parent.info.status == "FINISHED"
+
+
+def test_a_resumed_trial_is_one_run_and_one_trial_without_a_gap_or_a_repetition(
+    cut: tuple[Finished, list[psutil.Process]], resumed: Finished
+) -> None:
+    before, config = cut[0].rows["slow"]["epoch"], TinyConfig(x=0.1)
+    assert resumed.curve("slow", "loss") == [
+        (step, pytest.approx(expected_loss(config, step))) for step in range(1, EPOCHS + 1)
+    ]
+    assert resumed.trials["slow"].state == TrialState.COMPLETE
+    assert len(resumed.trials["slow"].intermediate_values) == EPOCHS
+    assert resumed.children["slow"].info.status == "FINISHED"
+    assert resumed.children["slow"].data.tags["outcome"] == "complete"
+    went_on_at = {int(value) for _, value in resumed.curve("slow", "resumed_at")}
+    assert went_on_at <= {0, before, before - 1}
+    assert len(went_on_at) == 2  # from its checkpoint, not from the start
+
+
+def test_after_a_resume_no_trial_is_open(resumed: Finished) -> None:
+    assert all(trial.state.is_finished() for trial in resumed.study.get_trials())
+    assert len(resumed.study.get_trials()) == 4
+
+
+def test_a_search_that_has_ended_cannot_be_resumed(resumed: Finished) -> None:
+    process = start(resumed.storage, *FLAGS, "--resume")
+    text = end(process, 60)
+    assert process.returncode == 2
+    assert "all 4 trials" in text
+    assert "Traceback" not in text
+
+
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     process = start(
         tmp_path, "--name", "twice", "--epochs", "1000", "--trials", "0", "--presets", "slow",
-        "--set", "epoch_seconds=0.2",
     )  # fmt: skip
     wait_for(tmp_path, "searches/twice/*/checkpoint_*/state.pt", process)
     os.kill(process.pid, signal.SIGINT)

@@ -10,12 +10,13 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from tiny import make_tiny
+
 from search.leaderboard import Leaderboard, make_leaderboard
 from search.plan import Plan, make_plan
 from search.records import Outcome, TrialRecord
 from search.settings import Budget, Method, Site
 from search.workloads import Mode
-from tiny import make_tiny
 
 
 def plan_of(mode: Mode = "min") -> Plan:

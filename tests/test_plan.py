@@ -6,11 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from tiny import make_tiny
+
 from search.errors import UsageError
 from search.plan import Plan, make_plan
 from search.settings import Budget, Method, Site
 from search.workloads import Defaults
-from tiny import make_tiny
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 WORKLOAD = replace(

@@ -134,7 +134,9 @@ def test_epochs_repeated_after_a_restart_are_told_once_and_paid_twice() -> None:
 
 def test_a_failed_trial_says_the_exception_and_not_its_traceback(tmp_path: Path) -> None:
     trial = tune_trial(tmp_path)
-    text = "Failure # 1\nTraceback:\n  File x\nOSError: first\nFailure # 2\nTraceback:\n  File y\nOSError: no space left\n\n"
+    attempts = ["Failure # 1", "Traceback:", "  File x", "OSError: first"]
+    attempts += ["Failure # 2", "Traceback:", "  File y", "OSError: no space left", "", ""]
+    text = "\n".join(attempts)
     (tmp_path / "error.txt").write_text(text)
     trial.get_error = lambda: text
     life = Life(trial).start().error()
@@ -183,7 +185,6 @@ def test_values_that_change_within_a_run_are_metrics() -> None:
     life.result(2)
     assert life.record.metrics["hyperparameter_x"] == 0.4
     assert "hyperparameter_absent" not in life.record.metrics
-
 
 
 def test_a_name_is_the_presets_or_the_number() -> None:

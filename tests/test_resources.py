@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from search.errors import ClusterError
 from search.resources import on_network_file_system, share_of
 from search.settings import Site
 
 
 def share(cpus: float, gpus: float = 0.0, wanted: int | None = None, samples: int = 1000, **site: Any) -> Any:
-    return share_of(Site(**site), {"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}, wanted, samples)
+    return share_of(Site(**site), [{"CPU": cpus, "GPU": gpus} if gpus else {"CPU": cpus}], wanted, samples)
 
 
 def test_without_flags_each_trial_gets_a_cpu_and_where_there_are_any_a_gpu() -> None:
@@ -45,7 +46,7 @@ def test_no_more_trials_run_than_are_wanted_or_there_are() -> None:
 
 @pytest.mark.parametrize("site", [{"cpus_per_trial": 4}, {"gpus_per_trial": 1}])
 def test_a_trial_that_fits_nowhere_is_refused_in_numbers(site: dict[str, float]) -> None:
-    with pytest.raises(ClusterError, match=r"the cluster has 2 and 0. Lower --cpus-per-trial"):
+    with pytest.raises(ClusterError, match=r"the nodes have 2 CPUs and 0 GPUs. Lower --cpus-per-trial"):
         share(2, **site)
 
 

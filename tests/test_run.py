@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 from finished import Finished, call, run_search
+from pydantic import BaseModel
+from tiny import TinyData, make_tiny
+
 from search.settings import Budget, Method, Site
 from search.workloads import WORKLOADS
-from tiny import TinyData, make_tiny
 from trainables.errors import DataError
 
 TINY = make_tiny(good={"x": 0.3, "y": 0.0}, better={"x": 0.3, "y": 0.0})
@@ -89,7 +91,7 @@ def test_a_name_that_is_taken_is_refused_and_nothing_touched(tmp_path: Path) -> 
 
 
 def test_bad_data_is_told_as_it_is(tmp_path: Path) -> None:
-    def load_data(settings: Any, cache: Path) -> TinyData:
+    def load_data(*_: Any) -> TinyData:
         raise DataError("a.root: expected [a tree], found 0 bytes. Copy it again.")
 
     message = refuse(tmp_path, workload=replace(TINY, load_data=load_data))
@@ -119,12 +121,14 @@ def test_a_storage_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in text.replace("\n", "")
 
 
-def test_more_than_the_cluster_has_is_refused(ray_here: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_here")
+def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
     message = refuse(tmp_path, "--cpus-per-trial", "64")
     assert "asks for 64 CPUs and 0 GPUs, the cluster has 2 and 0" in message
     assert "--cpus-per-trial" in message
 
 
+@pytest.mark.slow
 def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     script = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
@@ -134,7 +138,7 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
     )
     ended = subprocess.run(
         [sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)],
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "No Ray cluster answers at 127.0.0.1:9" in ended.stdout
@@ -149,21 +153,18 @@ def test_help_explains_every_flag_with_its_default(monkeypatch: pytest.MonkeyPat
         text = one_word(text)
         for settings in (Budget, Method, Site, workload.settings):
             for name, field in settings.model_fields.items():
-                if isinstance(field.default, Budget.__base__):  # settings within settings
+                if isinstance(field.default, BaseModel):  # its own fields are flags
                     continue
-                described = text.split(f"--{name.replace('_', '-')} ", 1)
-                if len(described) == 1:
-                    described = text.split(f"--{name.replace('_', '-')},", 1)
-                assert len(described) == 2, f"--{name} is not in the help"
-                assert "(default:" in described[1].split(" --", 1)[1] or "(default:" in described[1][:400]
+                described = re.search(rf"--{name.replace('_', '-')}[ ,].*?\(default: .*?\)", text)
+                assert described, f"--{name} is not in the help"
+                assert len(re.findall(r"[a-z]+", described[0])) > 4, f"--{name} is not explained"
 
 
 # ---------------------------------------------------------------- commands that work
 
 
-def test_a_relative_storage_works_from_another_folder(
-    ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("ray_here")
+def test_a_relative_storage_works_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 17."""
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
@@ -183,9 +184,7 @@ def test_a_relative_storage_works_from_another_folder(
 
 
 def test_nothing_complete_exits_with_1(run_tiny: Callable[..., Finished]) -> None:
-    done = run_tiny(
-        "all-diverge", "--trials", "0", presets={"a": {"x": 0.1, "y": 0.0, "diverge_epoch": 1}}
-    )
+    done = run_tiny("all-diverge", "--trials", "0", presets={"a": {"x": 0.1, "y": 0.0, "diverge_epoch": 1}})
     assert done.code == 1
     assert done.board["outcomes"] == {"diverged": 1}
     assert [row["kind"] for row in done.board["rows"]] == ["naive", "preset"]
@@ -194,11 +193,12 @@ def test_nothing_complete_exits_with_1(run_tiny: Callable[..., Finished]) -> Non
     assert "1 diverged" in done.text
 
 
+@pytest.mark.slow
 def test_the_time_limit_ends_running_trials_in_good_order(run_tiny: Callable[..., Finished]) -> None:
     slow = {"y": 0.0, "epoch_seconds": 0.2}
     started = time.monotonic()
     done = run_tiny(
-        "in-time", "--trials", "4", "--epochs", "1000", "--time-limit", "3s", "--scheduler", "none",
+        "in-time", "--trials", "4", "--epochs", "1000", "--time-limit", "8s", "--scheduler", "none",
         "--set", "epoch_seconds=0.2", presets={"slow": {"x": 0.3, **slow}},
     )  # fmt: skip
     assert time.monotonic() - started < 40
@@ -210,14 +210,13 @@ def test_the_time_limit_ends_running_trials_in_good_order(run_tiny: Callable[...
         epochs = done.rows[label]["epoch"]
         assert [step for step, _ in done.curve(label, "loss")] == list(range(1, epochs + 1))
     assert not [trial for trial in done.study.get_trials() if not trial.state.is_finished()]
-    assert done.parent.data.params["time_limit"] == "3s"
+    assert done.parent.data.params["time_limit"] == "8s"
     assert done.board["saved_hours"] == 0  # a limit saves nothing, it only ends
 
 
-def test_maximised_objectives_are_maximised_everywhere(ray_here: None, storage: Path) -> None:
-    upside_down = replace(
-        make_tiny(low={"x": 0.3, "y": 0.0}, high={"x": -0.9}), objectives={"loss": "max"}
-    )
+@pytest.mark.usefixtures("ray_here")
+def test_maximised_objectives_are_maximised_everywhere(storage: Path) -> None:
+    upside_down = replace(make_tiny(low={"x": 0.3, "y": 0.0}, high={"x": -0.9}), objectives={"loss": "max"})
     done = run_search(upside_down, storage, "upwards", "--trials", "0", "--scheduler", "asha", "--epochs", "2")
     assert done.study.direction.name == "MAXIMIZE"
     assert [row["label"] for row in done.board["rows"]] == ["high", "guess", "low"]

@@ -13,10 +13,11 @@ import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from tiny import suggest
+
 from search.records import Outcome, TrialRecord
 from search.sampler import OptunaSearcher, Space, make_sampler, open_study
 from search.workloads import WORKLOADS
-from tiny import suggest
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 SAMPLERS = {

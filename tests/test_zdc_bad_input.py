@@ -55,10 +55,7 @@ def first(events: int) -> Callable[[Columns], Columns]:
 
 
 def no_hits(columns: Columns) -> Columns:
-    return {
-        name: values[:, :0] if name.startswith(("ecal", "Ecal")) else values
-        for name, values in columns.items()
-    }
+    return {name: values[:, :0] if name.startswith(("ecal", "Ecal")) else values for name, values in columns.items()}
 
 
 def moved_cells(columns: Columns) -> Columns:
@@ -177,22 +174,16 @@ def test_bad_content_is_named(
 
 def test_a_threshold_above_every_deposit_is_refused(tmp_path: Path, good: dict[str, Columns]) -> None:
     path = write(tmp_path / "x.root", "mytree", good["mytree"])
-    with pytest.raises(
-        DataError, match=r"no crystal is above the hit threshold of 1e\+06 MeV; the largest .* Lower"
-    ):
+    with pytest.raises(DataError, match=r"no crystal is above the hit threshold of 1e\+06 MeV; the largest .* Lower"):
         load(tmp_path, path, hit_threshold_mev=1e6)
 
 
 def test_files_without_the_tree_name_the_trees_they_have(tmp_path: Path, good: dict[str, Columns]) -> None:
     other = write(tmp_path / "other.root", "mytree", good["mytree"], tree="showers")
-    with pytest.raises(
-        DataError, match=r"no such tree: expected 'myTree' .* or 'events' .* there: 'showers'"
-    ):
+    with pytest.raises(DataError, match=r"no such tree: expected 'myTree' .* or 'events' .* there: 'showers'"):
         load(tmp_path, other)
     right = write(tmp_path / "right.root", "mytree", good["mytree"])
-    with pytest.raises(
-        DataError, match=r"expected 'events' \(layout edm4hep\); trees there: 'myTree'.*--layout"
-    ):
+    with pytest.raises(DataError, match=r"expected 'events' \(layout edm4hep\); trees there: 'myTree'.*--layout"):
         load(tmp_path, right, layout="edm4hep")
     assert load(tmp_path, right, layout="mytree").fingerprint == load(tmp_path, right).fingerprint
 
@@ -253,9 +244,7 @@ def test_an_unreadable_file_never_silently_shortens_the_sample(tmp_path: Path) -
 def test_a_file_that_breaks_off_in_its_middle_is_skipped_as_a_whole(tmp_path: Path) -> None:
     write_file(tmp_path / "bad.root", "mytree", [showers(seed=5), showers(seed=6)])
     content = bytearray((tmp_path / "bad.root").read_bytes())
-    place = (
-        uproot.open({str(tmp_path / "bad.root"): None})["myTree"]["ecal_posX"].member("fBasketSeek")[1] + 200
-    )
+    place = uproot.open({str(tmp_path / "bad.root"): None})["myTree"]["ecal_posX"].member("fBasketSeek")[1] + 200
     content[place : place + 400] = bytes(400)
     (tmp_path / "bad.root").write_bytes(content)
     write_file(tmp_path / "good.root", "mytree", [showers()])

@@ -37,9 +37,7 @@ FINITE = st.floats(-20, 20, width=32, allow_nan=False)
 EVENT = st.tuples(
     st.tuples(FINITE, FINITE, st.floats(1, 20, width=32)),
     st.sampled_from([0.0, 0.93956542]),
-    st.lists(
-        st.tuples(st.integers(0, 399), st.floats(2**-20, 0.25, width=32)), max_size=8
-    ),  # repeated crystals too
+    st.lists(st.tuples(st.integers(0, 399), st.floats(2**-20, 0.25, width=32)), max_size=8),  # repeated crystals too
 )
 
 
@@ -71,9 +69,7 @@ def test_random_events_written_in_both_layouts_come_back_equal(
         assert np.array_equal(np.unpackbits(mask, axis=1), expected_mask)
         px, py, pz = condition[:, 1:4].T.astype(np.float64)
         assert np.array_equal(condition[:, 1:4], batch.momentum_gev_N3.astype(np.float32))
-        np.testing.assert_allclose(
-            condition[:, 0] ** 2, px**2 + py**2 + pz**2 + batch.mass_gev_N**2, rtol=1e-5
-        )
+        np.testing.assert_allclose(condition[:, 0] ** 2, px**2 + py**2 + pz**2 + batch.mass_gev_N**2, rtol=1e-5)
         np.testing.assert_allclose(condition[:, 4], np.arctan2(np.hypot(px, py), pz), atol=1e-6)
         np.testing.assert_allclose(condition[:, 5], np.arctan2(py, px), atol=1e-6)
         read[layout] = cache
@@ -81,9 +77,7 @@ def test_random_events_written_in_both_layouts_come_back_equal(
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_chunks_of_any_size_hold_the_same_events(
-    tmp_path: Path, good: dict[str, Columns], layout: str
-) -> None:
+def test_chunks_of_any_size_hold_the_same_events(tmp_path: Path, good: dict[str, Columns], layout: str) -> None:
     path = write(tmp_path / "x.root", layout, good[layout])
     sizes = {}
     for size in (7, 400, "1 MB"):
@@ -103,8 +97,7 @@ def reconstructed(columns: Columns) -> Columns:
 
 def float_momentum(columns: Columns) -> Columns:
     return {
-        name: ak.values_astype(values, np.float32) if "momentum" in name else values
-        for name, values in columns.items()
+        name: ak.values_astype(values, np.float32) if "momentum" in name else values for name, values in columns.items()
     }
 
 
@@ -121,9 +114,7 @@ def with_secondaries(columns: Columns) -> Columns:
     return changed
 
 
-@pytest.mark.parametrize(
-    "variant", [podio_nested, reconstructed, float_momentum, without_positions, with_secondaries]
-)
+@pytest.mark.parametrize("variant", [podio_nested, reconstructed, float_momentum, without_positions, with_secondaries])
 def test_every_kind_of_edm4hep_file_gives_the_same_arrays(
     tmp_path: Path, good: dict[str, Columns], variant: Callable[[Columns], Columns]
 ) -> None:
@@ -142,9 +133,7 @@ def test_separate_files_of_both_layouts_make_one_sample(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- the carried sample
 
 
-def test_the_carried_sample_loads_as_it_is_documented(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_carried_sample_loads_as_it_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = load_data(ZDCDataSettings(), tmp_path)
     assert len(data.train) + len(data.validation) == 16_000
     assert len(data.validation) == pytest.approx(3200, abs=150)
@@ -222,9 +211,7 @@ def test_without_holdout_files_a_part_of_the_data_is_kept_back(tmp_path: Path) -
 def test_with_holdout_files_the_whole_data_is_used(tmp_path: Path) -> None:
     write_file(tmp_path / "x.root", "mytree", [showers()])
     write_file(tmp_path / "y.root", "edm4hep", [showers(seed=2)])
-    flags = ZDCDataSettings(
-        data=(str(tmp_path / "x.root"),), holdout=(str(tmp_path / "y.root"),), binning=WIDE
-    )
+    flags = ZDCDataSettings(data=(str(tmp_path / "x.root"),), holdout=(str(tmp_path / "y.root"),), binning=WIDE)
     data = load_data(flags, tmp_path)
     assert len(data.train) + len(data.validation) == 400
     assert len(load_holdout(flags, tmp_path)) == 400
@@ -236,9 +223,7 @@ def test_a_holdout_that_shares_events_with_the_data_is_refused(tmp_path: Path) -
     both = [showers(seed=1), showers(30, seed=9)]
     write_file(tmp_path / "x.root", "mytree", both)
     write_file(tmp_path / "y.root", "edm4hep", [showers(seed=2), showers(30, seed=9)])
-    flags = ZDCDataSettings(
-        data=(str(tmp_path / "x.root"),), holdout=(str(tmp_path / "y.root"),), binning=WIDE
-    )
+    flags = ZDCDataSettings(data=(str(tmp_path / "x.root"),), holdout=(str(tmp_path / "y.root"),), binning=WIDE)
     for load_part in (load_data, load_holdout):
         with pytest.raises(DataError, match="30 events of the data are in the holdout too"):
             load_part(flags, tmp_path)
@@ -270,9 +255,7 @@ def test_sentinels_are_left_out_and_counted(tmp_path: Path, good: dict[str, Colu
         assert any(line.startswith("400 hits without a cell") for line in with_sentinels.summary)
 
 
-def test_a_few_hits_outside_the_crystals_are_left_out_and_counted(
-    tmp_path: Path, good: dict[str, Columns]
-) -> None:
+def test_a_few_hits_outside_the_crystals_are_left_out_and_counted(tmp_path: Path, good: dict[str, Columns]) -> None:
     y = good["mytree"]["ecal_posY"]
     flat = ak.to_numpy(ak.flatten(y)).copy()
     flat[::200] = 5e3
@@ -298,9 +281,7 @@ def test_low_energies_are_no_wrong_unit_where_the_bins_are_low_too(tmp_path: Pat
         batch.hit_energy_gev_H / 1000,
     )
     write_file(tmp_path / "x.root", "mytree", [slow])
-    low = BinningSettings(
-        bin_width_mev=5, max_energy_mev=20, low_energy_mev=5, high_energy_mev=15, min_bin_count=2
-    )
+    low = BinningSettings(bin_width_mev=5, max_energy_mev=20, low_energy_mev=5, high_energy_mev=15, min_bin_count=2)
     assert load(tmp_path, str(tmp_path / "x.root"), binning=low).binning.max_energy_mev == 20
     with pytest.raises(DataError, match=r"wrong unit suspected: .* in TeV"):
         load(tmp_path, str(tmp_path / "x.root"))

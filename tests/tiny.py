@@ -38,6 +38,7 @@ class TinyConfig(TrainingConfig):
 class TinyData:
     fingerprint: str = "tiny-data"
     summary: tuple[str, ...] = ("nothing at all",)
+    objective_version: str = "tiny-1"
 
 
 class TinyTraining(Training):
@@ -52,7 +53,7 @@ class TinyTraining(Training):
     def train_epoch(self) -> dict[str, float]:
         self.epoch += 1
         self._epochs_here += 1
-        time.sleep(self.config.epoch_seconds)
+        time.sleep(self.config.epoch_seconds or float(os.environ.get("TINY_EPOCH_SECONDS", "0")))
         if self.epoch == self.config.crash_epoch and self._crashes_left():
             if self.config.kill:
                 os._exit(1)
@@ -95,7 +96,7 @@ class TinyTraining(Training):
             raise ValueError("cannot draw what is not a number")  # as a plotting library would say
         (folder / "value.csv").write_text(f"x,loss\n{self.config.x},{loss}\n")
         names = ("OMP_NUM_THREADS", "RAY_USAGE_STATS_ENABLED", "MLFLOW_DISABLE_TELEMETRY")
-        facts = {name: os.environ.get(name) for name in names} | {"cwd": os.getcwd()}
+        facts = {name: os.environ.get(name) for name in names} | {"cwd": str(Path.cwd())}
         (folder / "process.json").write_text(json.dumps(facts))
 
 
@@ -128,7 +129,6 @@ def make_tiny(**presets: dict[str, Any]) -> Workload:
         optional=("optional",),
         mutable=("x",),
         objectives={"loss": "min"},
-        objective_version="tiny-1",
         columns=(),
         baselines=lambda data: {"guess": {"loss": 1.0}},
         compare=compare,

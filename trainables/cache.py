@@ -124,9 +124,7 @@ def open_or_build(cache_dir: Path, spec: CacheSpec, build: Callable[[CacheWriter
             return _build(folder, spec, build)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
-            raise DataError(
-                f"{cache_dir}: cannot write the cache there ({error}). Choose another folder."
-            ) from error
+            raise DataError(f"{cache_dir}: cannot write the cache there ({error}). Choose another folder.") from error
         raise
 
 
@@ -188,9 +186,7 @@ def _verified_manifest(folder: Path, spec: CacheSpec) -> dict[str, Any]:
         for name, column in spec.columns.items():
             path = folder / f"{part}.{name}"
             if path.stat().st_size != rows * column.row_bytes:
-                raise _DamagedCache(
-                    f"{path.name} has {path.stat().st_size} bytes, not {rows * column.row_bytes}"
-                )
+                raise _DamagedCache(f"{path.name} has {path.stat().st_size} bytes, not {rows * column.row_bytes}")
             if _crc32(path) != checksums[name]:
                 raise _DamagedCache(f"{path.name} has another checksum than when it was written")
     return manifest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from ray import tune
 from trainables.errors import TrainingDiverged
 from trainables.training import Training, TrainingConfig
 
-STATE_FILE, BEST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "report"
+STATE_FILE, BEST_FILE, LAST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "last.pt", "report"
+REPORT_ERROR = "error.txt"  # in the report of a trial whose figures could not be drawn
 
 
 class EpochTrainable(tune.Trainable):  # type: ignore[misc]
@@ -22,7 +24,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
 
     ``outcome`` is ``running``, ``complete`` or ``diverged``. A diverged epoch carries no metrics at all, so that no
     scheduler or sampler can take a number for it. A checkpoint folder holds ``state.pt`` (to go on from),
-    ``best.pt`` (weights of the best epoch) and, after the last epoch, ``report/`` (figures and tables).
+    ``best.pt`` (weights of the best epoch) and, after the last epoch, ``last.pt`` (its weights, of which
+    the trial's value is) and ``report/`` (figures and tables).
     """
 
     def setup(
@@ -47,11 +50,13 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         hyperparameters = self._config_type(**config["hyperparameters"])
         self._training = self._training_type(hyperparameters, self._data, self._device)
         self._best: dict[str, Any] = {"epoch": 0, "value": None, "weights": {}}
+        self._complete = False
         if config.get("continue_from"):  # a search that was interrupted goes on
             self.load_checkpoint(config["continue_from"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial into this actor: nothing of the last one is left but the data."""
+        del self._training, self._best  # give their memory back before taking more
         self._begin(new_config)
         return True
 
@@ -71,6 +76,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
                 "done": True,
             }
             return about | {"epoch": diverged.epoch} | self._about(started)
+        self._complete = training.finished
         self._keep_best(metrics[self._objective])
         metrics["train_seconds"] = trained_s
         metrics["validate_seconds"] = time.perf_counter() - started - trained_s
@@ -92,15 +98,25 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _keep_best(self, value: float) -> None:
         if self._best["value"] is None or self._sign * value < self._sign * self._best["value"]:
-            self._best = {"epoch": self._training.epoch, "value": value, "weights": self._training.weights()}
+            training = self._training
+            self._best = {"epoch": training.epoch, "value": value, "weights": training.weights()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
-        torch.save({"training": self._training.state(), "best": self._best}, folder / STATE_FILE)
+        training = self._training
+        torch.save({"training": training.state(), "best": self._best}, folder / STATE_FILE)
         torch.save(self._best["weights"], folder / BEST_FILE)
-        if self._training.finished:
-            (folder / REPORT_FOLDER).mkdir(exist_ok=True)
-            self._training.write_report(folder / REPORT_FOLDER)
+        if self._complete:
+            torch.save(training.weights(), folder / LAST_FILE)
+            self._write_report(folder / REPORT_FOLDER)
+
+    def _write_report(self, folder: Path) -> None:
+        """A drawing that fails must not cost a trained model."""
+        folder.mkdir(exist_ok=True)
+        try:
+            self._training.write_report(folder)
+        except Exception:
+            (folder / REPORT_ERROR).write_text(traceback.format_exc())
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
         saved = torch.load(Path(checkpoint_dir) / STATE_FILE, map_location=self._device, weights_only=True)

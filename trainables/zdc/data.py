@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +20,8 @@ from trainables.files import DataSettings, expand_files
 from trainables.split import SPLIT_NONE, SPLIT_THREE, SPLIT_TWO
 from trainables.zdc.energies import BinningSettings, check_energies, choose_binning
 from trainables.zdc.ingest import Reading, ingest
-from trainables.zdc.metrics import Binning
+from trainables.zdc.metrics import Binning, Scores
+from trainables.zdc.naive import naive_scores
 
 CONDITIONS = ("energy_gev", "px_gev", "py_gev", "pz_gev", "theta_rad", "phi_rad")
 SAMPLE = Path(__file__).parent / "sample" / "gamma_sample_16k.mytree.root"
@@ -30,9 +32,7 @@ SAMPLE_BIN_WIDTH_MEV = 1000.0  # its 3,200 validation events give bins of 100 Me
 class ZDCDataSettings(DataSettings):
     """What a user may say about ZDC files."""
 
-    layout: Literal["auto", "mytree", "edm4hep"] = Field(
-        "auto", description="layout of the files; auto: look"
-    )
+    layout: Literal["auto", "mytree", "edm4hep"] = Field("auto", description="layout of the files; auto: look")
     hit_threshold_mev: float = Field(
         0.0, ge=0, description="a crystal is hit when its summed deposit in MeV is above this"
     )
@@ -60,6 +60,16 @@ class ZDCData:
     fingerprint: str  # content of files, layout, threshold, split: same fingerprint, same arrays
     summary: tuple[str, ...]  # lines for people: files, events, what was skipped or lies outside
 
+    @cached_property
+    def naive(self) -> dict[str, Scores]:
+        """Scores of the naive predictors: one pass over all events, made once and sent along to the trials."""
+        return naive_scores(self)
+
+    @property
+    def objective_version(self) -> str:
+        """What an mse is a mean over; values with another word here are never compared."""
+        return self.binning.objective_version
+
 
 def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
     """Train and validation events of the user's files, or of the carried sample where none is named.
@@ -84,9 +94,7 @@ def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
     holdout = _holdout_cache(settings, cache_dir)
     if holdout is not None:
         _refuse_shared_events(cache, holdout)
-    binning, binning_line = choose_binning(
-        settings.binning, cache, None if settings.data else SAMPLE_BIN_WIDTH_MEV
-    )
+    binning, binning_line = choose_binning(settings.binning, cache, None if settings.data else SAMPLE_BIN_WIDTH_MEV)
     energy_lines = check_energies(binning, cache)
     return ZDCData(
         train=_events(cache, "train"),
@@ -113,9 +121,7 @@ def _data_cache(settings: ZDCDataSettings, cache_dir: Path) -> Cache:
     for part in split:
         if cache.rows(part) == 0:
             total = sum(cache.rows(name) for name in split)
-            raise DataError(
-                f"too few events: of the {total} found, none falls into the {part} part. Add files."
-            )
+            raise DataError(f"too few events: of the {total} found, none falls into the {part} part. Add files.")
     return cache
 
 
@@ -130,9 +136,7 @@ def _holdout_files(settings: ZDCDataSettings) -> tuple[str, ...]:
     return (str(SAMPLE_HOLDOUT),)
 
 
-def _ingest(
-    names: tuple[str, ...], settings: ZDCDataSettings, split: Mapping[str, float], cache_dir: Path
-) -> Cache:
+def _ingest(names: tuple[str, ...], settings: ZDCDataSettings, split: Mapping[str, float], cache_dir: Path) -> Cache:
     layout = settings.layout if names in (settings.data, settings.holdout) else "auto"  # carried files
     reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)
     return ingest(expand_files(names), reading, cache_dir)

@@ -30,9 +30,7 @@ class BinningSettings(BaseModel):
         gt=0,
         description="width of an energy bin in MeV; none: 100, or wider where the sample is small",
     )
-    max_energy_mev: float = Field(
-        DEFAULT.max_energy_mev, gt=0, description="upper edge of the last energy bin in MeV"
-    )
+    max_energy_mev: float = Field(DEFAULT.max_energy_mev, gt=0, description="upper edge of the last energy bin in MeV")
     low_energy_mev: float = Field(
         DEFAULT.low_energy_mev, gt=0, description="mse_low averages the bins below this energy in MeV"
     )
@@ -75,9 +73,7 @@ def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | N
     """
     reason = ""
     if settings.bin_width_mev is None and width_mev is None:
-        inside = sum(
-            int((energy_N < settings.max_energy_mev).sum()) for energy_N in _energies_mev(cache, "validation")
-        )
+        inside = sum(int((energy_N < settings.max_energy_mev).sum()) for energy_N in _energies_mev(cache, "validation"))
         enough = [bins for bins in BINS_OF_RANGE if inside / bins >= 2 * settings.min_bin_count]
         bins = enough[0] if enough else BINS_OF_RANGE[-1]
         width_mev = settings.max_energy_mev / bins

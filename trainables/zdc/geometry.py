@@ -49,13 +49,7 @@ def crystal_of_position(
     x, y, z = local_position(x_H, y_H, z_H)
     ix = np.floor(x / PITCH_MM + ROWS / 2)
     iy = np.floor(y / PITCH_MM + ROWS / 2)
-    inside = (
-        (ix >= 0)
-        & (ix < ROWS)
-        & (iy >= 0)
-        & (iy < ROWS)
-        & (np.abs(z - CENTRE_DISTANCE_MM) < DEPTH_TOLERANCE_MM)
-    )
+    inside = (ix >= 0) & (ix < ROWS) & (iy >= 0) & (iy < ROWS) & (np.abs(z - CENTRE_DISTANCE_MM) < DEPTH_TOLERANCE_MM)
     return np.where(inside, ROWS * ix + iy, OUTSIDE).astype(np.int64)
 
 

@@ -71,9 +71,7 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, reading, writer))
 
 
-def _stamps(
-    files: tuple[str, ...], skip_bad_files: bool
-) -> tuple[dict[str, dict[str, int | str]], list[str]]:
+def _stamps(files: tuple[str, ...], skip_bad_files: bool) -> tuple[dict[str, dict[str, int | str]], list[str]]:
     """Stamps of the files that look readable, and what is wrong with the other ones."""
     stamps: dict[str, dict[str, int | str]] = {}
     problems: list[str] = []
@@ -95,9 +93,7 @@ def _nothing_left(problems: list[str]) -> DataError:
     return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
 
 
-def _build(
-    files: tuple[str, ...], absent: list[str], reading: Reading, writer: CacheWriter
-) -> dict[str, Any]:
+def _build(files: tuple[str, ...], absent: list[str], reading: Reading, writer: CacheWriter) -> dict[str, Any]:
     """Fill a new cache; returns what to keep beside the arrays."""
     skipped = list(absent)
     entries = _count_entries(files, reading, skipped)

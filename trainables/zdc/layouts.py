@@ -145,9 +145,7 @@ def branch_names(file: str, layout: Layout, present: list[str]) -> dict[str, str
     if layout == "mytree":
         needed, optional = MYTREE_FIELDS, MYTREE_OPTIONAL
     else:
-        hits = next(
-            (name for name in HIT_COLLECTIONS if _find(f"{name}.cellID", present)), HIT_COLLECTIONS[0]
-        )
+        hits = next((name for name in HIT_COLLECTIONS if _find(f"{name}.cellID", present)), HIT_COLLECTIONS[0])
         needed = {field: branch.replace("HITS", hits) for field, branch in EDM4HEP_FIELDS.items()}
         optional = {field: branch.replace("HITS", hits) for field, branch in EDM4HEP_OPTIONAL.items()}
     found = {field: _find(branch, present) for field, branch in needed.items()}
@@ -189,11 +187,7 @@ def _opened(file: str) -> Iterator[Any]:
 def _trees(root_file: Any) -> dict[str, str]:
     """Name and class of what holds events in a file."""
     classes: dict[str, str] = root_file.classnames(recursive=True, cycle=False)
-    return {
-        name: kind
-        for name, kind in classes.items()
-        if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")
-    }
+    return {name: kind for name, kind in classes.items() if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")}
 
 
 def _tree(root_file: Any, file: str, layout: Layout) -> Any:
@@ -231,9 +225,7 @@ def _next_step(steps: Iterator[ak.Array], file: str, entry: int) -> ak.Array | N
 
 def _unreadable(file: str, where: str, error: Exception) -> UnreadableFile:
     reason = " ".join(str(error).split())[:200]
-    return UnreadableFile(
-        f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again."
-    )
+    return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
 
 
 def _check_lengths(chunk: Chunk, fields: list[str]) -> None:

@@ -55,6 +55,12 @@ class Binning(BaseModel):
             raise ValueError("expected low_energy_mev <= high_energy_mev < max_energy_mev")
         return self
 
+    @property
+    def objective_version(self) -> str:
+        """Version of the scores with everything here that changes their meaning; energies in MeV."""
+        regions = f"{self.low_energy_mev:g}-{self.high_energy_mev:g}-{self.max_energy_mev:g}"
+        return f"{OBJECTIVE_VERSION} bins={self.bin_width_mev:g} regions={regions} min={self.min_bin_count}"
+
     @cached_property
     def edges_mev(self) -> NDArray[np.float64]:
         """Edges of the bins, from 0; the last bin is narrower where the width does not divide the range."""

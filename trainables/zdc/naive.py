@@ -40,8 +40,8 @@ def naive_scores(data: ZDCData) -> dict[str, Scores]:
 
 
 def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:
-    """The numbers of ``naive_scores``, under the names of a trial's own metrics."""
-    return {name: scores.numbers() for name, scores in naive_scores(data).items()}
+    """The numbers of ``data.naive``, under the names of a trial's own metrics."""
+    return {name: scores.numbers() for name, scores in data.naive.items()}
 
 
 def _mean_masks(train: ResidentEvents, binning: Binning) -> Tensor:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from trainables.zdc import plots
 from trainables.zdc.metrics import Scores
-from trainables.zdc.naive import naive_scores
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, write_columns, write_mse_table
 
 if TYPE_CHECKING:
@@ -26,7 +25,7 @@ def write_report(folder: Path, data: ZDCData, scores: Scores, points: Mapping[st
         Losses and rates along the steps, ``LossHistory.points``; empty before the first epoch.
     """
     curve = scores.curve
-    naive = {name: other.curve for name, other in naive_scores(data).items()}
+    naive = {name: other.curve for name, other in data.naive.items()}
     write_mse_table(folder / MSE_TABLE, curve, naive)
     plots.plot_mse(folder / "mse_vs_energy.png", curve, {name: other.mse_K for name, other in naive.items()})
     plots.plot_masks(folder / "masks.png", scores)

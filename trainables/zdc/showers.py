@@ -98,9 +98,7 @@ def conditions(chunk: Chunk, tally: FileTally) -> NDArray[np.float64]:
     return condition_columns(energy, np.stack([px, py, pz], axis=1))
 
 
-def condition_columns(
-    energy_gev_N: NDArray[np.float64], momentum_gev_N3: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def condition_columns(energy_gev_N: NDArray[np.float64], momentum_gev_N3: NDArray[np.float64]) -> NDArray[np.float64]:
     """Energy, momentum and its angles theta and phi in rad as (N, 6), in the order of ``CONDITIONS``."""
     px, py, pz = momentum_gev_N3.T
     theta, phi = np.arctan2(np.hypot(px, py), pz), np.arctan2(py, px)
@@ -124,9 +122,7 @@ def hits(chunk: Chunk, tally: FileTally) -> Hits:
     counts = ak.to_numpy(ak.num(chunk.fields["hit_energy"], axis=1))
     event_H = np.repeat(np.arange(len(counts)), counts)
     flat = {name: _flat(values) for name, values in chunk.fields.items() if name.startswith("hit_")}
-    real_H = (
-        ~geometry.is_sentinel(flat["hit_cell_id"]) if "hit_cell_id" in flat else np.ones(len(event_H), bool)
-    )
+    real_H = ~geometry.is_sentinel(flat["hit_cell_id"]) if "hit_cell_id" in flat else np.ones(len(event_H), bool)
     if not real_H.all():
         tally.sentinels += int((~real_H).sum())
         event_H, flat = event_H[real_H], {name: values[real_H] for name, values in flat.items()}
@@ -211,9 +207,7 @@ def _crystals(
         return geometry.crystal_of_position(flat["hit_x"], flat["hit_y"], flat["hit_z"])
     by_cell_id = geometry.crystal_of_cell_id(flat["hit_cell_id"])
     if "hit_x" in flat:
-        disagreeing_H = (
-            geometry.crystal_of_position(flat["hit_x"], flat["hit_y"], flat["hit_z"]) != by_cell_id
-        )
+        disagreeing_H = geometry.crystal_of_position(flat["hit_x"], flat["hit_y"], flat["hit_z"]) != by_cell_id
         tally.disagreeing += int(disagreeing_H.sum())
         tally.note("disagreeing", chunk, event_H[disagreeing_H])
     return by_cell_id

@@ -79,9 +79,7 @@ def simulate(events: int, rng: np.random.Generator) -> Showers:
     energy_N = np.maximum(energy_N, 1e-6)
     theta_N = geometry.CROSSING_ANGLE_RAD + rng.uniform(-GUN_SPREAD_RAD, GUN_SPREAD_RAD, events)
     phi_N = rng.uniform(0.0, np.pi, events)
-    direction_N3 = np.stack(
-        [np.sin(theta_N) * np.cos(phi_N), np.sin(theta_N) * np.sin(phi_N), np.cos(theta_N)], axis=1
-    )
+    direction_N3 = np.stack([np.sin(theta_N) * np.cos(phi_N), np.sin(theta_N) * np.sin(phi_N), np.cos(theta_N)], axis=1)
     local_N3 = np.stack(geometry.local_position(*direction_N3.T), axis=1)
     event_S, crystal_S, weight_S = _spots(energy_N, local_N3, rng)
     sums = showers.crystal_sums(showers.Hits(event_S, crystal_S, weight_S), events)  # in MeV
@@ -115,12 +113,8 @@ def _spots(
     flight_N = (FACE_MM - GUN_DISTANCE_MM) / cosine_N + start_N
     flight_S = flight_N[event_S] + rng.uniform(0.0, 1.0, len(event_S)) * (path_N * rest_N)[event_S]
     half = geometry.ROWS / 2
-    ix_S = np.floor(
-        flight_S * direction_N3[event_S, 0] / geometry.PITCH_MM + radius_S * np.cos(angle_S) + half
-    )
-    iy_S = np.floor(
-        flight_S * direction_N3[event_S, 1] / geometry.PITCH_MM + radius_S * np.sin(angle_S) + half
-    )
+    ix_S = np.floor(flight_S * direction_N3[event_S, 0] / geometry.PITCH_MM + radius_S * np.cos(angle_S) + half)
+    iy_S = np.floor(flight_S * direction_N3[event_S, 1] / geometry.PITCH_MM + radius_S * np.sin(angle_S) + half)
 
     share_S = np.exp(-CORE_FALL * radius_S) * rng.exponential(1.0, len(event_S)) + 1e-6
     total_N = np.bincount(event_S, share_S, minlength=len(energy_N))

@@ -1,0 +1,74 @@
+"""What is said at the beginning and at the end of a search, line by line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from search.leaderboard import Leaderboard
+from search.plan import Plan
+from search.resources import Share, on_network_file_system
+from search.settings import Budget, Method, Site
+from search.workloads import Data
+
+
+class Summary:
+    """Says it on a console, in whole lines."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    def say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def announce(self, plan: Plan, budget: Budget, method: Method, site: Site, data: Data) -> None:
+        """One line each for what is searched, the data, the cache, the budget."""
+        self.say(f"search   {plan.name}: {plan.workload.title}; {plan.objective} is {plan.mode}imised")
+        if plan.demo:
+            self.say(
+                "demo     no --data: the carried sample, a small budget; --data FILES for yours and the report's own"
+            )
+        for line in data.summary:
+            self.say(f"data     {line}")
+        presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
+        limit = f", at most {budget.time_limit}" if budget.time_limit else ""
+        self.say(f"budget   {presets}, sampler {method.sampler}, scheduler {method.scheduler}{limit}")
+        if site.tracking_uri is None and on_network_file_system(site.storage.resolve()):
+            self.say(
+                f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
+                "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri"
+            )
+
+    def device(self, share: Share, gpus: str) -> None:
+        """One line for where the trials run."""
+        device = f"{share.gpus:g} GPU ({gpus or 'kind unknown'})" if share.gpus else "no GPU"
+        self.say(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}")
+
+    def conclude(self, leaderboard: Leaderboard, folder: Path, site: Site) -> None:
+        """The leaderboard, what it is worth, and where to look."""
+        self._console.print(leaderboard.as_table())
+        for line in leaderboard.against_naive():
+            self.say(line)
+        counts = sorted(leaderboard.outcomes.items())
+        outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)
+        self.say(f"outcomes {outcomes or 'no trial ran'}")
+        spent, saved = leaderboard.compute_hours, leaderboard.saved_hours
+        self.say(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
+        self.say(f"mlflow   {_how_to_look(site)}")
+        self.say(f"files    {folder}")
+
+    def tell_failures(self, failures: Sequence[str]) -> None:
+        """What MLflow does not have."""
+        if failures:
+            self.say(f"warning  {len(failures)} writes did not reach MLflow; the leaderboard and the folder are whole:")
+        for failure, count in Counter(failures).most_common(3):
+            self.say(f"warning  {count} times {failure}")
+
+
+def _how_to_look(site: Site) -> str:
+    if site.tracking_uri is None:
+        return f"make ui STORAGE={site.storage.resolve()}, then http://127.0.0.1:5000"
+    return "open the server of your --tracking-uri in a browser"
