@@ -48,6 +48,11 @@ class SearchFolder:
         except OSError as error:
             raise UsageError(f"--storage: cannot write to {self.path.parent}: {error.strerror}.") from error
 
+    def release(self) -> None:
+        """Give the name back where nothing was kept yet."""
+        if not any(self.path.iterdir()):
+            self.path.rmdir()
+
     def _taken(self) -> NameTakenError:
         return NameTakenError(
             f"A search named {self.path.name!r} exists already, in {self.path}. If it was interrupted with Ctrl-C, go "

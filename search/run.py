@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 from rich.console import Console
 
-from search.errors import SearchError, UsageError, first_line
+from search.errors import SearchError, TrackingError, UsageError, first_line
 from search.folder import SearchFolder
 from search.gallery import draw_gallery
 from search.leaderboard import Leaderboard, make_leaderboard
@@ -137,19 +137,23 @@ def _parent_run(
     """The search's folder and its MLflow run: new ones, or those of the search that is resumed."""
     if not command.site.resume:
         folder.claim()
-    parent = SearchRun(
-        *experiment,
-        name=plan.name,
-        settings=_settings(plan, command, share),
-        tags={
-            "workload": plan.workload.name,
-            "objective": plan.objective,
-            "objective_version": data.objective_version,
-        },
-        fingerprint=data.fingerprint,
-        source="\n".join(data.summary),
-        run_id=folder.run_id(plan, data) if command.site.resume else None,
-    )
+    try:
+        parent = SearchRun(
+            *experiment,
+            name=plan.name,
+            settings=_settings(plan, command, share),
+            tags={
+                "workload": plan.workload.name,
+                "objective": plan.objective,
+                "objective_version": data.objective_version,
+            },
+            fingerprint=data.fingerprint,
+            source="\n".join(data.summary),
+            run_id=folder.run_id(plan, data) if command.site.resume else None,
+        )
+    except TrackingError:
+        folder.release()
+        raise
     if not command.site.resume:
         folder.describe(plan, data, parent.run_id)
         parent.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")

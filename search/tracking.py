@@ -120,19 +120,18 @@ class SearchRun:
             Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
             [InputTag("mlflow.data.context", "training")],
         )
-        self.run_id = self._reopen(run_id) if run_id else self._create(name, settings, tags)
+        try:
+            self.run_id = self._reopen(run_id) if run_id else self._create(name, settings, tags)
+        except MlflowException as error:
+            where = without_passwords(client.tracking_uri)
+            again = "; --resume needs the --tracking-uri that the search began with" if run_id else ""
+            raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}{again}.") from error
         self.writer = Writer()
         self._system = SystemMetricsMonitor(self.run_id, tracking_uri=client.tracking_uri, resume_logging=bool(run_id))
         self._system.start()
 
     def _reopen(self, run_id: str) -> str:
-        try:
-            self.client.update_run(run_id, status="RUNNING")
-        except MlflowException as error:
-            raise TrackingError(
-                f"Run {run_id} of this search is not at {without_passwords(self.client.tracking_uri)}: --resume needs "
-                "the --tracking-uri that the search began with."
-            ) from error
+        self.client.update_run(run_id, status="RUNNING")
         return run_id
 
     def _create(self, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> str:

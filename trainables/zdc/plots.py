@@ -192,7 +192,7 @@ def _curve(axes: Axes, curve: MseCurve, place: float, number: int, label: str) -
         axes.stairs(upper_K, edges_gev, baseline=lower_K, fill=True, color=colour, alpha=0.2, linewidth=0)
         return
     low_K, high_K = curve.low_edge_mev_K / 1000, curve.high_edge_mev_K / 1000
-    at_K, marker = low_K + place * (high_K - low_K), MARKERS[number % len(MARKERS)]
+    at_K, marker = low_K + place * (high_K - low_K), MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
     axes.errorbar(at_K, curve.mse_K, curve.error_K, color=colour, fmt=marker, elinewidth=1, label=label)
 
 
