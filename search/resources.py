@@ -109,6 +109,6 @@ def on_network_file_system(folder: Path) -> bool:
     best, kind = "", ""
     for line in mounts.read_text().splitlines():
         _, point, fstype, *_ = line.split()
-        if str(folder).startswith(point) and len(point) >= len(best):
+        if folder.is_relative_to(point) and len(point) >= len(best):
             best, kind = point, fstype
     return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))

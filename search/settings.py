@@ -15,9 +15,10 @@ _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 def seconds(duration: str) -> float:
     """Seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``; ValueError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", duration)
-    if not parts or "".join(number + unit for number, unit in parts) != duration:
+    total = float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+    if "".join(number + unit for number, unit in parts) != duration or total <= 0:
         raise ValueError(f"expected a duration such as 90s, 30m, 1h30m or 2d; found {duration!r}")
-    return float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
+    return total
 
 
 def _checked_duration(duration: str) -> str:

@@ -191,7 +191,7 @@ class TrialLogger:
         self._run_ids: dict[int, str] = {}  # by number of the trial; for the writer's thread alone
 
     def trial_started(self, trial: TrialRecord) -> None:
-        first = replace(trial)  # as it is now: the thread may come to it later
+        first = replace(trial, hyperparameters=dict(trial.hyperparameters))  # as now: the thread comes to it later
         self._search.writer.put(lambda: self._create(first))
 
     def _create(self, trial: TrialRecord) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from ray import tune
-from tiny import make_tiny
+from tiny import TinyData, make_tiny
 
 from search.errors import NameTakenError, UsageError
 from search.folder import SearchFolder
@@ -64,8 +64,8 @@ def test_records_come_back_as_they_were(tmp_path: Path) -> None:
 def test_the_same_search_finds_its_run(tmp_path: Path) -> None:
     folder = SearchFolder(tmp_path, "mine")
     folder.claim()
-    folder.describe(plan_of(), "data-1", "the-run")
-    assert folder.run_id(plan_of(), "data-1") == "the-run"
+    folder.describe(plan_of(), TinyData("data-1"), "the-run")
+    assert folder.run_id(plan_of(), TinyData("data-1")) == "the-run"
 
 
 @pytest.mark.parametrize(
@@ -81,6 +81,15 @@ def test_the_same_search_finds_its_run(tmp_path: Path) -> None:
 def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: Plan, data: str, told: str) -> None:
     folder = SearchFolder(tmp_path, "mine")
     folder.claim()
-    folder.describe(plan_of(), "data-1", "the-run")
+    folder.describe(plan_of(), TinyData("data-1"), "the-run")
     with pytest.raises(UsageError, match=f"--resume: .*{told}"):
-        folder.run_id(plan, data)
+        folder.run_id(plan, TinyData(data))
+
+
+def test_another_version_of_the_objective_is_another_search(tmp_path: Path) -> None:
+    """Values of different versions are never compared silently."""
+    folder = SearchFolder(tmp_path, "mine")
+    folder.claim()
+    folder.describe(plan_of(), TinyData(), "the-run")
+    with pytest.raises(UsageError, match=r"objective version .* was 'tiny-1' and is now 'tiny-2'"):
+        folder.run_id(plan_of(), TinyData(objective_version="tiny-2"))

@@ -50,7 +50,7 @@ RECORDS = [
 
 
 def board_of(records: list[TrialRecord] = RECORDS, mode: Mode = "min") -> Leaderboard:
-    return make_leaderboard(plan_of(mode), records, NAIVE)
+    return make_leaderboard(plan_of(mode), records, NAIVE, "tiny-1")
 
 
 def shown(board: Leaderboard, width: int = 200) -> str:
@@ -107,7 +107,7 @@ def test_a_search_in_which_nothing_completed_has_no_best_and_no_verdict() -> Non
     assert board.best is None
     assert board.against_naive() == []
     assert "constant" in shown(board)
-    assert make_leaderboard(plan_of(), [], {}).rows == ()
+    assert make_leaderboard(plan_of(), [], {}, "tiny-1").rows == ()
 
 
 def test_json_and_csv_hold_every_row() -> None:

@@ -65,8 +65,9 @@ def test_what_is_freed_for_trials_stays_held_for_presets() -> None:
     assert plan_of(demo=True, also=("optional",)).space.preset_held == {"optional": 2}
 
 
-def test_what_is_freed_and_set_is_held() -> None:
-    assert plan_of(also=("optional",), set=("optional=5",)).space.held == {"optional": 5}
+def test_what_is_freed_and_set_is_refused() -> None:
+    with pytest.raises(UsageError, match="leave one of them out"):
+        plan_of(also=("optional",), set=("optional=5",))
 
 
 def test_a_name_is_made_of_workload_and_time() -> None:

@@ -124,7 +124,7 @@ def test_a_storage_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("ray_here")
 def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
     message = refuse(tmp_path, "--cpus-per-trial", "64")
-    assert "asks for 64 CPUs and 0 GPUs, the cluster has 2 and 0" in message
+    assert "asks for 64 CPUs and 0 GPUs on one node, and the nodes have 2 CPUs and 0 GPUs" in message
     assert "--cpus-per-trial" in message
 
 

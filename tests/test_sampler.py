@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import optuna
 import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
+from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 from tiny import suggest
 
@@ -33,9 +34,11 @@ def space_of(presets: Mapping[str, Mapping[str, Any]] = POINTS, **held: Any) -> 
     return Space(suggest=suggest, held=held, preset_held=held, presets=presets)
 
 
-def searcher_of(folder: Path, space: Space, *, sampler: str = "random", trials: int = 3) -> OptunaSearcher:
-    study = open_study(folder, "a-study", "min", make_sampler(sampler, 5))
-    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, objective="loss", seed=100)
+def searcher_of(
+    folder: Path, space: Space, *, sampler: str = "random", trials: int = 3, records: Sequence[TrialRecord] = ()
+) -> OptunaSearcher:
+    study = open_study(folder, "a-study", "min", make_sampler(sampler, 5, len(records)))
+    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, objective="loss", seed=100, records=records)
 
 
 def reread(folder: Path) -> optuna.Study:
@@ -177,10 +180,55 @@ def test_points_that_never_became_a_trial_are_closed(tmp_path: Path) -> None:
     searcher = searcher_of(tmp_path, space_of())
     searcher.suggest("a")
     live(searcher, "b", [0.5], "complete")
-    searcher.close()
+    searcher.close(interrupted=False)
     first, second = reread(tmp_path).get_trials()[:2]
     assert (first.state, first.user_attrs["reason"]) == (TrialState.FAIL, "never started")
     assert second.state == TrialState.COMPLETE
+
+
+def test_an_interrupted_study_goes_on_with_what_it_left_open(tmp_path: Path) -> None:
+    """Trials that ran, from their checkpoint; points that were only asked for; and the rest; each of them once."""
+    before = searcher_of(tmp_path, space_of(optional=1), trials=3)
+    live(before, "0", [0.5], "complete")
+    asked = before.suggest("1")
+    running = record_of("1", asked)
+    running.epoch, running.metrics, running.outcome = 1, {"loss": 0.9}, "interrupted"
+    running.checkpoint = Checkpoint(str(tmp_path / "somewhere"))
+    before.epoch_ended(running)
+    before.trial_ended(running)
+    never_begun = before.suggest("2")
+    before.close(interrupted=True)
+
+    after = searcher_of(tmp_path, space_of(optional=1), trials=3, records=[running])
+    assert after.left == 4
+    again = [after.suggest(str(number)) for number in range(4)]
+    assert [one["number"] for one in again] == [1, 2, 3, 4]
+    assert again[0]["continue_from"] == str(tmp_path / "somewhere")
+    assert [one.get("continue_from") for one in again[1:]] == [None] * 3
+    assert again[0]["hyperparameters"] == asked["hyperparameters"]
+    assert again[1]["hyperparameters"] == never_begun["hyperparameters"]
+    assert [one["preset"] for one in again] == ["wide", None, None, None]
+    assert after.suggest("more") == Searcher.FINISHED
+    assert len(reread(tmp_path).get_trials()) == 5
+    running.epoch, running.metrics, running.outcome = 2, {"loss": 0.8}, "complete"
+    after.epoch_ended(running)
+    after.trial_ended(running)
+    told = reread(tmp_path).get_trials()[1]
+    assert (told.state, told.value) == (TrialState.COMPLETE, 0.8)
+    assert told.intermediate_values == {1: 0.9, 2: 0.8}
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_study_that_goes_on_does_not_draw_its_first_points_again(tmp_path: Path, name: str) -> None:
+    space = space_of(presets={})
+    before = searcher_of(tmp_path, space, sampler=name, trials=3)
+    first = [live(before, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
+    sampler = make_sampler(name, 5, known=3)
+    after = OptunaSearcher(
+        open_study(tmp_path, "a-study", "min", sampler), space, fixed={"epochs": 4}, trials=6, objective="loss", seed=0
+    )
+    later = [live(after, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
+    assert not set(first) & set(later)
 
 
 def test_metric_and_mode_are_settled_by_the_study(tmp_path: Path) -> None:

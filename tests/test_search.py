@@ -185,7 +185,7 @@ def test_complete_trials_have_their_files_and_the_others_none(done: Finished, ou
         if outcomes[label] != "complete":
             assert files == []
             continue
-        assert {"report/value.csv", "checkpoint/best.pt", "hyperparameters.json"} <= set(files)
+        assert {"report/value.csv", "checkpoint/best.pt", "checkpoint/last.pt", "hyperparameters.json"} <= set(files)
         assert "comparison/labels.txt" in files
         shown = done.artifact(run, "comparison/labels.txt").split()
         assert shown[0] == label
