@@ -121,6 +121,13 @@ def test_a_storage_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in text.replace("\n", "")
 
 
+def test_a_leaderboard_file_that_cannot_be_written_is_told_before_the_first_trial(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    message = refuse(tmp_path, "--json", str(tmp_path / "file" / "board.json"))
+    assert "--json" in message
+    assert "cannot be written" in message
+
+
 @pytest.mark.usefixtures("ray_here")
 def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
     message = refuse(tmp_path, "--cpus-per-trial", "64")
@@ -243,3 +250,20 @@ def test_numbers_that_were_said_reach_the_trials(run_tiny: Callable[..., Finishe
             assert 1 <= optional <= 5
     for trial in done.study.get_trials():
         assert set(trial.params) == {"y", "optional"}  # what is held never enters the study
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_figures_that_cannot_be_drawn_cost_neither_trial_nor_search(storage: Path) -> None:
+    def compare(*_: Any) -> None:
+        raise ValueError("no such font")
+
+    presets = {"drawn": {"x": 0.3, "y": 0.0}, "undrawn": {"x": 0.3, "y": 0.0, "report_fails": True}}
+    workload = replace(make_tiny(**presets), compare=compare)
+    done = run_search(workload, storage, "undrawn", "--trials", "0", "--epochs", "1")
+    assert done.code == 0
+    assert {done.rows[label]["rank"] for label in presets} == {1, 2}
+    assert "no such font" in done.text
+    assert "Traceback" not in done.text
+    assert done.children["undrawn"].info.status == "FINISHED"
+    assert done.parent.info.status == "FINISHED"
+    assert {"report/error.txt", "checkpoint/best.pt"} <= set(done.files(done.children["undrawn"]))

@@ -62,6 +62,14 @@ def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
     assert artifacts.endswith("/other")
 
 
+def test_a_deleted_experiment_is_told_with_the_way_back(place: Path) -> None:
+    client, experiment = open_experiment(None, place, "thrown-away")
+    client.delete_experiment(experiment)
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment}") as told:
+        open_experiment(None, place, "thrown-away")
+    assert "cannot be used" not in str(told.value)
+
+
 @pytest.mark.slow
 def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path) -> None:
     """Pitfall 12: first-time migrations race with each other."""
@@ -138,7 +146,7 @@ def test_a_trial_is_told_as_it_was_when_it_was_told(parent: SearchRun) -> None:
     trial.outcome, trial.reason, trial.ended = "stopped_early", "scheduler", time.time()
     logger.trial_ended(trial)
     trial.epoch, trial.metrics, trial.reason = 7, {"loss": 0.0}, "later"
-    trial.hyperparameters["x"] = 9
+    trial.hyperparameters = {"x": 9}
     (run,) = children(parent)
     history = parent.client.get_metric_history(run.info.run_id, "loss")
     assert sorted((row.step, row.value) for row in history) == [(1, 0.9), (2, 0.4)]
