@@ -28,6 +28,11 @@ class SearchFolder:
         """Fail early where a new search would find its name taken, or a resumed one nothing to go on with."""
         if resume and not (self.path / "trials.json").exists():
             raise UsageError(f"--resume: no interrupted search named {self.path.name!r} is in {self.path.parent}.")
+        storage = self.path.parents[1]
+        try:
+            storage.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--storage {storage}: cannot be made ({error.strerror}). Name another folder.") from error
         if not resume and self.path.exists():
             raise self._taken()
 

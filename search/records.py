@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ray import tune
@@ -38,6 +39,7 @@ class TrialRecord:
     progress: float = 0.0
     seconds: float = 0.0  # of computing, repeated epochs included
     attempts: int = 1
+    perturbed: bool = False  # its hyperparameters were changed on the way, by population based training
     host: str = ""
     device: str = ""
     checkpoint: tune.Checkpoint | None = None  # the last one
@@ -117,6 +119,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         )
         record.progress = result["progress_percent"] / 100
         if self._mutable:
+            record.perturbed |= record.hyperparameters != trial.config["hyperparameters"]
             record.hyperparameters = dict(trial.config["hyperparameters"])
             record.metrics |= self._changed(record.hyperparameters)
         self._tell("epoch_ended", record)
@@ -168,5 +171,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
 def _last_line(trial: Trial) -> str:
     """The exception of a failed trial, without its traceback, which stays in the trial's error file."""
-    lines = [line.strip() for line in str(trial.get_error() or "").splitlines() if line.strip()]
+    file = Path(trial.error_file or "")  # on this machine; Tune copies it to the storage only later
+    text = file.read_text(errors="replace") if file.is_file() else str(trial.get_error() or "")
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[-1][:400] if lines else "unknown"

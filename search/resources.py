@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,8 +53,9 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     if not joined:
         where = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
+            _require_answer(address)
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ClusterError(
                 f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
                 "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
@@ -63,6 +65,13 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     finally:
         if not joined:
             ray.shutdown()
+
+
+def _require_answer(address: str | None) -> None:
+    """Ray itself tries an address where nobody listens for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
 
 
 def share_of(site: Site, nodes: Nodes, wanted: int | None, samples: int) -> Share:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Generic, TypeVar
 import tyro
 from rich.console import Console
 
-from search.errors import SearchError, TrackingError, UsageError, first_line
+from search.errors import SearchError, TrackingError, UsageError, first_line, without_passwords
 from search.folder import SearchFolder
 from search.gallery import draw_gallery
 from search.leaderboard import Leaderboard, make_leaderboard
@@ -66,7 +66,9 @@ def main(arguments: list[str] | None = None) -> int:
         again = ["python", "-m", "search.run", *arguments]
         again += [] if command.site.name else ["--name", plan.name]
         again += [] if command.site.resume else ["--resume"]
-        Summary(console).say(f"interrupted: every trial keeps its last whole epoch. Go on with:\n{shlex.join(again)}")
+        Summary(console).say(
+            f"interrupted: every trial keeps its last whole epoch. Go on with:\n{without_passwords(shlex.join(again))}"
+        )
     return code
 
 
@@ -99,7 +101,7 @@ def search(plan: Plan, command: Command[Any], console: Console) -> int:
     known = _known(folder, plan) if site.resume else []
     data = plan.workload.load_data(command.data, (site.cache or storage / "cache").resolve())
     baselines = plan.workload.baselines(data)
-    experiment = open_experiment(site.tracking_uri, storage, plan.workload.name)
+    experiment = open_experiment(site.server, storage, plan.workload.name)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     summary.announce(plan, command.budget, command.method, site, data)
     with ray_session(site.address) as nodes:

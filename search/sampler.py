@@ -219,6 +219,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         for key in ("outcome", "reason", "epoch"):
             asked.set_user_attr(key, getattr(trial, key))
         match trial.outcome:
+            case "complete" if trial.perturbed:  # its value does not belong to the point that was asked for
+                self._study.tell(asked, state=TrialState.PRUNED)
             case "complete":
                 self._study.tell(asked, trial.metrics[self._objective])
             case "stopped_early":

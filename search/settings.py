@@ -96,6 +96,10 @@ class Site(Settings):
     )
     cache: Path | None = Field(None, description="folder of the data cache; None: cache in --storage")
     tracking_uri: str | None = Field(
-        default_factory=lambda: os.environ.get("MLFLOW_TRACKING_URI"),
-        description="MLflow server; None: a database in --storage; from $MLFLOW_TRACKING_URI if set",
+        None, description="MLflow server; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage"
     )
+
+    @property
+    def server(self) -> str | None:
+        """URI of the MLflow server; no default of the flag, for --help would show its password."""
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")

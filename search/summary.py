@@ -36,7 +36,7 @@ class Summary:
         presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
         limit = f", at most {budget.time_limit}" if budget.time_limit else ""
         self.say(f"budget   {presets}, sampler {method.sampler}, scheduler {method.scheduler}{limit}")
-        if site.tracking_uri is None and on_network_file_system(site.storage.resolve()):
+        if site.server is None and on_network_file_system(site.storage.resolve()):
             self.say(
                 f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
                 "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri"
@@ -69,6 +69,6 @@ class Summary:
 
 
 def _how_to_look(site: Site) -> str:
-    if site.tracking_uri is None:
+    if site.server is None:
         return f"make ui STORAGE={site.storage.resolve()}, then http://127.0.0.1:5000"
     return "open the server of your --tracking-uri in a browser"

@@ -87,7 +87,9 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[Mlfl
             if experiment is not None:
                 return client, str(experiment.experiment_id)
             return client, str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
-    except MlflowException as error:
+    except TrackingError:
+        raise
+    except Exception as error:  # whatever a store or its database driver raises
         raise TrackingError(
             f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}\n"
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "

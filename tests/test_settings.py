@@ -69,5 +69,5 @@ def test_where_things_are_may_come_from_the_environment(monkeypatch: pytest.Monk
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     site = Site()
     assert (site.address, site.storage) == ("head:6379", Path("/scratch/me"))
-    assert site.tracking_uri == "http://server:5000"
+    assert site.server == "http://server:5000"
     assert Site(address="other:1").address == "other:1"
