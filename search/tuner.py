@@ -130,7 +130,10 @@ def make_scheduler(name: str, workload: Workload, ranges: Mapping[str, Any], see
 
 
 class Explore:
-    """Population based training's step: each mutable hyperparameter times 0.8 or 1.25, inside its range."""
+    """Population based training's step: each mutable hyperparameter a little up or down, inside its range.
+
+    By a factor of 0.8 or 1.25 where the range is logarithmic, else by a tenth of the range.
+    """
 
     def __init__(self, ranges: Mapping[str, optuna.distributions.BaseDistribution], seed: int) -> None:
         self._ranges, self._random = dict(ranges), random.Random(seed)
@@ -140,7 +143,11 @@ class Explore:
         for name in sorted(self._ranges.keys() & hyperparameters.keys()):
             distribution = self._ranges[name]
             assert isinstance(distribution, optuna.distributions.FloatDistribution)
-            moved = hyperparameters[name] * self._random.choice((0.8, 1.25))
+            value, up = hyperparameters[name], self._random.random() < 0.5
+            if distribution.log:
+                moved = value * (1.25 if up else 0.8)
+            else:
+                moved = value + (0.1 if up else -0.1) * (distribution.high - distribution.low)
             hyperparameters[name] = min(max(moved, distribution.low), distribution.high)
         return config | {"hyperparameters": hyperparameters}
 

@@ -183,10 +183,13 @@ def test_perturbed_values_stay_in_their_ranges(x: float, lr: float, seed: int) -
     assert before["hyperparameters"] == {"x": x, "lr": lr, "epochs": 5}  # the donor is not touched
 
 
-def test_perturbed_values_move_by_a_fixed_factor() -> None:
+@pytest.mark.parametrize(
+    ("name", "value", "steps"), [("lr", 1e-3, [0.8e-3, 1.25e-3]), ("x", 0.5, [0.3, 0.7]), ("x", 0.0, [-0.2, 0.2])]
+)
+def test_perturbed_values_move_by_a_fixed_step_from_zero_too(name: str, value: float, steps: list[float]) -> None:
     explore = Explore(RANGES, seed=1)
-    moved = {explore({"hyperparameters": {"lr": 1e-3}})["hyperparameters"]["lr"] for _ in range(30)}
-    assert sorted(moved) == pytest.approx([0.8e-3, 1.25e-3])
+    moved = {explore({"hyperparameters": {name: value}})["hyperparameters"][name] for _ in range(30)}
+    assert sorted(moved) == pytest.approx(steps)
 
 
 def test_only_what_the_trial_has_is_perturbed() -> None:

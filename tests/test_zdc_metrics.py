@@ -124,12 +124,18 @@ def test_regions_out_of_order_are_refused() -> None:
 
 
 def test_a_region_without_a_full_bin_is_refused_with_advice() -> None:
-    energy = np.linspace(0, 19.9, 100, dtype=np.float32)
-    check_binning(Binning(bin_width_mev=5000), energy)
-    with pytest.raises(DataError, match=r"mse_low: .*100 MeV has 20 validation events.*bin_width_mev"):
-        check_binning(Binning(), energy)
-    with pytest.raises(DataError, match=r"mse_high: none of its 1 energy bins .*high_energy_mev"):
-        check_binning(Binning(bin_width_mev=5000), energy / 2)
+    energy_mev = np.linspace(0, 19_900, 100)
+    check_binning(Binning(bin_width_mev=5000), [energy_mev[:30], energy_mev[30:]])
+    with pytest.raises(DataError, match=r"mse_low: .*100 MeV holds 20 validation events.*--bin-width-mev"):
+        check_binning(Binning(), [energy_mev])
+    with pytest.raises(DataError, match=r"mse_high: none of its 1 energy bins .*--high-energy-mev"):
+        check_binning(Binning(bin_width_mev=5000), [energy_mev / 2])
+
+
+def test_an_energy_at_the_upper_edge_counts_in_the_check_as_little_as_in_the_score() -> None:
+    energy_mev = np.append(np.linspace(0, 14_999, 300), np.full(100, 20_000.0))
+    with pytest.raises(DataError, match=r"mse_high: .* the fullest holds 0 of 400"):
+        check_binning(Binning(bin_width_mev=5000), [energy_mev])
 
 
 def make_data(train_hits: np.ndarray, train_energy: list[float], hits: np.ndarray, energy: list[float]) -> ZDCData:

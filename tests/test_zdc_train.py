@@ -254,7 +254,7 @@ def test_nonsense_is_refused_before_the_first_batch(change: dict[str, Any]) -> N
 
 def test_too_narrow_bins_are_refused_before_the_first_batch(data: ZDCData) -> None:
     narrow = ZDCData(data.train, data.validation, Binning(bin_width_mev=1.0), "narrow", ())
-    with pytest.raises(DataError, match="bin_width_mev"):
+    with pytest.raises(DataError, match="bin-width-mev"):
         ZDCTraining(ZDCConfig(**SMALL), narrow, CPU)
 
 

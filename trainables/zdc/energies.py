@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.cache import Cache
 from trainables.errors import DataError
-from trainables.zdc.metrics import Binning
+from trainables.zdc.metrics import Binning, check_binning
 
 DEFAULT = Binning()
 BINS_OF_RANGE = (200, 100, 40, 20, 8, 4)  # bin widths to choose from; of 20 GeV: 0.1, 0.2, 0.5, 1, 2.5, 5 GeV
@@ -114,7 +114,7 @@ def check_energies(binning: Binning, cache: Cache) -> list[str]:
             f"where mse_high is taken: of {total} events {outside} lie above, and the median is {median:.4g} "
             "MeV. Choose --max-energy-mev and --high-energy-mev for this sample."
         )
-    _check_counts(binning, cache)
+    check_binning(binning, _energies_mev(cache, "validation"))
     return [f"{outside} of {total} events lie above the energy bins and are in no mse"] if outside else []
 
 
@@ -130,22 +130,6 @@ def _check_unit(binning: Binning, median: float, outside: int, high: int) -> Non
             f"MeV. Files must hold GeV; is this one in {found}? Then {remedy} energies and momenta by 1000. "
             "If it is right, choose --max-energy-mev, --high-energy-mev and --low-energy-mev for this sample."
         )
-
-
-def _check_counts(binning: Binning, cache: Cache) -> None:
-    """Every region must have a bin that is scored, or its mse would be the mean of nothing."""
-    count_B = np.zeros(len(binning.edges_mev) - 1, np.int64)
-    for energy_N in _energies_mev(cache, "validation"):
-        count_B += np.histogram(energy_N, binning.edges_mev)[0]
-    for region, in_region_B in binning.in_region.items():
-        fullest = int(count_B[in_region_B].max(initial=0))
-        if fullest < binning.min_bin_count:
-            raise DataError(
-                f"mse_{region}: none of its {int(in_region_B.sum())} energy bins of "
-                f"{binning.bin_width_mev:g} MeV holds {binning.min_bin_count} validation events, the fullest "
-                f"holds {fullest} of {count_B.sum()}. Give more events, widen --bin-width-mev, or move the "
-                "regions to where the events are (--low-energy-mev, --high-energy-mev, --max-energy-mev)."
-            )
 
 
 def _energies_mev(cache: Cache, part: str) -> Iterator[NDArray[np.float64]]:

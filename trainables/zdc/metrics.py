@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, Self
@@ -82,17 +82,22 @@ class Binning(BaseModel):
         return torch.where(inside_B, bin_B, len(self.edges_mev) - 1)
 
 
-def check_binning(binning: Binning, energy_gev_N: NDArray[np.float32]) -> None:
-    """Raise DataError when a region has no bin with enough events: its score would be a mean of nothing."""
-    count_K, _ = np.histogram(energy_gev_N.astype(np.float64) * 1000, bins=binning.edges_mev)
+def check_binning(binning: Binning, energy_mev_blocks: Iterable[NDArray[np.float64]]) -> None:
+    """Raise DataError when a region has no bin with enough validation events: its mse would be a mean of nothing."""
+    count_K, events = np.zeros(len(binning.edges_mev) - 1, np.int64), 0
+    for energy_N in energy_mev_blocks:
+        inside_N = energy_N[(energy_N >= 0) & (energy_N < binning.max_energy_mev)]
+        bin_N = (inside_N / binning.bin_width_mev).astype(np.int64)
+        count_K += np.bincount(bin_N, minlength=len(count_K))
+        events += len(energy_N)
     for region, in_region_K in binning.in_region.items():
         fullest = int(count_K[in_region_K].max(initial=0))
         if fullest < binning.min_bin_count:
             raise DataError(
-                f"mse_{region}: none of its {in_region_K.sum()} energy bins of {binning.bin_width_mev:g} MeV "
-                f"has {binning.min_bin_count} validation events; the fullest has {fullest}, of "
-                f"{len(energy_gev_N)} in all. Widen the bins (bin_width_mev), move the regions to where the "
-                "events are (low_energy_mev, high_energy_mev, max_energy_mev), or give more events."
+                f"mse_{region}: none of its {int(in_region_K.sum())} energy bins of {binning.bin_width_mev:g} MeV "
+                f"holds {binning.min_bin_count} validation events, the fullest holds {fullest} of {events}. Give more "
+                "events, widen --bin-width-mev, or move the regions to where the events are (--low-energy-mev, "
+                "--high-energy-mev, --max-energy-mev)."
             )
 
 

@@ -58,7 +58,7 @@ class ZDCTraining(Training):
     def __init__(self, config: ZDCConfig, data: ZDCData, device: torch.device) -> None:
         if config.precision == "bf16" and device.type != "cuda":
             raise ValueError(f"precision bf16 is for CUDA devices, this run is on {device.type}: use precision fp32")
-        check_binning(data.binning, data.validation.condition_N6[:, 0])
+        check_binning(data.binning, [data.validation.condition_N6[:, 0].astype(np.float64) * 1000])
         self.config, self.data, self.device, self.epoch = config, data, device, 0
         self.train_events = ResidentEvents(data.train, device)
         self.validation_events = ResidentEvents(data.validation, device)
