@@ -110,6 +110,6 @@ def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _unknown(what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> UsageError:
-    near = get_close_matches(name, list(known), n=3)
-    hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return UsageError(f"There is no {what} {name!r}: {hint}There are: {', '.join(known) or 'none'}.")
+    near = get_close_matches(name, list(known), n=3, cutoff=0.45)
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return UsageError(f"There is no {what} {name!r}.{hint} There are: {', '.join(known) or 'none'}.")

@@ -78,10 +78,10 @@ def test_a_name_is_made_of_workload_and_time() -> None:
 @pytest.mark.parametrize(
     ("method", "told"),
     [
-        ({"presets": "plane"}, "did you mean plain"),
-        ({"objective": "los"}, "did you mean loss"),
+        ({"presets": "plane"}, "Did you mean plain"),
+        ({"objective": "los"}, "Did you mean loss"),
         ({"also": ("y",)}, "There are: optional"),
-        ({"set": ("slop=1",)}, "did you mean slope"),
+        ({"set": ("slop=1",)}, "Did you mean slope"),
         ({"set": ("x",)}, "KEY=VALUE"),
         ({"set": ("batch_size=0",)}, "--set batch_size=0"),
     ],
