@@ -13,9 +13,7 @@ from typing import Any
 # Ours are the loggers, the live view and the folders; Tune's own stay off. Read by ray.tune when it is imported or run.
 os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
 os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")  # a diverged epoch carries no metric, on purpose
-os.environ.setdefault(
-    "TUNE_PRINT_ALL_TRIAL_ERRORS", "0"
-)  # one sentence is told; the traceback is in the trial's folder
+os.environ.setdefault("TUNE_PRINT_ALL_TRIAL_ERRORS", "0")  # a sentence is told; the trial's folder has the traceback
 os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
 os.environ.setdefault("RAY_CHDIR_TO_TRIAL_DIR", "0")
 os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")  # Ctrl-C pulls our brake

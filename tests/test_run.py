@@ -53,7 +53,7 @@ def test_a_word_that_is_no_workload_shows_the_workloads() -> None:
         (["--objective", "lost"], ["objective 'lost'", "Did you mean loss?"]),
         (["--presets", "god"], ["preset 'god'", "Did you mean good?", "There are: good, better"]),
         (["--presets", "good,", "--trials", "1"], ["preset ''"]),
-        (["--set", "optionel=3"], ["hyperparameter 'optionel'", "Did you mean optional?"]),
+        (["--set", "optionel=3"], ["hyperparameter 'optionel'", "Did you mean optional or slope?"]),
         (["--set", "optional=many"], ["--set optional=many", "valid integer"]),
         (["--set", "batch_size=1"], ["--set batch_size=1", "greater than or equal to 2"]),
         (["--set", "optional"], ["KEY=VALUE"]),
