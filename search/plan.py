@@ -58,6 +58,11 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         mode=workload.objectives[objective],
         demo=demo,
     )
+    if method.scheduler == "pbt" and budget.max_concurrent is not None:
+        raise UsageError(
+            "--max-concurrent does not go with --scheduler pbt: its population takes turns on all CPUs and GPUs that "
+            "there are. Leave it out, or raise --cpus-per-trial or --gpus-per-trial."
+        )
     if plan.samples == 0:
         raise UsageError("--trials 0 and no presets: there is nothing to run. Ask for one of them at least.")
     return plan

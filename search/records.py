@@ -36,7 +36,6 @@ class TrialRecord:
     epoch: int = 0  # last finished one
     metrics: dict[str, float] = field(default_factory=dict)  # of that epoch
     best: dict[str, float] = field(default_factory=dict)  # epoch, value
-    progress: float = 0.0
     seconds: float = 0.0  # of computing, repeated epochs included
     attempts: int = 1
     perturbed: bool = False  # its hyperparameters were changed on the way, by population based training
@@ -117,7 +116,6 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             dict(result["metrics"]),
             dict(result["best"]),
         )
-        record.progress = result["progress_percent"] / 100
         if self._mutable:
             record.perturbed |= record.hyperparameters != trial.config["hyperparameters"]
             record.hyperparameters = dict(trial.config["hyperparameters"])

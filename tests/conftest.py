@@ -40,3 +40,14 @@ def run_tiny(request: pytest.FixtureRequest, storage: Path) -> Callable[..., obj
         return run_search(make_tiny(**(presets or {})), storage, name, *flags)
 
     return run
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """As a trial of one CPU: more threads than cores are many times slower (pitfall 32)."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -94,3 +94,10 @@ def test_what_does_not_exist_is_told_with_what_is_near(method: dict[str, Any], t
 def test_nothing_to_run_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to run"):
         plan_of(budget=Budget(trials=0), presets="none")
+
+
+def test_a_bound_on_concurrent_trials_is_not_silently_ignored_by_pbt() -> None:
+    with pytest.raises(UsageError, match="--max-concurrent does not go with --scheduler pbt"):
+        plan_of(budget=Budget(max_concurrent=1), scheduler="pbt")
+    assert plan_of(budget=Budget(max_concurrent=1), scheduler="asha").samples
+    assert plan_of(scheduler="pbt").samples

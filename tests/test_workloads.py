@@ -22,6 +22,8 @@ from trainables.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrai
 from trainables.training import Training
 
 EPOCHS = 4  # a schedule's shape shows between its ends only
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 EVENTS = 250
 CPU = torch.device("cpu")
 
@@ -29,15 +31,6 @@ CPU = torch.device("cpu")
 @pytest.fixture(params=WORKLOADS)
 def workload(request: pytest.FixtureRequest) -> Workload:
     return WORKLOADS[request.param]
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """As a trial of one CPU: more threads than cores are many times slower (pitfall 32)."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @cache

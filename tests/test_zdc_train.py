@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,6 +19,8 @@ from trainables.zdc.metrics import OBJECTIVES, Binning
 from trainables.zdc.naive import naive_predictors
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.train import ZDCTraining
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"hidden_dim": 4, "batch_size": 64, "epochs": 4}
@@ -36,14 +37,6 @@ ADVERSARY = {
 @pytest.fixture(scope="module")
 def data() -> ZDCData:
     return simulate_data(400, 1)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def begin(data: ZDCData, **config: Any) -> ZDCTraining:

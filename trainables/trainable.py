@@ -104,7 +104,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
         training = self._training
-        torch.save({"training": training.state(), "best": self._best}, folder / STATE_FILE)
+        best = {"epoch": self._best["epoch"], "value": self._best["value"]}
+        torch.save({"training": training.state(), "best": best}, folder / STATE_FILE)
         torch.save(self._best["weights"], folder / BEST_FILE)
         if self._complete:
             torch.save(training.weights(), folder / LAST_FILE)
@@ -119,9 +120,11 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             (folder / REPORT_ERROR).write_text(traceback.format_exc())
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
-        saved = torch.load(Path(checkpoint_dir) / STATE_FILE, map_location=self._device, weights_only=True)
+        folder = Path(checkpoint_dir)
+        saved = torch.load(folder / STATE_FILE, map_location=self._device, weights_only=True)
         self._training.load_state(saved["training"])
-        self._best = saved["best"]
+        weights = torch.load(folder / BEST_FILE, map_location="cpu", weights_only=True)
+        self._best = saved["best"] | {"weights": weights}
 
 
 def _require_finite(metrics: dict[str, float], epoch: int) -> None:
