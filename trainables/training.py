@@ -10,6 +10,8 @@ It imports and trains where ray, mlflow and optuna are not installed: a bare GPU
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,16 @@ class TrainingConfig(BaseModel):
     epochs: int = Field(50, ge=1, description="epochs of the whole run; schedules stretch over exactly these")
     batch_size: int = Field(1024, ge=2, description="events per update")
     seed: int = Field(0, ge=0, description="seed of initial weights, order of events and noise")
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model of an earlier search, as another workload builds on it."""
+
+    workload: str
+    run: str  # of MLflow, or a word for where it came from
+    hyperparameters: Mapping[str, Any]  # of that workload's configuration
+    weights: Mapping[str, torch.Tensor]  # its ``Training.weights()``
 
 
 class Training(ABC):
