@@ -86,6 +86,10 @@ class SearchFolder:
                 )
         return str(before["run_id"])
 
+    def search_run_id(self) -> str:
+        """MLflow run of the search that this folder is of."""
+        return str(json.loads((self.path / "search.json").read_text())["run_id"])
+
     def save(self, records: Iterable[TrialRecord]) -> None:
         """Keep what became of each trial."""
         rows = [vars(record) | {"checkpoint": record.checkpoint and record.checkpoint.path} for record in records]
@@ -107,7 +111,8 @@ class SearchFolder:
 def _identity(plan: Plan, data: Data) -> dict[str, Any]:
     return {
         "workload": plan.workload.name,
-        "objective": plan.objective,
+        "objectives": dict(plan.goal.objectives),
+        "limits": dict(plan.goal.limits),
         "objective version": data.objective_version,
         "epochs": plan.epochs,
         "data": data.fingerprint,

@@ -1,4 +1,4 @@
-"""The result of a search as a table: complete trials, presets and naive predictors, by value."""
+"""The result of a search as a table: complete trials, presets and naive predictors, best first."""
 
 from __future__ import annotations
 
@@ -13,25 +13,30 @@ from rich.table import Table
 
 from search.plan import Plan
 from search.records import TrialRecord
+from trainables.goal import Goal, Mode
 
 _COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the leaderboard. Only complete trials have a rank."""
+    """One line of the leaderboard. Only complete trials have a rank, and only they can be in the front."""
 
     rank: int | None
+    number: int | None  # of the trial
     label: str
     kind: str  # trial, preset or naive
     outcome: str
     reason: str
-    value: float | None
-    beside: dict[str, float]  # floor, excess, error, and the workload's columns
+    value: float | None  # of the first objective
+    beside: dict[str, float]  # floor, excess, error, other objectives, and the workload's columns
+    keeps_limits: bool
+    front: bool  # no other complete trial is as good in all objectives and better in one
     epoch: int
     best_epoch: int | None
     seconds: float
     hyperparameters: dict[str, Any]
+    metrics: dict[str, float]  # of a complete trial's last epoch; of a naive predictor
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,12 @@ class Leaderboard:
 
     search: str
     workload: str
-    objective: str
-    mode: str
+    objective: str  # the first one
+    mode: Mode
+    objectives: dict[str, Mode]
+    limits: dict[str, float]
     objective_version: str
-    rows: tuple[Row, ...]  # complete trials and naive predictors by value, then the others by number
+    rows: tuple[Row, ...]  # complete trials and naive predictors, best first, then the others by number
     outcomes: dict[str, int]
     compute_hours: float
     saved_hours: float  # by stopping trials early
@@ -52,46 +59,79 @@ class Leaderboard:
     def best(self) -> Row | None:
         return next((row for row in self.rows if row.rank == 1), None)
 
+    @property
+    def goal(self) -> Goal:
+        return Goal(self.objectives, self.limits)
+
+    @property
+    def front(self) -> list[Row]:
+        """The Pareto front, by the first objective; of one objective, the best trial."""
+        return [row for row in self.rows if row.front]
+
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Leaderboard:
+        """What ``as_dict`` gave."""
+        return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
 
     def as_csv(self) -> str:
         """One line a row, as MLflow's artifact viewer shows it best."""
         columns = _columns(self.rows)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["rank", "trial", "kind", "outcome", "reason", self.objective, *columns, "epoch", "seconds"])
+        marks = (["keeps limits"] if self.limits else []) + (["front"] if self.goal.several else [])
+        about = ["rank", "trial", "kind", "outcome", "reason"]
+        writer.writerow([*about, self.objective, *columns, *marks, "epoch", "seconds"])
         for row in self.rows:
             beside = [row.beside.get(column, "") for column in columns]
-            about = [row.rank or "", row.label, row.kind, row.outcome, row.reason]
+            named = [row.rank or "", row.label, row.kind, row.outcome, row.reason]
             value = "" if row.value is None else row.value
-            writer.writerow([*about, value, *beside, row.epoch, f"{row.seconds:.1f}"])
+            marked = [{"keeps limits": row.keeps_limits, "front": row.front}[mark] for mark in marks]
+            writer.writerow([*named, value, *beside, *marked, row.epoch, f"{row.seconds:.1f}"])
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:
         """The first rows, all presets and naive predictors, for a terminal."""
         ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
-        shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial"]
+        shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial" or row.front]
         columns = [column for column in _columns(shown) if column not in ("error", "excess")]
-        table = Table(title=f"{self.search}: {self.objective}, {self.mode}imised")
-        for name in ("", "trial", self.objective, *columns, "best epoch", "min"):
+        table = Table(title=f"{self.search}: {self.goal}")
+        for name in ("front" if self.goal.several else "", "trial", self.objective, *columns, "best epoch", "min"):
             table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
         for row in shown:
             table.add_row(
-                str(row.rank or ""), row.label, _value(row),
-                *(number(row.beside.get(column)) for column in columns),
+                ("*" if row.front else "") if self.goal.several else str(row.rank or ""), row.label, _value(row),
+                *(self._cell(row, column) for column in columns),
                 f"{row.best_epoch} of {row.epoch}" if row.best_epoch else "",
                 f"{row.seconds / 60:.1f}" if row.seconds else "",
                 style="dim" if row.kind == "naive" else "cyan" if row.kind == "preset" else None,
             )  # fmt: skip
         return table
 
+    def _cell(self, row: Row, column: str) -> str:
+        """A number; with ! where it is beyond its limit."""
+        value = row.beside.get(column)
+        return number(value) + (" !" if value is not None and value > self.limits.get(column, value) else "")
+
+    def about_limits(self) -> list[str]:
+        """One sentence for each limit: how many complete trials keep it."""
+        complete = [row for row in self.rows if row.rank]
+        lines = []
+        for name, limit in self.limits.items() if complete else ():
+            keep = sum(row.metrics[name] <= limit for row in complete)
+            lines.append(f"limit    {name} <= {limit:g}: {keep} of {len(complete)} complete trials keep it")
+        if lines and not any(row.keeps_limits for row in complete):
+            lines.append("limit    none keeps all: they are ranked by how far they are from it")
+        return lines
+
     def against_naive(self) -> list[str]:
         """One sentence per naive predictor: does the best trial beat it, and on what?"""
         best = self.best
         if best is None:
             return []
-        return [_verdict(best, row, self.objective, self.mode) for row in self.rows if row.kind == "naive"]
+        return [_verdict(best, row, self.goal) for row in self.rows if row.kind == "naive"]
 
 
 def make_leaderboard(
@@ -100,24 +140,31 @@ def make_leaderboard(
     baselines: Mapping[str, Mapping[str, float]],
     objective_version: str,
 ) -> Leaderboard:
-    """Rank complete trials by the objective at their last epoch.
+    """Rank complete trials at their last epoch: those that keep the limits first, then by the objectives.
 
     Not at their best one: the least of many noisy epochs rewards luck, and more so the more epochs a trial has.
+    Of several objectives the Pareto front comes first.
     """
+    goal = plan.goal
     records = sorted(records, key=lambda record: record.number)
-    sign = 1.0 if plan.mode == "min" else -1.0
     complete = [record for record in records if record.outcome == "complete"]
-    complete.sort(key=lambda record: sign * record.metrics[plan.objective])
-    ranked = [_trial_row(plan, record, rank) for rank, record in enumerate(complete, start=1)]
+    in_front = goal.front([record.metrics for record in complete]) if goal.several else [False] * len(complete)
+    placed = sorted(zip(complete, in_front, strict=True), key=lambda pair: (not pair[1], *goal.order(pair[0].metrics)))
+    ranked = [
+        _trial_row(plan, record, rank, front or (rank == 1 and not goal.several))
+        for rank, (record, front) in enumerate(placed, start=1)
+    ]
     ranked += [_naive_row(plan, name, scores) for name, scores in baselines.items()]
-    ranked.sort(key=lambda row: sign * (row.value if row.value is not None else 0.0))
-    others = [_trial_row(plan, record, None) for record in records if record.outcome != "complete"]
+    ranked.sort(key=lambda row: (not row.front if goal.several else False, *goal.order(row.metrics)))
+    others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
     stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
     return Leaderboard(
         search=plan.name,
         workload=plan.workload.name,
-        objective=plan.objective,
-        mode=plan.mode,
+        objective=goal.objective,
+        mode=goal.mode,
+        objectives=dict(goal.objectives),
+        limits=dict(goal.limits),
         objective_version=objective_version,
         rows=(*ranked, *others),
         outcomes=dict(Counter(str(record.outcome) for record in records)),
@@ -137,32 +184,38 @@ def _value(row: Row) -> str:
     return number(row.value) + (f" +- {error:.1g}" if error is not None else "") or row.outcome.replace("_", " ")
 
 
-def _trial_row(plan: Plan, record: TrialRecord, rank: int | None) -> Row:
+def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -> Row:
     return Row(
         rank=rank,
+        number=record.number,
         label=record.label,
         kind="preset" if record.preset else "trial",
         outcome=str(record.outcome),
         reason=record.reason,
-        value=record.metrics[plan.objective] if rank else None,
+        value=record.metrics[plan.goal.objective] if rank else None,
         beside=_beside(plan, record.metrics) if rank else {},
+        keeps_limits=rank is not None and plan.goal.violation(record.metrics) == 0,
+        front=front,
         epoch=record.epoch,
         best_epoch=int(record.best["epoch"]) if record.best else None,
         seconds=record.seconds,
         hyperparameters=record.hyperparameters,
+        metrics=dict(record.metrics) if rank else {},
     )
 
 
 def _naive_row(plan: Plan, name: str, scores: Mapping[str, float]) -> Row:
     return Row(
-        rank=None, label=name, kind="naive", outcome="", reason="", value=scores[plan.objective],
-        beside=_beside(plan, scores), epoch=0, best_epoch=None, seconds=0.0, hyperparameters={},
+        rank=None, number=None, label=name, kind="naive", outcome="", reason="", value=scores[plan.goal.objective],
+        beside=_beside(plan, scores), keeps_limits=plan.goal.violation(scores) == 0, front=False,
+        epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
     )  # fmt: skip
 
 
 def _beside(plan: Plan, metrics: Mapping[str, float]) -> dict[str, float]:
-    companions = {name: f"{plan.objective}_{name}" for name in _COMPANIONS}
-    columns = {name: name for name in plan.workload.columns if name != plan.objective}
+    first, *others = plan.goal.objectives
+    companions = {name: f"{first}_{name}" for name in _COMPANIONS}
+    columns = {name: name for name in (*others, *plan.goal.limits, *plan.workload.columns) if name != first}
     return {name: metrics[metric] for name, metric in (companions | columns).items() if metric in metrics}
 
 
@@ -170,17 +223,13 @@ def _columns(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row.beside))
 
 
-def _verdict(best: Row, naive: Row, objective: str, mode: str) -> str:
-    assert best.value is not None
-    assert naive.value is not None
-    sign = 1.0 if mode == "min" else -1.0
-    scores = {objective: (sign * best.value, sign * naive.value)}
-    scores |= {
-        column: (best.beside[column], naive.beside[column])
-        for column in best.beside.keys() & naive.beside.keys() - set(_COMPANIONS)
-    }
+def _verdict(best: Row, naive: Row, goal: Goal) -> str:
+    """In words, on each objective and column; columns are metrics of which less is better."""
+    names = [*goal.objectives, *(name for name in best.beside if name in naive.beside and name not in _COMPANIONS)]
     parts = []
-    for name, (ours, theirs) in scores.items():
-        verb = "beats" if ours < theirs else "DOES NOT BEAT"
-        parts.append(f"{verb} it on {name} ({number(abs(ours))} against {number(abs(theirs))})")
+    for name in dict.fromkeys(names):
+        ours, theirs = best.metrics[name], naive.metrics[name]
+        better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs
+        verb = "beats" if better else "DOES NOT BEAT"
+        parts.append(f"{verb} it on {name} ({number(ours)} against {number(theirs)})")
     return f"{naive.label}: the best trial {', and '.join(parts)}"

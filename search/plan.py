@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -14,7 +15,8 @@ from pydantic import ValidationError
 from search.errors import UsageError
 from search.sampler import Space
 from search.settings import Budget, Method, Site
-from search.workloads import Defaults, Mode, Workload
+from search.workloads import Defaults, Workload
+from trainables.goal import Goal
 
 
 @dataclass(frozen=True)
@@ -26,14 +28,18 @@ class Plan:
     space: Space
     trials: int  # sampled ones
     epochs: int
-    objective: str
-    mode: Mode
+    goal: Goal
     demo: bool
 
     @property
     def samples(self) -> int:
         """Trials in all."""
         return self.trials + len(self.space.presets)
+
+
+def new_name(what: str) -> str:
+    """A name for a search that its user did not name."""
+    return f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
 def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *, demo: bool) -> Plan:
@@ -45,17 +51,13 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         An objective, preset or hyperparameter that does not exist or does not fit; no trial at all.
     """
     defaults = workload.demo if demo else workload.full
-    objective = method.objective or next(iter(workload.objectives))
-    if objective not in workload.objectives:
-        raise _unknown("objective", objective, workload.objectives)
     plan = Plan(
         workload=workload,
-        name=site.name or f"{workload.name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}",
+        name=site.name or new_name(workload.name),
         space=_space(workload, method, defaults),
         trials=defaults.trials if budget.trials is None else budget.trials,
         epochs=budget.epochs or defaults.epochs,
-        objective=objective,
-        mode=workload.objectives[objective],
+        goal=_goal(workload, method),
         demo=demo,
     )
     if method.scheduler == "pbt" and budget.max_concurrent is not None:
@@ -68,12 +70,43 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
     return plan
 
 
+def _goal(workload: Workload, method: Method) -> Goal:
+    names = (method.objective or next(iter(workload.objectives))).split(",")
+    for name in names:
+        if name not in workload.objectives:
+            raise unknown("objective", name, workload.objectives)
+    if len(set(names)) < len(names):
+        raise UsageError(f"--objective {method.objective}: names an objective twice.")
+    if len(names) > 1 and method.sampler == "cmaes":
+        raise UsageError("--sampler cmaes knows one objective only. Choose tpe, gp, random or qmc for several.")
+    limits = dict(workload.limits)
+    for pair in method.limit:
+        name, value = _limit(workload, pair)
+        limits[name] = value
+    limits = {name: limit for name, limit in limits.items() if name not in names and limit != math.inf}
+    return Goal({name: workload.objectives[name] for name in names}, limits)
+
+
+def _limit(workload: Workload, pair: str) -> tuple[str, float]:
+    name, equals, text = pair.partition("=")
+    known = [*workload.limits, *(name for name in workload.objectives if workload.objectives[name] == "min")]
+    if name not in known:
+        raise unknown("metric to limit", name, tuple(dict.fromkeys(known)))
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not equals or not value > 0:
+        raise UsageError(f"--limit {pair}: expected NAME=VALUE with a value above 0, or inf, as in --limit {name}=0.02")
+    return name, value
+
+
 def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:
     config = workload.config
     chosen = _held(workload, method.set)
     for name in method.also:
         if name not in workload.optional:
-            raise _unknown("optional hyperparameter", name, workload.optional)
+            raise unknown("optional hyperparameter", name, workload.optional)
         if name in chosen:
             raise UsageError(f"--also {name} searches it and --set {name}=... holds it: leave one of them out.")
     optional = {name: config.model_fields[name].default for name in workload.optional} | dict(defaults.held)
@@ -92,7 +125,7 @@ def _presets(workload: Workload, asked: str | None, defaults: Defaults) -> Mappi
         names = tuple(name.strip() for name in str(asked).split(","))
     for name in names:
         if name not in workload.presets:
-            raise _unknown("preset", name, workload.presets)
+            raise unknown("preset", name, workload.presets)
     return {name: workload.presets[name] for name in names}
 
 
@@ -106,7 +139,7 @@ def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
         if name in ("epochs", "seed"):
             raise UsageError(f"--set {pair}: use --{name} instead")
         if name not in workload.config.model_fields:
-            raise _unknown("hyperparameter", name, workload.config.model_fields)
+            raise unknown("hyperparameter", name, workload.config.model_fields)
         try:
             held[name] = getattr(workload.config.model_validate({name: text}), name)
         except ValidationError as error:
@@ -114,7 +147,8 @@ def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
     return held
 
 
-def _unknown(what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> UsageError:
+def unknown(what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> UsageError:
+    """Says what there is, and what was perhaps meant."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.45)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UsageError(f"There is no {what} {name!r}.{hint} There are: {', '.join(known) or 'none'}.")

@@ -68,8 +68,8 @@ class Progress:
 
     def _value(self, trial: TrialRecord) -> str:
         if not trial.metrics:
-            return f"no {self._plan.objective} yet"
-        return f"{self._plan.objective} {number(trial.metrics[self._plan.objective])}"
+            return f"no {self._plan.goal.objective} yet"
+        return f"{self._plan.goal.objective} {number(trial.metrics[self._plan.goal.objective])}"
 
     def _done(self) -> int:
         return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
@@ -90,14 +90,14 @@ class Progress:
         minutes = (time.monotonic() - self._started) / 60
         caption = f"{self._done()} of {self._plan.samples} done, {minutes:.1f} min{self._time_left()}"
         table = Table(title=self._plan.name, caption=caption)
-        for name in ("trial", "state", "epoch", self._plan.objective, "best so far", "min"):
+        for name in ("trial", "state", "epoch", self._plan.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
         for trial in self._shown():
             state = trial.outcome.replace("_", " ") if trial.outcome else "running"
             table.add_row(
                 trial.label, Text(state, style=_STYLE.get(str(trial.outcome), "")),
                 f"{trial.epoch}/{trial.epochs}",
-                number(trial.metrics.get(self._plan.objective)), number(trial.best.get("value")),
+                number(trial.metrics.get(self._plan.goal.objective)), number(trial.best.get("value")),
                 f"{trial.seconds / 60:.1f}",
             )  # fmt: skip
         return table
@@ -105,10 +105,10 @@ class Progress:
     def _shown(self) -> list[TrialRecord]:
         """Running trials, and the best ended ones, as many as a screen holds."""
         room = max(5, self._console.height - 10)
-        sign = 1.0 if self._plan.mode == "min" else -1.0
+        goal = self._plan.goal
         running = [trial for trial in self._trials.values() if trial.outcome is None][:room]
         ended = [trial for trial in self._trials.values() if trial.outcome]
         ended.sort(key=lambda trial: (
-            trial.outcome != "complete", sign * trial.metrics.get(self._plan.objective, sign * float("inf")),
+            trial.outcome != "complete", goal.order(trial.metrics) if trial.metrics else (float("inf"),),
         ))  # fmt: skip
         return running + ended[: room - len(running)]

@@ -22,6 +22,7 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.records import TrialRecord
+from trainables.goal import Goal, Mode
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -96,15 +97,14 @@ def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
     raise ValueError(f"no sampler is called {name!r}")
 
 
-def open_study(folder: Path, name: str, mode: str, sampler: BaseSampler) -> optuna.Study:
+def open_study(folder: Path, name: str, modes: Iterable[Mode], sampler: BaseSampler) -> optuna.Study:
     """The study of a search, in the journal file of its folder."""
     journal = str(folder / "optuna.journal")
     backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
-    direction = StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE
     return optuna.create_study(
         storage=JournalStorage(backend),
         study_name=name,
-        direction=direction,
+        directions=[StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes],
         sampler=sampler,
         load_if_exists=True,
     )
@@ -125,8 +125,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     records : iterable of TrialRecord
         Trials of this study in an earlier process. Those that the study still has as running are gone on with first,
         from their checkpoint where they have one.
-    objective : str
-        Name of the metric that the study is told; its direction is the study's.
+    goal : Goal
+        Metrics that the study is told, and limits, which it is told as constraints.
     seed : int
         Trial n trains with ``seed + n``.
     """
@@ -138,13 +138,13 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         *,
         fixed: Mapping[str, Any],
         trials: int,
-        objective: str,
+        goal: Goal,
         seed: int,
         records: Iterable[TrialRecord] = (),
     ) -> None:
         super().__init__()
         self._study, self._space, self._fixed = study, space, dict(fixed)
-        self._objective, self._seed = objective, seed
+        self._goal, self._seed = goal, seed
         self._records = {record.number: record for record in records}
         known = study.get_trials(deepcopy=False)
         self._interrupted = [trial.number for trial in known if trial.state == TrialState.RUNNING]
@@ -212,7 +212,8 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     def trial_retried(self, trial: TrialRecord) -> None: ...
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        self._open[trial.number].report(trial.metrics[self._objective], step=trial.epoch)
+        if not self._goal.several:  # Optuna takes intermediate values of one objective only
+            self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
 
     def trial_ended(self, trial: TrialRecord) -> None:
         asked = self._open.pop(trial.number)
@@ -222,7 +223,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             case "complete" if trial.perturbed:  # its value does not belong to the point that was asked for
                 self._study.tell(asked, state=TrialState.PRUNED)
             case "complete":
-                self._study.tell(asked, trial.metrics[self._objective])
+                for name, excess in self._goal.excesses(trial.metrics).items():
+                    asked.set_constraint(name, excess)
+                self._study.tell(asked, [trial.metrics[name] for name in self._goal.objectives])
             case "stopped_early":
                 self._study.tell(asked, state=TrialState.PRUNED)
             case "interrupted":

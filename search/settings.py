@@ -64,7 +64,12 @@ class Budget(Settings):
 class Method(Settings):
     """How: what is minimised, who proposes the points, who stops trials early."""
 
-    objective: str | None = Field(None, description="metric to optimise; None: the workload's first")
+    objective: str | None = Field(
+        None, description="metric to optimise, or several: NAME,NAME gives a Pareto front; None: the workload's first"
+    )
+    limit: tuple[str, ...] = Field(
+        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: no limit; none: the workload's"
+    )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field("tpe", description="Optuna sampler")
     scheduler: Literal["none", "asha", "median", "pbt"] = Field("asha", description="who stops weak trials early")
     presets: str | None = Field(
@@ -73,6 +78,11 @@ class Method(Settings):
     )
     set: tuple[str, ...] = Field((), description="hyperparameters held at a value, not searched: KEY=VALUE ...")
     also: tuple[str, ...] = Field((), description="hyperparameters to search that are held by default")
+    branches: tuple[str, ...] = Field(
+        (),
+        description="MLflow runs, by id or name, of trials or searches whose models this workload builds on; "
+        "none: the registry's champions, or else the best of the newest searches",
+    )
 
 
 class Site(Settings):

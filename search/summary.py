@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -12,7 +12,6 @@ from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.resources import Share, on_network_file_system
 from search.settings import Budget, Method, Site
-from search.workloads import Data
 
 
 class Summary:
@@ -24,14 +23,14 @@ class Summary:
     def say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def announce(self, plan: Plan, budget: Budget, method: Method, site: Site, data: Data) -> None:
+    def announce(self, plan: Plan, budget: Budget, method: Method, site: Site, data: Iterable[str]) -> None:
         """One line each for what is searched, the data, the cache, the budget."""
-        self.say(f"search   {plan.name}: {plan.workload.title}; {plan.objective} is {plan.mode}imised")
+        self.say(f"search   {plan.name}: {plan.workload.title}; {plan.goal}{_limits(plan)}")
         if plan.demo:
             self.say(
                 "demo     no --data: the carried sample, a small budget; --data FILES for yours and the report's own"
             )
-        for line in data.summary:
+        for line in data:
             self.say(f"data     {line}")
         presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
         limit = f", at most {budget.time_limit}" if budget.time_limit else ""
@@ -50,7 +49,9 @@ class Summary:
     def conclude(self, leaderboard: Leaderboard, folder: Path, site: Site) -> None:
         """The leaderboard, what it is worth, and where to look."""
         self._console.print(leaderboard.as_table())
-        for line in leaderboard.against_naive():
+        if leaderboard.goal.several:
+            self.say(f"front    {len(leaderboard.front)} of the complete trials, marked *: the Pareto front")
+        for line in (*leaderboard.about_limits(), *leaderboard.against_naive()):
             self.say(line)
         counts = sorted(leaderboard.outcomes.items())
         outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)
@@ -66,6 +67,10 @@ class Summary:
             self.say(f"warning  {len(failures)} writes did not reach MLflow; the leaderboard and the folder are whole:")
         for failure, count in Counter(failures).most_common(3):
             self.say(f"warning  {count} times {failure}")
+
+
+def _limits(plan: Plan) -> str:
+    return "".join(f", {name} at most {limit:g}" for name, limit in plan.goal.limits.items())
 
 
 def _how_to_look(site: Site) -> str:

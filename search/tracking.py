@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -18,15 +18,18 @@ from typing import Any
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 
 from filelock import FileLock
-from mlflow import MlflowClient
+from mlflow import MlflowClient as MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
+from mlflow.entities import Run as Run
+from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.errors import TrackingError, first_line, without_passwords
+from search.leaderboard import Leaderboard, Row
 from search.provenance import git_commit, user, versions
 from search.records import TrialRecord
 from search.writer import Writer
+from trainables.goal import Goal
 from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 
 for _name in ("mlflow", "alembic"):
@@ -47,6 +50,14 @@ def embedded_uri(storage: Path) -> str:
     return f"sqlite:///{storage / 'mlflow' / 'mlflow.db'}"
 
 
+@dataclass(frozen=True)
+class Experiment:
+    """A workload's experiment on one server or database."""
+
+    client: MlflowClient
+    id: str
+
+
 @contextmanager
 def _impatient() -> Iterator[None]:
     """MLflow retries a server that is away for minutes; whoever just started a command wants to know now."""
@@ -60,8 +71,8 @@ def _impatient() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[MlflowClient, str]:
-    """A client and the id of the workload's experiment, made if need be.
+def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment:
+    """The workload's experiment, made if need be.
 
     To be called before any worker starts: first-time migrations of a new database race with each other.
 
@@ -85,8 +96,9 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[Mlfl
                     f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
                 )
             if experiment is not None:
-                return client, str(experiment.experiment_id)
-            return client, str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
+                return Experiment(client, str(experiment.experiment_id))
+            new = client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT)
+            return Experiment(client, str(new))
     except TrackingError:
         raise
     except Exception as error:  # whatever a store or its database driver raises
@@ -95,6 +107,17 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> tuple[Mlfl
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
             f"in {storage}."
         ) from error
+
+
+def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> list[str]:
+    """Add text files to a run that has ended; returns what did not work."""
+    failures = []
+    for file, text in texts.items():
+        try:
+            experiment.client.log_text(run_id, text, file)
+        except Exception as error:  # the server's fault must not end a search
+            failures.append(f"{type(error).__name__}: {first_line(error)}")
+    return failures
 
 
 def _now_ms() -> int:
@@ -106,8 +129,7 @@ class SearchRun:
 
     def __init__(
         self,
-        client: MlflowClient,
-        experiment_id: str,
+        experiment: Experiment,
         *,
         name: str,
         settings: Mapping[str, Any],
@@ -116,7 +138,7 @@ class SearchRun:
         source: str,
         run_id: str | None = None,
     ) -> None:
-        self.client, self.experiment_id = client, experiment_id
+        self.client, self.experiment_id = experiment.client, experiment.id
         self.interrupted = False  # by Ctrl-C: to be gone on with
         self.dataset = DatasetInput(
             Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
@@ -125,11 +147,12 @@ class SearchRun:
         try:
             self.run_id = self._reopen(run_id) if run_id else self._create(name, settings, tags)
         except MlflowException as error:
-            where = without_passwords(client.tracking_uri)
+            where = without_passwords(self.client.tracking_uri)
             again = "; --resume needs the --tracking-uri that the search began with" if run_id else ""
             raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}{again}.") from error
         self.writer = Writer()
-        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=client.tracking_uri, resume_logging=bool(run_id))
+        uri = self.client.tracking_uri
+        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=uri, resume_logging=bool(run_id))
         self._system.start()
 
     def _reopen(self, run_id: str) -> str:
@@ -142,7 +165,6 @@ class SearchRun:
             run_name=name,
             tags={
                 "kind": "search",
-                "search": name,
                 "mlflow.user": user(),
                 "mlflow.source.type": "LOCAL",
                 "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
@@ -181,15 +203,10 @@ class SearchRun:
 class TrialLogger:
     """The listener that writes one child run for each trial's whole life."""
 
-    def __init__(self, search: SearchRun, *, name: str, objective: str, objective_version: str) -> None:
+    def __init__(self, search: SearchRun, goal: Goal, tags: Mapping[str, str]) -> None:
         self._search, self._client = search, search.client
-        self._tags = {
-            "kind": "trial",
-            "search": name,
-            "objective": objective,
-            "objective_version": objective_version,
-        }
-        self._objective = objective
+        self._tags = {"kind": "trial", **tags}
+        self._goal = goal
         self._run_ids: dict[int, str] = {}  # by number of the trial; for the writer's thread alone
 
     def trial_started(self, trial: TrialRecord) -> None:
@@ -227,18 +244,24 @@ class TrialLogger:
 
     def _run_id(self, trial: TrialRecord) -> str:
         """The trial's run: known, or of an earlier process, or made now where the server was away when it began."""
-        if trial.number not in self._run_ids:
-            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{trial.number}'"
+        return self._find(trial.number) or self._create(trial)
+
+    def _find(self, number: int) -> str | None:
+        if number not in self._run_ids:
+            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{number}'"
             runs = self._client.search_runs([self._search.experiment_id], query, max_results=1)
-            self._run_ids[trial.number] = runs[0].info.run_id if runs else self._create(trial)
-        return self._run_ids[trial.number]
+            if not runs:
+                return None
+            self._run_ids[number] = runs[0].info.run_id
+        return self._run_ids[number]
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self._tag(trial, {"attempts": trial.attempts})
 
     def epoch_ended(self, trial: TrialRecord) -> None:
         now, step = _now_ms(), trial.epoch
-        names = sorted(trial.metrics, key=lambda name: name != self._objective)  # the UI's plots begin with the first
+        first = self._goal.objective  # with which the UI's plots begin
+        names = sorted(trial.metrics, key=lambda name: name != first)
         batch = [Metric(name, float(trial.metrics[name]), now, step) for name in names]
         self._search.writer.put(lambda: self._client.log_batch(self._run_id(trial), metrics=batch))
 
@@ -249,13 +272,36 @@ class TrialLogger:
         if trial.best:
             tags |= {
                 "best_epoch": str(trial.best["epoch"]),
-                f"best_{self._objective}": f"{trial.best['value']:.6g}",
+                f"best_{self._goal.objective}": f"{trial.best['value']:.6g}",
             }
+        if trial.outcome == "complete" and self._goal.limits:
+            tags["keeps_limits"] = str(self._goal.violation(trial.metrics) == 0).lower()
         self._tag(trial, {key: value for key, value in tags.items() if value})
         if trial.outcome == "complete":
             self._search.writer.put(lambda: self._log_files(trial))
         status, ended_ms = _STATUS[trial.outcome], int((trial.ended or time.time()) * 1000)
         self._search.writer.put(lambda: self._client.set_terminated(self._run_id(trial), status, end_time=ended_ms))
+
+    def log_result(self, leaderboard: Leaderboard) -> None:
+        """The best trial's name, run and scores, for the search's own run; a mark for each trial of a front."""
+        best = leaderboard.best
+        if best is None:
+            return
+        front = leaderboard.front if leaderboard.goal.several else []
+        names = [*leaderboard.objectives, *(name for name in best.beside if name in best.metrics)]
+        metrics = [Metric(name, best.metrics[name], _now_ms(), 0) for name in dict.fromkeys(names)]
+
+        def write() -> None:
+            tags = [RunTag("best_trial", best.label), RunTag("best_run", self._run_of(best))]
+            self._client.log_batch(self._search.run_id, metrics=metrics, tags=tags)
+            for row in front:
+                self._client.set_tag(self._run_of(row), "front", "true")
+
+        self._search.writer.put(write)
+
+    def _run_of(self, row: Row) -> str:
+        assert row.number is not None
+        return self._find(row.number) or ""
 
     def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
         """Figures of one trial among others, or, without a trial, of the whole search."""

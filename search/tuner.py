@@ -33,6 +33,7 @@ from search.records import Recorder
 from search.resources import Share
 from search.sampler import OptunaSearcher
 from search.workloads import Workload
+from trainables.goal import Goal
 from trainables.trainable import EpochTrainable
 
 # Rungs stand on a trial's own progress, not on its epochs. For zdc progress begins after the learning-rate peak of
@@ -157,7 +158,7 @@ def make_tuner(
     recorder: Recorder,
     scheduler: TrialScheduler,
     *,
-    objective: str,
+    goal: Goal,
     share: Share,
     retries: int,
     brake: Brake,
@@ -179,16 +180,15 @@ def make_tuner(
         training=workload.training,
         training_config=workload.config,
         data=data,
-        objective=objective,
-        mode=workload.objectives[objective],
+        goal=goal,
         threads=max(1, int(share.cpus)),
         device="cuda" if share.gpus else "cpu",
     )
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
-            metric=f"metrics/{objective}",
-            mode=workload.objectives[objective],
+            metric=f"metrics/{goal.objective}",
+            mode=goal.mode,
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=searcher.left,

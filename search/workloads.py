@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import optuna
 
@@ -16,11 +16,12 @@ import trainables.zdc.naive
 import trainables.zdc.plots
 import trainables.zdc.simulate
 from trainables.files import DataSettings
-from trainables.training import Training, TrainingConfig
+from trainables.goal import Mode
+from trainables.training import TrainedModel, Training, TrainingConfig
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
 
-Mode = Literal["min", "max"]
+Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete trials, best first: point, metrics
 
 
 class Data(Protocol):
@@ -60,11 +61,25 @@ class Workload:
     optional: tuple[str, ...]  # hyperparameters held at their default unless freed with --also
     mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
     objectives: Mapping[str, Mode]  # the first is the default
+    limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
     columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
     baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
     compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
     demo: Defaults  # without --data: the carried sample on two cores, in minutes
     full: Defaults  # with --data
+    builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
+    join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Searches one after another, each on the winners of the ones before."""
+
+    name: str
+    title: str
+    workloads: tuple[str, ...]  # all with the same data settings
+    columns: tuple[str, ...]  # metrics in the table at the end; the first is the one to compare
+    rows: Callable[[Mapping[str, Ranked], Mapping[str, Mapping[str, float]]], Mapping[str, Mapping[str, float]]]
 
 
 WORKLOADS: dict[str, Workload] = {
@@ -94,3 +109,5 @@ WORKLOADS: dict[str, Workload] = {
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
     ),
 }
+
+CHAINS: dict[str, Chain] = {}

@@ -16,7 +16,7 @@ from search.leaderboard import Leaderboard, make_leaderboard
 from search.plan import Plan, make_plan
 from search.records import Outcome, TrialRecord
 from search.settings import Budget, Method, Site
-from search.workloads import Mode
+from trainables.goal import Mode
 
 
 def plan_of(mode: Mode = "min") -> Plan:

@@ -30,7 +30,7 @@ def test_without_flags_the_workload_decides() -> None:
     full, demo = plan_of(), plan_of(demo=True)
     assert (full.trials, full.epochs, list(full.space.presets)) == (50, 40, ["plain", "wide"])
     assert (demo.trials, demo.epochs, list(demo.space.presets)) == (2, 4, ["plain"])
-    assert (full.objective, full.mode, full.samples) == ("loss", "min", 52)
+    assert (full.goal.objective, full.goal.mode, full.samples) == ("loss", "min", 52)
     assert full.space.held == {"optional": 1}
     assert demo.space.held == {"optional": 2}
 
@@ -38,7 +38,7 @@ def test_without_flags_the_workload_decides() -> None:
 def test_flags_go_before_the_workload() -> None:
     plan = plan_of(budget=Budget(trials=0, epochs=3), objective="score", presets="wide")
     assert (plan.trials, plan.epochs, plan.samples) == (0, 3, 1)
-    assert (plan.objective, plan.mode) == ("score", "max")
+    assert (plan.goal.objective, plan.goal.mode) == ("score", "max")
     assert list(plan.space.presets) == ["wide"]
 
 

@@ -19,6 +19,7 @@ from tiny import suggest
 from search.records import Outcome, TrialRecord
 from search.sampler import OptunaSearcher, Space, make_sampler, open_study
 from search.workloads import WORKLOADS
+from trainables.goal import Goal
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 SAMPLERS = {
@@ -30,6 +31,9 @@ SAMPLERS = {
 }
 
 
+LOSS = Goal({"loss": "min"})
+
+
 def space_of(presets: Mapping[str, Mapping[str, Any]] = POINTS, **held: Any) -> Space:
     return Space(suggest=suggest, held=held, preset_held=held, presets=presets)
 
@@ -37,13 +41,13 @@ def space_of(presets: Mapping[str, Mapping[str, Any]] = POINTS, **held: Any) -> 
 def searcher_of(
     folder: Path, space: Space, *, sampler: str = "random", trials: int = 3, records: Sequence[TrialRecord] = ()
 ) -> OptunaSearcher:
-    study = open_study(folder, "a-study", "min", make_sampler(sampler, 5, len(records)))
-    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, objective="loss", seed=100, records=records)
+    study = open_study(folder, "a-study", ["min"], make_sampler(sampler, 5, len(records)))
+    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, goal=LOSS, seed=100, records=records)
 
 
 def reread(folder: Path) -> optuna.Study:
     """The study as another process finds it."""
-    return open_study(folder, "a-study", "min", RandomSampler())
+    return open_study(folder, "a-study", ["min"], RandomSampler())
 
 
 def record_of(trial_id: str, asked: dict[str, Any]) -> TrialRecord:
@@ -225,7 +229,7 @@ def test_a_study_that_goes_on_does_not_draw_its_first_points_again(tmp_path: Pat
     first = [live(before, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
     sampler = make_sampler(name, 5, known=3)
     after = OptunaSearcher(
-        open_study(tmp_path, "a-study", "min", sampler), space, fixed={"epochs": 4}, trials=6, objective="loss", seed=0
+        open_study(tmp_path, "a-study", ["min"], sampler), space, fixed={"epochs": 4}, trials=6, goal=LOSS, seed=0
     )
     later = [live(after, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
     assert not set(first) & set(later)

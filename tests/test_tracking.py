@@ -16,6 +16,7 @@ from mlflow import MlflowClient
 from search.errors import TrackingError
 from search.records import TrialRecord
 from search.tracking import SearchRun, TrialLogger, embedded_uri, open_experiment
+from trainables.goal import Goal
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def parent(place: Path) -> Iterator[SearchRun]:
-    client, experiment = open_experiment(None, place, "tiny")
     with SearchRun(
-        client, experiment, name="a-search", settings={"trials": 3, "time_limit": None}, tags={"workload": "tiny"},
-        fingerprint="f" * 64, source="two lines\nof words",
+        open_experiment(None, place, "tiny"), name="a-search", settings={"trials": 3, "time_limit": None},
+        tags={"workload": "tiny"}, fingerprint="f" * 64, source="two lines\nof words",
     ) as run:  # fmt: skip
         yield run
 
@@ -41,7 +41,8 @@ def record(number: int = 0, **more: Any) -> TrialRecord:
 
 
 def logger_of(parent: SearchRun) -> TrialLogger:
-    return TrialLogger(parent, name="a-search", objective="loss", objective_version="tiny-1")
+    tags = {"search": "a-search", "objective": "loss", "objective_version": "tiny-1"}
+    return TrialLogger(parent, Goal({"loss": "min"}), tags)
 
 
 def children(parent: SearchRun) -> list[Any]:
@@ -52,20 +53,21 @@ def children(parent: SearchRun) -> list[Any]:
 
 
 def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
-    client, first = open_experiment(None, place, "tiny")
-    assert open_experiment(None, place, "tiny")[1] == first
-    assert open_experiment(embedded_uri(place), place, "tiny")[1] == first
-    other = open_experiment(None, place, "other")[1]
-    assert other != first
+    first = open_experiment(None, place, "tiny")
+    client = first.client
+    assert open_experiment(None, place, "tiny").id == first.id
+    assert open_experiment(embedded_uri(place), place, "tiny").id == first.id
+    other = open_experiment(None, place, "other").id
+    assert other != first.id
     artifacts = client.get_experiment(other).artifact_location
     assert artifacts.startswith(place.as_uri())  # absolute: pitfall 17
     assert artifacts.endswith("/other")
 
 
 def test_a_deleted_experiment_is_told_with_the_way_back(place: Path) -> None:
-    client, experiment = open_experiment(None, place, "thrown-away")
-    client.delete_experiment(experiment)
-    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment}") as told:
+    experiment = open_experiment(None, place, "thrown-away")
+    experiment.client.delete_experiment(experiment.id)
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment.id}") as told:
         open_experiment(None, place, "thrown-away")
     assert "cannot be used" not in str(told.value)
 
@@ -76,7 +78,7 @@ def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path)
     script = (
         "import sys, time\nfrom pathlib import Path\nfrom search.tracking import open_experiment\n"
         "storage = Path(sys.argv[1]); print('ready', flush=True); sys.stdin.readline()\n"
-        "print(open_experiment(None, storage, 'tiny')[1])"
+        "print(open_experiment(None, storage, 'tiny').id)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -92,9 +94,10 @@ def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path)
 
 
 def test_the_parent_holds_settings_and_is_closed_at_the_end(place: Path) -> None:
-    client, experiment = open_experiment(None, place, "tiny")
+    experiment = open_experiment(None, place, "tiny")
+    client = experiment.client
     with SearchRun(
-        client, experiment, name="n", settings={"trials": 3, "time_limit": None}, tags={}, fingerprint="f" * 64,
+        experiment, name="n", settings={"trials": 3, "time_limit": None}, tags={}, fingerprint="f" * 64,
         source="",
     ) as run:  # fmt: skip
         assert client.get_run(run.run_id).info.status == "RUNNING"
@@ -107,8 +110,9 @@ def test_the_parent_holds_settings_and_is_closed_at_the_end(place: Path) -> None
 
 
 def test_a_search_that_broke_is_a_failed_run(place: Path) -> None:
-    client, experiment = open_experiment(None, place, "tiny")
-    run = SearchRun(client, experiment, name="n", settings={}, tags={}, fingerprint="f", source="")
+    experiment = open_experiment(None, place, "tiny")
+    client = experiment.client
+    run = SearchRun(experiment, name="n", settings={}, tags={}, fingerprint="f", source="")
     with pytest.raises(RuntimeError), run:
         raise RuntimeError
     assert client.get_run(run.run_id).info.status == "FAILED"
@@ -191,8 +195,9 @@ def test_a_server_that_is_not_there_is_an_error_without_its_password(tmp_path: P
 def test_a_password_on_the_command_line_goes_nowhere(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = "http://someone:hush@127.0.0.1:9"
     monkeypatch.setattr(sys, "argv", ["run.py", "tiny", "--tracking-uri", uri, f"--tracking-uri={uri}"])
-    client, experiment = open_experiment(None, place, "tiny")
-    with SearchRun(client, experiment, name="n", settings={}, tags={}, fingerprint="f", source="") as run:
+    experiment = open_experiment(None, place, "tiny")
+    client = experiment.client
+    with SearchRun(experiment, name="n", settings={}, tags={}, fingerprint="f", source="") as run:
         pass
     stored = client.get_run(run.run_id).to_dictionary()
     assert "search.run tiny" in stored["data"]["tags"]["mlflow.source.name"]

@@ -11,18 +11,19 @@ import pytest
 import torch
 from tiny import TinyConfig, TinyData, TinyTraining, expected_loss
 
+from trainables.goal import Goal, Mode
 from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
 
 
 class Direct(EpochTrainable):
     """The trainable as with_parameters would bind it."""
 
-    mode = "min"
+    mode: Mode = "min"
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         super().setup(
-            config, training=TinyTraining, training_config=TinyConfig, data=TinyData(), objective="loss",
-            mode=self.mode, threads=1, device="cpu",
+            config, training=TinyTraining, training_config=TinyConfig, data=TinyData(),
+            goal=Goal({"loss": self.mode}), threads=1, device="cpu",
         )  # fmt: skip
 
 

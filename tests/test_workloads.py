@@ -18,6 +18,7 @@ from optuna.samplers import RandomSampler
 from search.sampler import Space
 from search.workloads import WORKLOADS, Workload
 from trainables.errors import DataError
+from trainables.goal import Goal
 from trainables.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
 from trainables.training import Training
 
@@ -237,14 +238,13 @@ class Direct(EpochTrainable):
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         workload: Workload = WORKLOADS[config["workload"]]
-        objective = next(iter(workload.objectives))
+        objective, mode = next(iter(workload.objectives.items()))
         super().setup(
             config,
             training=workload.training,
             training_config=workload.config,
             data=data_of(workload.name),
-            objective=objective,
-            mode=workload.objectives[objective],
+            goal=Goal({objective: mode}, workload.limits),
             threads=1,
             device="cpu",
         )
@@ -265,7 +265,7 @@ def test_an_epoch_gives_finite_numbers_all_that_are_declared(workload: Workload)
     training = training_of(workload, **widest_point(workload)[0] | _small(workload))
     metrics = training.train_epoch() | training.validate()
     assert all(math.isfinite(value) for value in metrics.values())
-    assert {*workload.objectives, *workload.columns} <= metrics.keys()
+    assert {*workload.objectives, *workload.columns, *workload.limits} <= metrics.keys()
     assert training.epoch == 1
     assert all(isinstance(value, float) for value in metrics.values())
 
@@ -273,7 +273,7 @@ def test_an_epoch_gives_finite_numbers_all_that_are_declared(workload: Workload)
 def test_naive_predictors_are_scored_like_trials(workload: Workload) -> None:
     scores = workload.baselines(data_of(workload.name))
     assert len(scores) >= 2
-    declared = {*workload.objectives, *workload.columns}
+    declared = {*workload.objectives, *workload.columns, *workload.limits}
     for numbers_of_one in scores.values():
         assert declared <= numbers_of_one.keys()
         assert all(math.isfinite(value) for value in numbers_of_one.values())
@@ -324,7 +324,8 @@ def test_the_last_checkpoint_holds_the_best_weights_and_the_report(workload: Wor
     trainable.save_checkpoint(str(tmp_path))
     objective, mode = next(iter(workload.objectives.items()))
     values = [result["metrics"][objective] for result in results]
-    best = (min if mode == "min" else max)(values)
+    goal = Goal({objective: mode}, workload.limits)
+    best = min(results, key=lambda result: goal.order(result["metrics"]))["metrics"][objective]
     assert results[-1]["best"] == {"epoch": values.index(best) + 1, "value": best}
     assert results[-1]["outcome"] == "complete"
     assert results[-1]["done"]

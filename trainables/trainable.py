@@ -13,6 +13,7 @@ import torch
 from ray import tune
 
 from trainables.errors import TrainingDiverged
+from trainables.goal import Goal
 from trainables.training import Training, TrainingConfig
 
 STATE_FILE, BEST_FILE, LAST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "last.pt", "report"
@@ -35,21 +36,20 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         training: type[Training],
         training_config: type[TrainingConfig],
         data: Any,
-        objective: str,
-        mode: str,
+        goal: Goal,
         threads: int,
         device: str,
     ) -> None:
         torch.set_num_threads(threads)  # two trials on two cores must not run four threads
         self._training_type, self._config_type, self._data = training, training_config, data
-        self._objective, self._sign = objective, 1.0 if mode == "min" else -1.0
+        self._goal = goal
         self._device = torch.device(device)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
         hyperparameters = self._config_type(**config["hyperparameters"])
         self._training = self._training_type(hyperparameters, self._data, self._device)
-        self._best: dict[str, Any] = {"epoch": 0, "value": None, "weights": {}}
+        self._best: dict[str, Any] = {"epoch": 0, "value": None, "order": None, "weights": {}}
         self._complete = False
         if config.get("continue_from"):  # a search that was interrupted goes on
             self.load_checkpoint(config["continue_from"])
@@ -77,7 +77,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             }
             return about | {"epoch": diverged.epoch} | self._about(started)
         self._complete = training.finished
-        self._keep_best(metrics[self._objective])
+        self._keep_best(metrics)
         metrics["train_seconds"] = trained_s
         metrics["validate_seconds"] = time.perf_counter() - started - trained_s
         return {
@@ -96,15 +96,16 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             "device": _device_name(self._device),
         }
 
-    def _keep_best(self, value: float) -> None:
-        if self._best["value"] is None or self._sign * value < self._sign * self._best["value"]:
-            training = self._training
-            self._best = {"epoch": training.epoch, "value": value, "weights": training.weights()}
+    def _keep_best(self, metrics: dict[str, float]) -> None:
+        order = list(self._goal.order(metrics))
+        if self._best["order"] is None or order < self._best["order"]:
+            value, training = metrics[self._goal.objective], self._training
+            self._best = {"epoch": training.epoch, "value": value, "order": order, "weights": training.weights()}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
         training = self._training
-        best = {"epoch": self._best["epoch"], "value": self._best["value"]}
+        best = {name: value for name, value in self._best.items() if name != "weights"}
         torch.save({"training": training.state(), "best": best}, folder / STATE_FILE)
         torch.save(self._best["weights"], folder / BEST_FILE)
         if self._complete:

@@ -1,0 +1,49 @@
+"""The flags of a search, as the command line gives them: one subcommand for each workload and each chain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Generic, TypeVar
+
+import tyro
+
+from search.settings import Budget, Method, Site
+from search.workloads import CHAINS, WORKLOADS, Chain, Workload
+from trainables.files import DataSettings
+
+S = TypeVar("S", bound=DataSettings)
+
+
+@dataclass(frozen=True)
+class Command(Generic[S]):
+    """The flags of one search."""
+
+    data: S
+    budget: Budget = field(default_factory=Budget)
+    method: Method = field(default_factory=Method)
+    site: Site = field(default_factory=Site)
+    json: Annotated[Path | None, tyro.conf.arg(help="write the leaderboard to this file as well")] = None
+
+
+def parse(arguments: list[str]) -> tuple[Workload | Chain, Command[Any]]:
+    """Flags to settings; wrong words end the program with code 2, as --help does with 0."""
+
+    def of(what: Workload | Chain) -> Any:
+        first = what if isinstance(what, Workload) else WORKLOADS[what.workloads[0]]
+
+        def flags(command: Any) -> tuple[Workload | Chain, Command[Any]]:
+            return what, command
+
+        flags.__annotations__["command"] = Command[first.settings]  # type: ignore[name-defined]
+        flags.__doc__ = what.title
+        return flags
+
+    known: dict[str, Workload | Chain] = {**WORKLOADS, **CHAINS}
+    return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
+        {name: of(what) for name, what in known.items()},
+        prog="python -m search.run",
+        description="Run one hyperparameter search. Its flags: python -m search.run WORKLOAD --help",
+        args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )

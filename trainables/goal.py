@@ -1,0 +1,63 @@
+"""What counts as better: objectives with their directions, and limits that no objective may be bought with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Mode = Literal["min", "max"]
+Metrics = Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One objective, or several; the first is the one that schedulers and live views look at.
+
+    A limit is the largest value that a metric may have. Whoever keeps all limits is better than whoever does
+    not; of those who do not, the one that exceeds them less (Deb, Comput. Methods Appl. Mech. Eng. 186 (2000) 311).
+    """
+
+    objectives: Mapping[str, Mode]
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def objective(self) -> str:
+        return next(iter(self.objectives))
+
+    @property
+    def mode(self) -> Mode:
+        return self.objectives[self.objective]
+
+    @property
+    def several(self) -> bool:
+        return len(self.objectives) > 1
+
+    def excesses(self, metrics: Metrics) -> dict[str, float]:
+        """By which share each limit is exceeded; 0 or less: kept."""
+        return {name: metrics[name] / limit - 1 for name, limit in self.limits.items()}
+
+    def violation(self, metrics: Metrics) -> float:
+        """Sum of the excesses; 0: all limits are kept."""
+        return sum(max(excess, 0.0) for excess in self.excesses(metrics).values())
+
+    def order(self, metrics: Metrics) -> tuple[float, ...]:
+        """Sort key: the least is the best."""
+        return self.violation(metrics), *self._signed(metrics)
+
+    def front(self, scores: Sequence[Metrics]) -> list[bool]:
+        """Which of the scores no other one dominates: the Pareto front."""
+        return [not any(self._dominates(other, one) for other in scores) for one in scores]
+
+    def _dominates(self, one: Metrics, other: Metrics) -> bool:
+        violations = self.violation(one), self.violation(other)
+        if max(violations) > 0 and violations[0] != violations[1]:
+            return violations[0] < violations[1]
+        ours, theirs = self._signed(one), self._signed(other)
+        return ours != theirs and all(a <= b for a, b in zip(ours, theirs, strict=True))
+
+    def _signed(self, metrics: Metrics) -> tuple[float, ...]:
+        return tuple(metrics[name] if mode == "min" else -metrics[name] for name, mode in self.objectives.items())
+
+    def __str__(self) -> str:
+        return " and ".join(f"{name} ({mode}imised)" for name, mode in self.objectives.items())
