@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from search.front import draw_front
 from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.records import TrialRecord
@@ -37,6 +38,11 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
             draw(complete[label], [label, *presets])
         if reports:
             draw(None, [*ranked[:_TOGETHER], *presets])
+        if leaderboard.goal.several and ranked:
+            folder = Path(temporary) / "front"
+            folder.mkdir()
+            draw_front(folder / "pareto_front.png", leaderboard)
+            logger.log_comparison(None, folder)
         logger.flush()
 
 

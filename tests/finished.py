@@ -7,7 +7,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -38,10 +38,12 @@ def registered(workload: Workload) -> Iterator[None]:
             WORKLOADS[workload.name] = before
 
 
-def call(workload: Workload, *flags: str) -> tuple[int, str]:
+def call(workload: Workload, *flags: str, others: tuple[Workload, ...] = ()) -> tuple[int, str]:
     """Exit code and printed text of ``python -m search.run`` with these arguments."""
     text = io.StringIO()
-    with registered(workload), redirect_stdout(text), redirect_stderr(text):
+    with ExitStack() as held, redirect_stdout(text), redirect_stderr(text):
+        for one in (workload, *others):
+            held.enter_context(registered(one))
         try:
             code = search.run.main([str(flag) for flag in flags])
         except SystemExit as end:

@@ -7,17 +7,18 @@ import math
 import os
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import optuna
+import pytest
 import torch
 
-from search.workloads import Defaults, Workload
+from search.workloads import Chain, Defaults, Ranked, Workload
 from trainables.errors import TrainingDiverged
 from trainables.files import DataSettings
-from trainables.training import Training, TrainingConfig
+from trainables.training import TrainedModel, Training, TrainingConfig
 
 
 class TinyConfig(TrainingConfig):
@@ -79,8 +80,8 @@ class TinyTraining(Training):
 
     def validate(self) -> dict[str, float]:
         if self.config.nan_epoch and self.epoch >= self.config.nan_epoch:
-            return {"loss": float("nan")}
-        return {"loss": expected_loss(self.config, self.epoch)}
+            return {"loss": float("nan"), "size": 0.0}
+        return {"loss": expected_loss(self.config, self.epoch), "size": size(self.config)}
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch}
@@ -106,6 +107,11 @@ def expected_loss(config: TinyConfig, epoch: int) -> float:
     return (config.x - 0.3) ** 2 + config.y**2 + 1 / epoch + config.slope * epoch
 
 
+def size(config: TinyConfig) -> float:
+    """What may be an objective of its own, or limited: it grows where the loss falls, from x = 0 to x = 0.3."""
+    return abs(config.x) + config.y
+
+
 def suggest(trial: optuna.Trial) -> dict[str, Any]:
     point = {"x": trial.suggest_float("x", -1, 1), "optional": trial.suggest_int("optional", 1, 5)}
     return point | {"y": trial.suggest_float("y", 0, 1)} if point["x"] > 0 else point
@@ -113,6 +119,40 @@ def suggest(trial: optuna.Trial) -> dict[str, Any]:
 
 def compare(reports: Mapping[str, Path], folder: Path) -> None:
     (folder / "labels.txt").write_text("\n".join(reports))
+
+
+@dataclass(frozen=True)
+class TopData(TinyData):
+    """What a workload that builds on tiny takes of it."""
+
+    x_below: float = math.nan
+    run_below: str = ""
+
+
+def join(_data: TinyData, models: Mapping[str, TrainedModel]) -> TopData:
+    below = models["tiny"]
+    assert below.hyperparameters["x"] == pytest.approx(float(below.weights["x"]))
+    return TopData(fingerprint=f"top of {below.run}", x_below=float(below.weights["x"]), run_below=below.run)
+
+
+def top_baselines(data: TopData) -> dict[str, dict[str, float]]:
+    return {"below": {"loss": 0.5, "size": abs(data.x_below)}}
+
+
+def make_top() -> Workload:
+    """A workload that builds on tiny; its naive predictor tells on which model of it."""
+    return replace(make_tiny(), name="top", title="top", builds_on=("tiny",), join=join, baselines=top_baselines)
+
+
+def make_chain() -> Chain:
+    """tiny, then top."""
+    return Chain(name="both", title="both", workloads=("tiny", "top"), columns=("loss", "size"), rows=chain_rows)
+
+
+def chain_rows(
+    ranked: Mapping[str, Ranked], naive: Mapping[str, Mapping[str, float]]
+) -> dict[str, Mapping[str, float]]:
+    return {**naive, **{f"best {name}": points[0][1] for name, points in ranked.items()}}
 
 
 def make_tiny(**presets: dict[str, Any]) -> Workload:
@@ -129,9 +169,9 @@ def make_tiny(**presets: dict[str, Any]) -> Workload:
         presets=presets,
         optional=("optional",),
         mutable=("x",),
-        objectives={"loss": "min"},
+        objectives={"loss": "min", "size": "min"},
         columns=(),
-        baselines=lambda data: {"guess": {"loss": 1.0}},
+        baselines=lambda data: {"guess": {"loss": 1.0, "size": 1.0}},
         compare=compare,
         demo=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),
         full=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),

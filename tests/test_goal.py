@@ -1,0 +1,63 @@
+"""Laws of better and worse: limits go before objectives, and a front holds what nothing dominates."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trainables.goal import Goal
+
+LIMITED = Goal({"loss": "min"}, {"bias": 0.02})
+TWO = Goal({"loss": "min", "score": "max"})
+
+
+def test_who_keeps_the_limits_is_better_than_who_does_not() -> None:
+    """A trial cannot buy a narrow resolution with a bias."""
+    honest, biased = {"loss": 0.9, "bias": 0.02}, {"loss": 0.1, "bias": 0.021}
+    assert LIMITED.order(honest) < LIMITED.order(biased)
+    assert (LIMITED.violation(honest), LIMITED.violation(biased)) == (0, pytest.approx(0.05))
+
+
+def test_of_those_beyond_a_limit_the_nearer_one_is_better() -> None:
+    assert LIMITED.order({"loss": 0.9, "bias": 0.03}) < LIMITED.order({"loss": 0.1, "bias": 0.04})
+
+
+def test_within_the_limits_only_the_objective_counts() -> None:
+    assert LIMITED.order({"loss": 0.1, "bias": 0.019}) < LIMITED.order({"loss": 0.2, "bias": 0.0})
+
+
+def test_several_limits_are_measured_by_their_own_size() -> None:
+    goal = Goal({"loss": "min"}, {"bias": 0.02, "tail": 0.5})
+    assert goal.excesses({"bias": 0.04, "tail": 0.25}) == {"bias": pytest.approx(1.0), "tail": pytest.approx(-0.5)}
+    assert goal.violation({"bias": 0.04, "tail": 0.25}) == pytest.approx(1.0)
+
+
+def test_a_front_by_hand() -> None:
+    scores = [(1, 1), (2, 3), (2, 2), (0.5, 0), (3, 3)]
+    front = TWO.front([{"loss": loss, "score": score} for loss, score in scores])
+    assert front == [True, True, False, True, False]
+
+
+def test_equals_are_both_in_the_front() -> None:
+    assert TWO.front([{"loss": 1, "score": 1}] * 2) == [True, True]
+
+
+def test_beyond_a_limit_nobody_is_in_the_front_beside_one_who_keeps_it() -> None:
+    goal = Goal({"loss": "min", "score": "max"}, {"bias": 0.02})
+    scores = [{"loss": 9.0, "score": 0.0, "bias": 0.01}, {"loss": 0.0, "score": 9.0, "bias": 0.03}]
+    assert goal.front(scores) == [True, False]
+    assert goal.front(scores[1:]) == [True]
+
+
+values = st.integers(-5, 5).map(float)
+
+
+@given(st.lists(st.fixed_dictionaries({"loss": values, "score": values}), min_size=1, max_size=12))
+def test_a_front_is_never_empty_and_everything_outside_is_dominated_by_it(scores: list[dict[str, float]]) -> None:
+    front = TWO.front(scores)
+    inside = [score for score, chosen in zip(scores, front, strict=True) if chosen]
+    assert inside
+    for score, chosen in zip(scores, front, strict=True):
+        beaten = any(one != score and one["loss"] <= score["loss"] and one["score"] >= score["score"] for one in inside)
+        assert beaten != chosen
