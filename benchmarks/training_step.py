@@ -28,8 +28,7 @@ from trainables.zdc.data import Events, ZDCData
 from trainables.zdc.loss import adversarial_loss, discriminator_loss, regression_loss, sampled_hits
 from trainables.zdc.model import build_networks
 from trainables.zdc.simulate import simulate_data
-from trainables.zdc.train import ZDCTraining
-from trainables.zdc.updates import BETAS
+from trainables.zdc.train import BETAS, ZDCTraining
 
 
 class ShowerDataset(Dataset[tuple[Tensor, Tensor]]):

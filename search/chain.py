@@ -140,8 +140,8 @@ def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:
         workload: [(row.hyperparameters, row.metrics) for row in sorted(board.rows, key=_rank) if row.rank]
         for workload, board in boards.items()
     }
-    naive = {row.label: row.metrics for row in boards[chain.workloads[-1]].rows if row.kind == "naive"}
-    return chain.rows(ranked, naive)
+    others = {row.label: row.metrics for row in boards[chain.workloads[-1]].rows if row.number is None}
+    return chain.rows(ranked, others)
 
 
 def _rank(row: Any) -> int:

@@ -57,7 +57,7 @@ def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[s
     data = plan.workload.load_data(command.data, (site.cache or storage / "cache").resolve())
     experiment = open_experiment(site.server, storage, plan.workload.name)
     data, branch_lines = _join(plan, command, data, experiment)
-    baselines = plan.workload.baselines(data)
+    baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     summary.announce(plan, command.budget, command.method, site, [*data.summary, *branch_lines])
     with ray_session(site.address) as nodes:
@@ -69,7 +69,7 @@ def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[s
             logger = TrialLogger(parent, plan.goal, about)
             records = _fit(plan, command, data, share, folder, known, logger, brake, console)
             parent.interrupted = brake.reason == "interrupted"
-            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version)
+            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             _keep(leaderboard, parent, folder.path / "leaderboard.json", command.json)
             logger.log_result(leaderboard)
             summary.conclude(leaderboard, folder.path, site)

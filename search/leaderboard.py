@@ -25,7 +25,7 @@ class Row:
     rank: int | None
     number: int | None  # of the trial
     label: str
-    kind: str  # trial, preset or naive
+    kind: str  # trial, preset, naive, or reference: a published result, of another sample
     outcome: str
     reason: str
     value: float | None  # of the first objective
@@ -106,7 +106,7 @@ class Leaderboard:
                 *(self._cell(row, column) for column in columns),
                 f"{row.best_epoch} of {row.epoch}" if row.best_epoch else "",
                 f"{row.seconds / 60:.1f}" if row.seconds else "",
-                style="dim" if row.kind == "naive" else "cyan" if row.kind == "preset" else None,
+                style="dim" if row.number is None else "cyan" if row.kind == "preset" else None,
             )  # fmt: skip
         return table
 
@@ -139,6 +139,7 @@ def make_leaderboard(
     records: Iterable[TrialRecord],
     baselines: Mapping[str, Mapping[str, float]],
     objective_version: str,
+    references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Leaderboard:
     """Rank complete trials at their last epoch: those that keep the limits first, then by the objectives.
 
@@ -154,7 +155,8 @@ def make_leaderboard(
         _trial_row(plan, record, rank, front or (rank == 1 and not goal.several))
         for rank, (record, front) in enumerate(placed, start=1)
     ]
-    ranked += [_naive_row(plan, name, scores) for name, scores in baselines.items()]
+    ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
+    ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
     ranked.sort(key=lambda row: (not row.front if goal.several else False, *goal.order(row.metrics)))
     others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
     stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
@@ -204,9 +206,9 @@ def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -
     )
 
 
-def _naive_row(plan: Plan, name: str, scores: Mapping[str, float]) -> Row:
+def _known_row(plan: Plan, name: str, kind: str, scores: Mapping[str, float]) -> Row:
     return Row(
-        rank=None, number=None, label=name, kind="naive", outcome="", reason="", value=scores[plan.goal.objective],
+        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[plan.goal.objective],
         beside=_beside(plan, scores), keeps_limits=plan.goal.violation(scores) == 0, front=False,
         epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
     )  # fmt: skip

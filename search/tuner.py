@@ -187,8 +187,8 @@ def make_tuner(
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
-            metric=f"metrics/{goal.objective}",
-            mode=goal.mode,
+            metric="standing",  # the goal's own order: a limit goes before the objective
+            mode="min",
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=searcher.left,

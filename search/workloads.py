@@ -9,7 +9,15 @@ from typing import Any, Protocol
 
 import optuna
 
+import spaces.pt
 import spaces.zdc
+import trainables.pt.chain
+import trainables.pt.combined
+import trainables.pt.data
+import trainables.pt.metrics
+import trainables.pt.naive
+import trainables.pt.plots
+import trainables.pt.simulate
 import trainables.zdc.data
 import trainables.zdc.metrics
 import trainables.zdc.naive
@@ -17,6 +25,8 @@ import trainables.zdc.plots
 import trainables.zdc.simulate
 from trainables.files import DataSettings
 from trainables.goal import Mode
+from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
+from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
 from trainables.training import TrainedModel, Training, TrainingConfig
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
@@ -64,6 +74,7 @@ class Workload:
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
     columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
     baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
+    references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
     compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
     demo: Defaults  # without --data: the carried sample on two cores, in minutes
     full: Defaults  # with --data
@@ -79,6 +90,7 @@ class Chain:
     title: str
     workloads: tuple[str, ...]  # all with the same data settings
     columns: tuple[str, ...]  # metrics in the table at the end; the first is the one to compare
+    # (complete trials of each workload, the last one's baselines and references) -> label -> metrics
     rows: Callable[[Mapping[str, Ranked], Mapping[str, Mapping[str, float]]], Mapping[str, Mapping[str, float]]]
 
 
@@ -108,6 +120,77 @@ WORKLOADS: dict[str, Workload] = {
         # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
     ),
+    "pt-energy": Workload(
+        name="pt-energy",
+        title="electron pT in sPHENIX from positions and the calorimeter's energy",
+        training=PtEnergyTraining,
+        config=PtEnergyConfig,
+        settings=trainables.pt.data.PtDataSettings,
+        load_data=trainables.pt.data.load_data,
+        simulate_data=trainables.pt.simulate.simulate_data,
+        suggest=spaces.pt.suggest_energy,
+        presets=spaces.pt.PRESETS_ENERGY,
+        optional=spaces.pt.OPTIONAL,
+        mutable=spaces.pt.MUTABLE_ENERGY,
+        objectives=trainables.pt.metrics.OBJECTIVES,
+        limits=trainables.pt.metrics.CONSTRAINTS,
+        columns=("bias", "core_sigma", "tail"),
+        baselines=trainables.pt.naive.naive_predictors,
+        compare=trainables.pt.plots.compare_trials,
+        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), held={}),
+    ),
+    "pt-dphi": Workload(
+        name="pt-dphi",
+        title="electron pT in sPHENIX from the bending angle",
+        training=PtDphiTraining,
+        config=PtDphiConfig,
+        settings=trainables.pt.data.PtDataSettings,
+        load_data=trainables.pt.data.load_data,
+        simulate_data=trainables.pt.simulate.simulate_data,
+        suggest=spaces.pt.suggest_dphi,
+        presets=spaces.pt.PRESETS_DPHI,
+        optional=spaces.pt.OPTIONAL,
+        mutable=spaces.pt.MUTABLE_DPHI,
+        objectives=trainables.pt.metrics.OBJECTIVES,
+        limits=trainables.pt.metrics.CONSTRAINTS,
+        columns=("bias", "core_sigma", "tail"),
+        baselines=trainables.pt.naive.naive_predictors,
+        compare=trainables.pt.plots.compare_trials,
+        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), held={}),
+    ),
+    "pt-combined": Workload(
+        name="pt-combined",
+        title="electron pT in sPHENIX from both models together",
+        training=PtCombinedTraining,
+        config=PtCombinedConfig,
+        settings=trainables.pt.data.PtDataSettings,
+        load_data=trainables.pt.data.load_data,
+        simulate_data=trainables.pt.simulate.simulate_combined_data,
+        suggest=spaces.pt.suggest_combined,
+        presets=spaces.pt.PRESETS_COMBINED,
+        optional=spaces.pt.OPTIONAL,
+        mutable=spaces.pt.MUTABLE_COMBINED,
+        objectives=trainables.pt.metrics.OBJECTIVES,
+        limits=trainables.pt.metrics.CONSTRAINTS,
+        columns=("bias", "core_sigma", "tail"),
+        baselines=trainables.pt.combined.combined_baselines,
+        references=trainables.pt.naive.references,
+        compare=trainables.pt.plots.compare_trials,
+        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), held={}),
+        builds_on=trainables.pt.combined.BRANCHES,
+        join=trainables.pt.combined.join_branches,
+    ),
 }
 
-CHAINS: dict[str, Chain] = {}
+CHAINS: dict[str, Chain] = {
+    "pt": Chain(
+        name="pt",
+        title="electron pT, the three models one after another",
+        workloads=("pt-energy", "pt-dphi", "pt-combined"),
+        columns=trainables.pt.chain.COLUMNS,
+        rows=trainables.pt.chain.chain_rows,
+    ),
+}

@@ -61,3 +61,21 @@ def test_a_front_is_never_empty_and_everything_outside_is_dominated_by_it(scores
     for score, chosen in zip(scores, front, strict=True):
         beaten = any(one != score and one["loss"] <= score["loss"] and one["score"] >= score["score"] for one in inside)
         assert beaten != chosen
+
+
+numbers = st.floats(-1e6, 1e6)
+
+
+@given(numbers, numbers, st.floats(0, 1), st.floats(0, 1))
+def test_schedulers_see_the_order_of_the_goal(loss: float, other: float, bias: float, other_bias: float) -> None:
+    one, two = {"loss": loss, "bias": bias}, {"loss": other, "bias": other_bias}
+    for goal in (LIMITED, Goal({"loss": "max"}, {"bias": 0.02}), Goal({"loss": "min"})):
+        if LIMITED.violation(one) == LIMITED.violation(two) > 0:
+            assert goal.standing(one) == goal.standing(two) or not goal.limits  # who is equally far ranks equally
+        elif goal.order(one) < goal.order(two):
+            assert goal.standing(one) <= goal.standing(two)
+
+
+def test_standing_parts_those_who_keep_the_limits_from_the_others() -> None:
+    assert LIMITED.standing({"loss": 1e9, "bias": 0.0}) < 2 < LIMITED.standing({"loss": -1e9, "bias": 0.0201})
+    assert Goal({"loss": "max"}).standing({"loss": 3.0}) == -3.0

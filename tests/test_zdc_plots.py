@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from trainables.tables import read_columns
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.metrics import Binning, ScoreSums
 from trainables.zdc.plots import compare_trials, plot_mse
 from trainables.zdc.simulate import simulate_data
-from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_columns, read_mse_table, write_mse_table
+from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table, write_mse_table
 from trainables.zdc.train import ZDCTraining
 
 FIGURES = {"mse_vs_energy.png", "masks.png", "input_distributions.png", "losses.png"}

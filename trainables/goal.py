@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -44,6 +45,17 @@ class Goal:
     def order(self, metrics: Metrics) -> tuple[float, ...]:
         """Sort key: the least is the best."""
         return self.violation(metrics), *self._signed(metrics)
+
+    def standing(self, metrics: Metrics) -> float:
+        """The order as one number, for schedulers: the least is the best.
+
+        Without limits the objective itself (its negative where it is maximised). With limits whoever keeps them
+        lies below 2, by the objective, the others above, by their violation.
+        """
+        signed, violation = self._signed(metrics)[0], self.violation(metrics)
+        if not self.limits:
+            return signed
+        return 2.0 + violation if violation > 0 else math.atan(signed)
 
     def front(self, scores: Sequence[Metrics]) -> list[bool]:
         """Which of the scores no other one dominates: the Pareto front."""

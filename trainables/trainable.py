@@ -82,6 +82,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         metrics["validate_seconds"] = time.perf_counter() - started - trained_s
         return {
             "metrics": metrics,
+            "standing": self._goal.standing(metrics),
             "outcome": "complete" if training.finished else "running",
             "done": training.finished,
             "epoch": training.epoch,

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from trainables.cache import Cache
-from trainables.errors import DataError
 from trainables.files import DataSettings, expand_files
-from trainables.split import SPLIT_NONE, SPLIT_THREE, SPLIT_TWO
+from trainables.sample import Carried, Sample, describe, describe_oddities, open_sample
 from trainables.zdc.energies import BinningSettings, check_energies, choose_binning
 from trainables.zdc.ingest import Reading, ingest
 from trainables.zdc.metrics import Binning, Scores
@@ -26,7 +25,13 @@ from trainables.zdc.naive import naive_scores
 CONDITIONS = ("energy_gev", "px_gev", "py_gev", "pz_gev", "theta_rad", "phi_rad")
 SAMPLE = Path(__file__).parent / "sample" / "gamma_sample_16k.mytree.root"
 SAMPLE_HOLDOUT = Path(__file__).parent / "sample" / "gamma_holdout_4k.edm4hep.root"
+CARRIED = Carried(SAMPLE, SAMPLE_HOLDOUT, "Geant4 photons")
 SAMPLE_BIN_WIDTH_MEV = 1000.0  # its 3,200 validation events give bins of 100 MeV 16 events each
+
+COUNTED = {  # in the meta of a cache
+    "sentinels": "hits without a cell (cellID -100) left out",
+    "outside": "hits outside the crystals left out",
+}
 
 
 class ZDCDataSettings(DataSettings):
@@ -90,101 +95,44 @@ def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
         The files cannot be read, their content cannot be right, they do not fit the binning, or they share
         events with the holdout.
     """
-    cache = _data_cache(settings, cache_dir)
-    holdout = _holdout_cache(settings, cache_dir)
-    if holdout is not None:
-        _refuse_shared_events(cache, holdout)
+    sample = _sample(settings, cache_dir)
+    cache = sample.data
     binning, binning_line = choose_binning(settings.binning, cache, None if settings.data else SAMPLE_BIN_WIDTH_MEV)
     energy_lines = check_energies(binning, cache)
     return ZDCData(
         train=_events(cache, "train"),
         validation=_events(cache, "validation"),
         binning=binning,
-        fingerprint=cache.fingerprint(("train", "validation")),
-        summary=(*_summary(settings, cache, holdout), binning_line, *energy_lines),
+        fingerprint=sample.fingerprint,
+        summary=(*_summary(settings, sample), binning_line, *energy_lines),
     )
 
 
 def load_holdout(settings: ZDCDataSettings, cache_dir: Path) -> Events:
     """The events that no trial sees; promotion alone calls this. Raises as ``load_data`` does."""
-    cache = _data_cache(settings, cache_dir)
-    holdout = _holdout_cache(settings, cache_dir)
-    if holdout is None:
-        return _events(cache, "test")
-    _refuse_shared_events(cache, holdout)
-    return _events(holdout, "test")
+    return _events(_sample(settings, cache_dir).hidden, "test")
 
 
-def _data_cache(settings: ZDCDataSettings, cache_dir: Path) -> Cache:
-    split = SPLIT_TWO if _holdout_files(settings) else SPLIT_THREE
-    cache = _ingest(settings.data or (str(SAMPLE),), settings, split, cache_dir)
-    for part in split:
-        if cache.rows(part) == 0:
-            total = sum(cache.rows(name) for name in split)
-            raise DataError(f"too few events: of the {total} found, none falls into the {part} part. Add files.")
-    return cache
+def _sample(settings: ZDCDataSettings, cache_dir: Path) -> Sample:
+    def cache_of(names: tuple[str, ...], split: Mapping[str, float]) -> Cache:
+        layout = settings.layout if names in (settings.data, settings.holdout) else "auto"  # carried files
+        reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)
+        return ingest(expand_files(names), reading, cache_dir)
 
-
-def _holdout_cache(settings: ZDCDataSettings, cache_dir: Path) -> Cache | None:
-    files = _holdout_files(settings)
-    return _ingest(files, settings, SPLIT_NONE, cache_dir) if files else None
-
-
-def _holdout_files(settings: ZDCDataSettings) -> tuple[str, ...]:
-    if settings.holdout or settings.data:
-        return settings.holdout
-    return (str(SAMPLE_HOLDOUT),)
-
-
-def _ingest(names: tuple[str, ...], settings: ZDCDataSettings, split: Mapping[str, float], cache_dir: Path) -> Cache:
-    layout = settings.layout if names in (settings.data, settings.holdout) else "auto"  # carried files
-    reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)
-    return ingest(expand_files(names), reading, cache_dir)
+    return open_sample(settings, CARRIED, cache_of)
 
 
 def _events(cache: Cache, part: str) -> Events:
     return Events(np.asarray(cache.column(part, "condition")), np.asarray(cache.column(part, "mask_packed")))
 
 
-def _refuse_shared_events(cache: Cache, holdout: Cache) -> None:
-    hidden = np.sort(np.asarray(holdout.column("test", "event_hash")))
-    shared = 0
-    for part in cache.spec.parts:
-        for block in cache.blocks(part, "event_hash"):
-            place = np.minimum(np.searchsorted(hidden, block), len(hidden) - 1)
-            shared += int((hidden[place] == block).sum())
-    if shared:
-        raise DataError(
-            f"{shared} events of the data are in the holdout too ({len(hidden)} events), so the holdout "
-            "would not be unseen. Name other files with --holdout, or none: then a part of the data is kept "
-            "back."
-        )
-
-
-def _summary(settings: ZDCDataSettings, cache: Cache, holdout: Cache | None) -> tuple[str, ...]:
-    total = sum(cache.rows(part) for part in cache.spec.parts)
-    origin = "" if settings.data else " of the carried sample (Geant4 photons)"
-    kept_back = f"{holdout.rows('test')} of other files" if holdout else f"{cache.rows('test')}"
-    files = "1 file" if cache.meta["files"] == 1 else f"{cache.meta['files']} files"
-    mean_hits = cache.meta["hit_crystals"] / total
-    lines = [
-        f"{total} events in {files}{origin}: {cache.rows('train')} train, "
-        f"{cache.rows('validation')} validation, holdout {kept_back}",
+def _summary(settings: ZDCDataSettings, sample: Sample) -> tuple[str, ...]:
+    mean_hits = sample.data.meta["hit_crystals"] / sample.events
+    without_hits = sample.data.meta["without_hits"] + (sample.holdout.meta["without_hits"] if sample.holdout else [])
+    return (
+        describe(sample, settings, CARRIED),
         f"{mean_hits:.1f} of 400 crystals hit on average above {settings.hit_threshold_mev:g} MeV",
-    ]
-    lines.append(f"cache {cache.folder}")
-    for source in (cache, *([holdout] if holdout else [])):
-        lines += _oddities(source)
-    return tuple(lines)
-
-
-def _oddities(cache: Cache) -> list[str]:
-    meta = cache.meta
-    counts = {
-        "hits without a cell (cellID -100) left out": meta["sentinels"],
-        "hits outside the crystals left out": meta["outside"],
-        "events, about, occur more than once": meta["repeated"],
-    }
-    lines = [f"{count} {what}" for what, count in counts.items() if count]
-    lines += [f"no ZDC hit in {file}" for file in meta["without_hits"]]
-    return lines + [f"skipped: {problem}" for problem in meta["skipped"]]
+        f"cache {sample.data.folder}",
+        *describe_oddities(sample, COUNTED),
+        *(f"no ZDC hit in {file}" for file in without_hits),
+    )

@@ -1,31 +1,29 @@
-"""ZDC files to the columnar cache: every file read once, in chunks, checked, split, or refused whole."""
+"""ZDC files to rows of the cache: conditions and hit masks of every event, and what was odd."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from trainables.cache import Cache, CacheSpec, open_or_build
-from trainables.cache_writer import CacheWriter, Column
+from trainables.cache import Cache
+from trainables.cache_writer import Column
 from trainables.errors import DataError
-from trainables.files import UnreadableFile, stamp_root_file
-from trainables.split import hash_events, parts_of, positions
+from trainables.ingest import HASH, HASH_COLUMN, FileReader, Request, Rows
+from trainables.ingest import ingest as ingest_files
+from trainables.split import hash_events
 from trainables.zdc import showers
 from trainables.zdc.layouts import Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
-MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
-REPEAT_SAMPLE = 1_000_000  # events, about, among which repeated ones are counted; keeps memory flat
 
 COLUMNS = {
     "condition": Column("<f4", (6,)),
     "mask_packed": Column("|u1", (50,)),
-    "event_hash": Column("<u8"),
+    HASH: HASH_COLUMN,
 }
 
 
@@ -52,123 +50,57 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     Returns
     -------
     Cache
-        Columns ``COLUMNS``; parts those of ``reading.split``. Its ``meta`` holds the counts of ``FileTally``
-        summed over files, ``files`` (number read), ``skipped`` (messages), ``without_hits`` (files) and
-        ``repeated`` (events that are there more than once; an estimate above a million events).
+        Columns ``COLUMNS``; parts those of ``reading.split``. Its ``meta`` holds, beside what every ingest
+        leaves there, the counts of ``FileTally`` summed over files, and ``without_hits`` (files).
 
     Raises
     ------
     DataError
         Anything is wrong with a file or with all of them together. Nothing is cached then.
     """
-    stamps, absent = _stamps(files, reading.skip_bad_files)
-    spec = CacheSpec(
-        name="zdc",
-        key={"reader": READER_VERSION, "files": list(stamps.values()), "absent": absent, **asdict(reading)},
-        columns=COLUMNS,
-        parts=tuple(reading.split),
-    )
-    return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, reading, writer))
+    key = {"reader": READER_VERSION, **asdict(reading)}
+    request = Request("zdc", key, COLUMNS, reading.split, reading.skip_bad_files)
+    return ingest_files(files, request, ZDCReader(reading), cache_dir)
 
 
-def _stamps(files: tuple[str, ...], skip_bad_files: bool) -> tuple[dict[str, dict[str, int | str]], list[str]]:
-    """Stamps of the files that look readable, and what is wrong with the other ones."""
-    stamps: dict[str, dict[str, int | str]] = {}
-    problems: list[str] = []
-    for file in files:
-        try:
-            stamps[file] = stamp_root_file(file)
-        except UnreadableFile as problem:
-            problems.append(str(problem))
-    if problems and not skip_bad_files:
-        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        hint = f"\n{len(problems)} of {len(files)} files cannot be read; --skip-bad-files leaves them out."
-        raise DataError("\n".join(problems[:10]) + more + (hint if len(files) > 1 else ""))
-    if not stamps:
-        raise _nothing_left(problems)
-    return stamps, problems
+class ZDCReader(FileReader):
+    """Reads ZDC files, and counts."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._file = showers.FileTally()  # of the file being read
+        self._total = showers.FileTally()
+        self._without_hits: list[str] = []
+
+    def count_entries(self, file: str) -> int:
+        return count_entries(file, self._layout(file))
+
+    def read(self, file: str) -> Iterator[Rows]:
+        self._file = showers.FileTally()
+        for chunk in read_chunks(file, self._layout(file)):
+            yield _rows(chunk, self._reading.hit_threshold_mev, self._file)
+        showers.check_file(file, self._file)
+
+    def keep(self, file: str) -> None:
+        self._total.add(self._file)
+        if self._file.hits == 0:
+            self._without_hits.append(file)
+
+    def finish(self) -> dict[str, Any]:
+        _check_sample(self._total, self._reading)
+        counts = {name: value for name, value in asdict(self._total).items() if isinstance(value, int)}
+        return counts | {"without_hits": self._without_hits}
+
+    def too_few(self, entries: Mapping[str, int]) -> str:
+        hits = sum(count_hits(file, self._layout(file)) for file in entries)
+        empty = "" if hits else ": the ZDC collection is empty"
+        return f"{sum(entries.values())} events with {hits} ZDC hits{empty}"
+
+    def _layout(self, file: str) -> Layout:
+        return detect_layout(file) if self._reading.layout == "auto" else self._reading.layout
 
 
-def _nothing_left(problems: list[str]) -> DataError:
-    return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
-
-
-def _build(files: tuple[str, ...], absent: list[str], reading: Reading, writer: CacheWriter) -> dict[str, Any]:
-    """Fill a new cache; returns what to keep beside the arrays."""
-    skipped = list(absent)
-    entries = _count_entries(files, reading, skipped)
-    if not entries:
-        raise _nothing_left(skipped)
-    expected = sum(entries.values())
-    if expected < MIN_EVENTS:
-        raise _too_few(files, entries, reading)
-    writer.expect(expected)
-    total = showers.FileTally()
-    without_hits: list[str] = []
-    some_hashes = [np.empty(0, np.uint64)]
-    sampled = min(1.0, REPEAT_SAMPLE / expected)
-    for file in entries:
-        mark = writer.mark()
-        try:
-            tally, hashes = _read(file, reading, writer, sampled)
-        except UnreadableFile as problem:
-            writer.rollback(mark)
-            _skip(problem, reading, skipped)
-            continue
-        total.add(tally)
-        some_hashes.append(hashes)
-        if tally.hits == 0:
-            without_hits.append(file)
-    if total.events == 0:
-        raise _nothing_left(skipped)
-    _check_sample(total, reading)
-    repeated = sum(len(hashes) for hashes in some_hashes) - len(np.unique(np.concatenate(some_hashes)))
-    counts = {name: value for name, value in asdict(total).items() if isinstance(value, int)}
-    return counts | {
-        "files": len(files) + len(absent) - len(skipped),
-        "skipped": skipped,
-        "without_hits": without_hits,
-        "repeated": round(repeated / sampled),
-    }
-
-
-def _count_entries(files: tuple[str, ...], reading: Reading, skipped: list[str]) -> dict[str, int]:
-    entries = {}
-    for file in files:
-        try:
-            entries[file] = count_entries(file, _layout(file, reading))
-        except UnreadableFile as problem:
-            _skip(problem, reading, skipped)
-    return entries
-
-
-def _layout(file: str, reading: Reading) -> Layout:
-    return detect_layout(file) if reading.layout == "auto" else reading.layout
-
-
-def _skip(problem: UnreadableFile, reading: Reading, skipped: list[str]) -> None:
-    if not reading.skip_bad_files:
-        raise DataError(f"{problem} --skip-bad-files leaves it out.") from problem
-    skipped.append(str(problem))
-
-
-def _read(
-    file: str, reading: Reading, writer: CacheWriter, sampled: float
-) -> tuple[showers.FileTally, NDArray[np.uint64]]:
-    """Append one file; its counts, and the hashes of a share ``sampled`` of all possible events."""
-    tally = showers.FileTally()
-    some_hashes = [np.empty(0, np.uint64)]
-    for chunk in read_chunks(file, _layout(file, reading)):
-        columns = _columns(chunk, reading.hit_threshold_mev, tally)
-        event_hash_N = columns["event_hash"]
-        for part, chosen_N in parts_of(event_hash_N, reading.split).items():
-            writer.append(part, {name: rows[chosen_N] for name, rows in columns.items()})
-        some_hashes.append(event_hash_N[positions(event_hash_N) < sampled])
-    showers.check_file(file, tally)
-    return tally, np.concatenate(some_hashes)
-
-
-def _columns(chunk: Chunk, threshold_mev: float, tally: showers.FileTally) -> dict[str, NDArray[Any]]:
+def _rows(chunk: Chunk, threshold_mev: float, tally: showers.FileTally) -> Rows:
     condition_N6 = showers.conditions(chunk, tally).astype("<f4")
     sum_mev_N400 = showers.crystal_sums(showers.hits(chunk, tally), len(condition_N6))
     touched_N50 = showers.pack_mask(sum_mev_N400, 0.0)
@@ -177,17 +109,7 @@ def _columns(chunk: Chunk, threshold_mev: float, tally: showers.FileTally) -> di
     tally.largest_sum_mev = max(tally.largest_sum_mev, float(sum_mev_N400.max(initial=0.0)))
     # Without the threshold, so that an event stays in its part whatever the threshold is.
     event_hash_N = hash_events([condition_N6[:, 1:4], touched_N50]).astype("<u8")
-    return {"condition": condition_N6, "mask_packed": mask_N50, "event_hash": event_hash_N}
-
-
-def _too_few(files: tuple[str, ...], entries: Mapping[str, int], reading: Reading) -> DataError:
-    hits = sum(count_hits(file, _layout(file, reading)) for file in entries)
-    empty = ": the ZDC collection is empty" if entries and not hits else ""
-    return DataError(
-        f"{', '.join(files)}: too few events: expected at least {MIN_EVENTS} in all, to train and to "
-        f"validate; found {sum(entries.values())} events with {hits} ZDC hits{empty}. Add files, or simulate "
-        "more events."
-    )
+    return {"condition": condition_N6, "mask_packed": mask_N50, HASH: event_hash_N}
 
 
 def _check_sample(total: showers.FileTally, reading: Reading) -> None:

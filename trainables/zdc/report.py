@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trainables.tables import write_columns
 from trainables.zdc import plots
 from trainables.zdc.metrics import Scores
-from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, write_columns, write_mse_table
+from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, write_mse_table
 
 if TYPE_CHECKING:
     from trainables.zdc.data import ZDCData

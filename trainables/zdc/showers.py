@@ -80,14 +80,13 @@ def conditions(chunk: Chunk, tally: FileTally) -> NDArray[np.float64]:
     primary = _primaries(chunk)
     px, py, pz = primary["px"], primary["py"], primary["pz"]
     momentum = np.sqrt(px**2 + py**2 + pz**2)
-    _refuse(chunk, momentum == 0, "px", momentum, "a moving particle: without momentum it has no direction")
+    chunk.refuse(momentum == 0, "px", momentum, "a moving particle: without momentum it has no direction")
     if chunk.layout == "edm4hep":
         energy = np.hypot(momentum, primary["mass"])
     else:
         energy = primary["energy"]
         slow = momentum > energy * (1 + MOMENTUM_TOLERANCE)
-        _refuse(
-            chunk,
+        chunk.refuse(
             slow,
             "energy",
             energy,
@@ -119,16 +118,16 @@ def hits(chunk: Chunk, tally: FileTally) -> Hits:
     DataError
         An energy or a position is not finite.
     """
-    counts = ak.to_numpy(ak.num(chunk.fields["hit_energy"], axis=1))
+    counts = chunk.counts("hit_energy")
     event_H = np.repeat(np.arange(len(counts)), counts)
-    flat = {name: _flat(values) for name, values in chunk.fields.items() if name.startswith("hit_")}
+    flat = {name: chunk.flat(name) for name in chunk.fields if name.startswith("hit_")}
     real_H = ~geometry.is_sentinel(flat["hit_cell_id"]) if "hit_cell_id" in flat else np.ones(len(event_H), bool)
     if not real_H.all():
         tally.sentinels += int((~real_H).sum())
         event_H, flat = event_H[real_H], {name: values[real_H] for name, values in flat.items()}
     for name, values in flat.items():
         if name != "hit_cell_id":
-            _refuse_not_finite(chunk, name, values, event_H)
+            chunk.refuse_not_finite(name, values, event_H)
     crystal_H = _crystals(chunk, flat, event_H, tally)
     energy_H = flat["hit_energy"].astype(np.float64)
     tally.hits += len(event_H)
@@ -194,9 +193,11 @@ def _primaries(chunk: Chunk) -> dict[str, NDArray[np.float64]]:
             f"{chunk.where(event)}: expected exactly one {kind}, found {counts[event]}. A shower is learned "
             "from one particle: use events of a particle gun, or write one entry per particle."
         )
-    primary = {name: _flat(values).astype(np.float64) for name, values in particle.items()}
+    primary = {
+        name: np.asarray(ak.to_numpy(ak.flatten(values, axis=1)), np.float64) for name, values in particle.items()
+    }
     for name, values in primary.items():
-        _refuse(chunk, ~np.isfinite(values), name, values, "a finite number")
+        chunk.refuse(~np.isfinite(values), name, values, "a finite number")
     return primary
 
 
@@ -211,28 +212,3 @@ def _crystals(
         tally.disagreeing += int(disagreeing_H.sum())
         tally.note("disagreeing", chunk, event_H[disagreeing_H])
     return by_cell_id
-
-
-def _refuse(chunk: Chunk, bad: NDArray[np.bool_], name: str, values: NDArray[Any], expected: str) -> None:
-    """Raise for the first event in which ``bad`` is true."""
-    if bad.any():
-        event = int(np.argmax(bad))
-        raise DataError(
-            f"{chunk.where(event)}: '{chunk.branches[name]}': expected {expected}; found {values[event]:g} "
-            f"({int(bad.sum())} such events nearby). Leave these events out when the file is written."
-        )
-
-
-def _refuse_not_finite(chunk: Chunk, name: str, values: NDArray[Any], event_H: NDArray[np.int64]) -> None:
-    bad_H = ~np.isfinite(values)
-    if bad_H.any():
-        hit = int(np.argmax(bad_H))
-        raise DataError(
-            f"{chunk.where(int(event_H[hit]))}: '{chunk.branches[name]}': expected finite numbers; found "
-            f"{values[hit]} ({int(bad_H.sum())} such hits nearby). Leave these events out when the file is "
-            "written."
-        )
-
-
-def _flat(values: ak.Array) -> NDArray[Any]:
-    return np.asarray(ak.to_numpy(ak.flatten(values, axis=1)))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.tables import read_columns, write_columns
 from trainables.zdc.metrics import MseCurve
 
 MSE_TABLE, LOSS_TABLE = "mse_vs_energy.csv", "losses.csv"
@@ -41,18 +41,3 @@ def read_mse_table(path: Path) -> tuple[MseCurve, dict[str, NDArray[np.float64]]
         error_K=column["error"],
     )
     return curve, {name.removeprefix(NAIVE): mse_K for name, mse_K in column.items() if name.startswith(NAIVE)}
-
-
-def write_columns(path: Path, columns: Mapping[str, list[float]]) -> None:
-    """Columns of equal length under their names."""
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(zip(*columns.values(), strict=True))
-
-
-def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """What ``write_columns`` wrote."""
-    with path.open(newline="") as file:
-        names, *rows = csv.reader(file)
-    return dict(zip(names, np.array(rows, dtype=np.float64).reshape(-1, len(names)).T, strict=True))

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from trainables.batches import BatchStream
 from trainables.errors import TrainingDiverged
+from trainables.history import LossHistory
 from trainables.training import Training
+from trainables.updates import Updates
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.history import POINTS_PER_EPOCH, LossHistory
 from trainables.zdc.loss import (
     adversarial_loss,
     discriminator_accuracy,
@@ -26,13 +28,14 @@ from trainables.zdc.loss import (
 )
 from trainables.zdc.metrics import Scores, check_binning, score_events
 from trainables.zdc.model import build_networks
-from trainables.zdc.resident import BatchStream, ResidentEvents
-from trainables.zdc.schedule import noise_strength
-from trainables.zdc.updates import Updates
+from trainables.zdc.resident import ResidentEvents
+from trainables.zdc.schedule import noise_strength, one_cycle_lr
 
 if TYPE_CHECKING:
     from trainables.zdc.data import ZDCData
 
+BETAS = (0.5, 0.9)  # ours: little momentum, as is usual where two networks chase each other (arXiv:1511.06434)
+POINTS_PER_EPOCH = 20  # of the loss curves
 WON_ACCURACY = 0.98  # of the discriminator over an epoch, and
 WON_EPOCHS = 3  # the generator's adversarial loss rising for as many epochs: it no longer learns from it
 FLAT_SPREAD = 2e-4  # mean standard deviation of a crystal's probability over events; 8e-4 before any training
@@ -74,9 +77,19 @@ class ZDCTraining(Training):
         generator, discriminator = build_networks(config, data.train, weight_seed)
         self.generator, self.discriminator = generator.to(device), discriminator.to(device)
         whole_run = config.epochs * self.iterations
-        self.gen = Updates(self.generator, config, config.max_lr_gen, whole_run * self.gen_updates)
-        self.dis = Updates(self.discriminator, config, config.max_lr_dis, whole_run * self.dis_updates)
-        self.history = LossHistory()
+        self.gen = self._updates(self.generator, config.max_lr_gen, whole_run * self.gen_updates)
+        self.dis = self._updates(self.discriminator, config.max_lr_dis, whole_run * self.dis_updates)
+        self.history = LossHistory(POINTS_PER_EPOCH)
+
+    def _updates(self, network: nn.Module, max_lr: float, total: int) -> Updates:
+        """Updates of one network; its cycle of learning rates ends with the last of the run."""
+        pct_start = self.config.pct_start
+        return Updates(
+            network,
+            lambda update: one_cycle_lr(update, total, max_lr, pct_start),
+            betas=BETAS,
+            clip_norm=self.config.gradient_clip_norm,
+        )
 
     def train_epoch(self) -> dict[str, float]:
         c, epoch = self.config, self.epoch + 1
@@ -88,7 +101,7 @@ class ZDCTraining(Training):
                 self._update_discriminator(noise)
             for _ in range(self.gen_updates):
                 self._update_generator(noise)
-            if iteration * POINTS_PER_EPOCH % self.iterations < POINTS_PER_EPOCH:
+            if self.history.is_due(iteration, self.iterations):
                 self._close_point(epoch, epoch - 1 + iteration / self.iterations)
         self.epoch = epoch
         self._give_up_if_discriminator_won()

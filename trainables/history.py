@@ -5,18 +5,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-POINTS_PER_EPOCH = 20
-
 
 class LossHistory:
     """Means of each loss between two points; the device is asked for them only at a point.
 
-    ``points`` holds columns of equal length: ``epoch`` (1.5 is the middle of the second), ``step`` (updates
-    of the generator), the learning rates and the losses.
+    ``points`` holds columns of equal length: ``epoch`` (1.5 is the middle of the second), ``step`` (updates),
+    the learning rates, whose names begin with ``lr``, and the means of all that was added.
+
+    Parameters
+    ----------
+    points_per_epoch : int
+        At most; fewer where an epoch has fewer steps.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, points_per_epoch: int) -> None:
         self.points: dict[str, list[float]] = {}
+        self._points_per_epoch = points_per_epoch
         self._sum: dict[str, Tensor] = {}
         self._count: dict[str, int] = {}
 
@@ -25,6 +29,10 @@ class LossHistory:
         for name, loss in losses.items():
             self._sum[name] = self._sum[name] + loss.detach() if name in self._sum else loss.detach()
             self._count[name] = self._count.get(name, 0) + 1
+
+    def is_due(self, step: int, steps: int) -> bool:
+        """Whether a point ends with step 1, 2, ... of the ``steps`` of an epoch; one always ends with the last."""
+        return step * self._points_per_epoch % steps < self._points_per_epoch
 
     def close_point(self, **at: float) -> None:
         """End a point, at this epoch and with these learning rates."""
@@ -37,7 +45,10 @@ class LossHistory:
     def epoch_means(self, epoch: int) -> dict[str, float]:
         """Mean of each loss over the points of epoch 1, 2, ..."""
         rows = [row for row, end in enumerate(self.points["epoch"]) if epoch - 1 < end <= epoch]
-        columns = {
-            name: column for name, column in self.points.items() if name.split("_")[0] in ("loss", "discriminator")
-        }
-        return {name: sum(column[row] for row in rows) / len(rows) for name, column in columns.items()}
+        means = {name: column for name, column in self.points.items() if not _is_state(name)}
+        return {name: sum(column[row] for row in rows) / len(rows) for name, column in means.items()}
+
+
+def _is_state(column: str) -> bool:
+    """Whether it says where the run stands at a point, not what it did since the last one."""
+    return column in ("epoch", "step") or column.startswith("lr")

@@ -1,45 +1,53 @@
-"""One network's updates: Adam at the rate of its own cycle, clipped, and refused when not finite."""
+"""One network's updates: Adam at the rate that a plan gives, perhaps clipped, and refused when not finite."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from trainables.zdc.config import ZDCConfig
-from trainables.zdc.schedule import one_cycle_lr
 
-BETAS = (
-    0.5,
-    0.9,
-)  # ours: little momentum, as is usual where two networks chase each other (arXiv:1511.06434)
+class GuardedAdam(torch.optim.AdamW):
+    """Fused Adam that changes nothing while ``found_inf`` is 1, without asking the device whether it is.
 
-
-class GuardedAdam(torch.optim.Adam):
-    """Fused Adam that changes nothing while ``found_inf`` is 1, without asking the device whether it is."""
+    Weight decay is decoupled from the gradient (arXiv:1711.05101); at 0 it is Adam bit for bit.
+    """
 
     found_inf: Tensor
 
 
 class Updates:
-    """Optimizer, learning-rate cycle and guard of one network.
+    """Optimizer, learning rate and guard of one network.
 
     Parameters
     ----------
-    max_lr : float
-        Peak of the network's OneCycleLR.
-    total_updates : int
-        Updates of this network in the whole run; its cycle ends with the last of them.
+    rate_of : function of int
+        Learning rate of update 0, 1, ...; pure, so that a resumed run has nothing to restore.
+    betas : two floats
+        Of Adam.
+    weight_decay : float
+        Share of each weight taken off per update and learning rate.
+    clip_norm : float or None
+        Largest gradient norm of an update; None: not clipped.
     """
 
-    def __init__(self, network: nn.Module, config: ZDCConfig, max_lr: float, total_updates: int) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        rate_of: Callable[[int], float],
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        weight_decay: float = 0.0,
+        clip_norm: float | None = None,
+    ) -> None:
         self.network = network
         self.made = 0
-        self._config = config
-        self._max_lr = max_lr
-        self._total = total_updates
-        self._optimizer = GuardedAdam(network.parameters(), betas=BETAS, fused=True)
+        self._rate_of = rate_of
+        self._clip_norm = float("inf") if clip_norm is None else clip_norm
+        self._own = {"betas": betas, "weight_decay": weight_decay}
+        self._optimizer = GuardedAdam(network.parameters(), fused=True, **self._own)  # type: ignore[arg-type]
         device = next(network.parameters()).device
         self._optimizer.found_inf = torch.zeros((), device=device)
         self._first_bad_3 = torch.zeros(3, device=device)
@@ -47,13 +55,13 @@ class Updates:
     @property
     def lr(self) -> float:
         """Rate of the last update made; before the first, of the first."""
-        return one_cycle_lr(max(self.made - 1, 0), self._total, self._max_lr, self._config.pct_start)
+        return self._rate_of(max(self.made - 1, 0))
 
     def make(self, loss: Tensor) -> None:
         """One update. From the first loss or gradient that is not finite on, every update is refused."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._config.gradient_clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
         self._guard(loss.detach(), norm)
         self.made += 1
         for group in self._optimizer.param_groups:
@@ -74,8 +82,11 @@ class Updates:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
+        """Go on from ``state()`` of a run of the same network, at this run's own rates and weight decay."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
+        for group in self._optimizer.param_groups:
+            group |= self._own
         self.made = state["made"]
 
     def _guard(self, loss: Tensor, norm: Tensor) -> None:

@@ -1,0 +1,40 @@
+"""The one table over the three pT models, the analytic formulas and the report's own result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from trainables.pt.combined import BRANCH_ROWS, BRANCHES
+from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
+
+COLUMNS = ("resolution", "half_width", "core_sigma", "bias", "tail")
+
+Numbers = Mapping[str, float]
+
+
+def chain_rows(
+    ranked: Mapping[str, Sequence[tuple[Mapping[str, Any], Numbers]]], others: Mapping[str, Numbers]
+) -> dict[str, Numbers]:
+    """Numbers by label, from the formulas to the combined model with its correction.
+
+    Parameters
+    ----------
+    ranked : mapping of workload to sequence of (hyperparameters, metrics)
+        Complete trials, best first.
+    others : mapping of label to metrics
+        Baselines and references of pt-combined: the formulas, each branch alone on the same validation events,
+        and the report's result where it compares.
+    """
+    rows = {name: others[name] for name in (ENERGY_FORMULA, ANGLE_FORMULA)}
+    rows |= {f"{workload} alone": others[label] for workload, label in zip(BRANCHES, BRANCH_ROWS, strict=True)}
+    combined = ranked["pt-combined"]
+    rows["pt-combined"] = _uncorrected(combined[0][1])
+    corrected = [metrics for point, metrics in combined if point["post_correction"] != "none"]
+    if corrected:
+        rows["pt-combined, post-correction"] = corrected[0]
+    return rows | ({REPORT: others[REPORT]} if REPORT in others else {})
+
+
+def _uncorrected(metrics: Numbers) -> dict[str, float]:
+    return {column: metrics.get(f"{column}_uncorrected", metrics[column]) for column in COLUMNS}

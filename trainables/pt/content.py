@@ -1,0 +1,124 @@
+"""One chunk of a pT file as flat arrays: alone knows what values cannot be right."""
+
+# N events of one chunk, H points (clusters, towers, hits) of all of them; cm, GeV, rad
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.pt.layouts import EMCAL
+from trainables.trees import Chunk
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points of one kind, in the order of the file."""
+
+    event_H: NDArray[np.int64]  # ascending, 0 ... N - 1
+    xyz_cm_H3: NDArray[np.float64]
+    energy_gev_H: NDArray[np.float64]  # zeros where they have none
+    layer_H: NDArray[Any]  # zeros where they have none
+
+    def where(self, chosen_H: NDArray[np.bool_]) -> Points:
+        """Some of them."""
+        if chosen_H.all():
+            return self
+        return Points(*(values[chosen_H] for values in self._all()))
+
+    def at(self, index_N: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Position and energy, (N, 4), of the points with these numbers; zeros where a number is negative."""
+        there_N = index_N >= 0
+        values_N4 = np.zeros((len(index_N), 4))
+        values_N4[there_N, :3] = self.xyz_cm_H3[index_N[there_N]]
+        values_N4[there_N, 3] = self.energy_gev_H[index_N[there_N]]
+        return values_N4
+
+    def _all(self) -> tuple[NDArray[Any], ...]:
+        return self.event_H, self.xyz_cm_H3, self.energy_gev_H, self.layer_H
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the selection and the features are made of."""
+
+    chunk: Chunk  # to be named in messages
+    primaries_N: NDArray[np.int64]
+    truth_N3: NDArray[np.float64]  # pT, eta, phi of the first primary; NaN where there is none
+    tracker: Points  # clusters of the silicon
+    towers: Points  # of the EMCal
+    clusters: Points  # of the EMCal, at the volume centre
+    inner_face: Points  # clusters at the inner face
+    surface: Points  # where a primary met the surface of the EMCal
+
+    def __len__(self) -> int:
+        return len(self.primaries_N)
+
+
+def content_of(chunk: Chunk) -> Content:
+    """The flat arrays of a chunk.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Of ``layouts.read_chunks``, or with the same fields.
+
+    Raises
+    ------
+    DataError
+        A value is not finite, a true pT is not positive.
+    """
+    clusters = _points(chunk, "caloClus")
+    towers = _points(chunk, "tower")
+    return Content(
+        chunk=chunk,
+        primaries_N=chunk.counts("PrimaryG4P_Pt"),
+        truth_N3=_truth(chunk),
+        tracker=_points(chunk, "trk"),
+        towers=_of_emcal(chunk, towers, "tower_system") if "tower_system" in chunk.fields else towers,
+        clusters=_of_emcal(chunk, clusters, "caloClus_system"),
+        inner_face=_points(chunk, "caloClus_innr"),
+        surface=_points(chunk, "CEMC_Pr_Hit"),
+    )
+
+
+def _truth(chunk: Chunk) -> NDArray[np.float64]:
+    """pT, eta and phi of the first primary of each event, (N, 3)."""
+    count_N = chunk.counts("PrimaryG4P_Pt")
+    event_H = np.repeat(np.arange(len(count_N)), count_N)
+    some_N = count_N > 0
+    first_N = (np.cumsum(count_N) - count_N)[some_N]
+    truth_N3 = np.full((len(count_N), 3), np.nan)
+    for column, field in enumerate(("PrimaryG4P_Pt", "PrimaryG4P_Eta", "PrimaryG4P_Phi")):
+        values_H = _finite(chunk, field, event_H)
+        if column == 0:
+            chunk.refuse(values_H <= 0, field, values_H, "a true pT above 0 GeV", event_H)
+        truth_N3[some_N, column] = values_H[first_N]
+    return truth_N3
+
+
+def _points(chunk: Chunk, collection: str) -> Points:
+    axes = ("x", "y", "z") if f"{collection}_x" in chunk.fields else ("X", "Y", "Z")
+    count_N = chunk.counts(f"{collection}_{axes[0]}")
+    event_H = np.repeat(np.arange(len(count_N)), count_N)
+    zeros_H = np.zeros(len(event_H))
+    energy, layer = f"{collection}_edep", f"{collection}_layer"
+    return Points(
+        event_H=event_H,
+        xyz_cm_H3=np.column_stack([_finite(chunk, f"{collection}_{axis}", event_H) for axis in axes]),
+        energy_gev_H=_finite(chunk, energy, event_H) if energy in chunk.fields else zeros_H,
+        layer_H=_finite(chunk, layer, event_H) if layer in chunk.fields else zeros_H,
+    )
+
+
+def _of_emcal(chunk: Chunk, points: Points, field: str) -> Points:
+    return points.where(_finite(chunk, field, points.event_H) == EMCAL)
+
+
+def _finite(chunk: Chunk, field: str, event_H: NDArray[np.int64]) -> NDArray[np.float64]:
+    values_H = chunk.flat(field).astype(np.float64)
+    chunk.refuse_not_finite(field, values_H, event_H)
+    return values_H

@@ -1,0 +1,76 @@
+"""How well the cluster at the EMCal's inner face points to where the electron met the EMCal, against pT."""
+
+# N events, K pT bins
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.pt.metrics import PtBinning
+from trainables.pt.shapes import jackknife_error, shapes_of_bins
+from trainables.tables import read_columns, write_columns
+
+if TYPE_CHECKING:
+    from trainables.pt.data import Events
+
+
+@dataclass(frozen=True)
+class ClusterDphi:
+    """dphi = phi(truth) - phi(cluster) in mrad: of single events, and its Gaussian core in pT bins with enough events.
+
+    Truth is where the primary met the surface of the EMCal. Errors are 1 sigma, statistical.
+    Source: ML4Reco, "dphi(truth - reco) vs pT".
+    """
+
+    pt_gev_N: NDArray[np.float64]
+    dphi_mrad_N: NDArray[np.float64]
+    low_edge_gev_K: NDArray[np.float64]
+    high_edge_gev_K: NDArray[np.float64]
+    events_K: NDArray[np.float64]
+    core_sigma_mrad_K: NDArray[np.float64]
+    core_sigma_error_mrad_K: NDArray[np.float64]
+    peak_mrad_K: NDArray[np.float64]
+    peak_error_mrad_K: NDArray[np.float64]
+
+
+def cluster_dphi(parts: tuple[Events, ...], binning: PtBinning) -> ClusterDphi:
+    """Of all events of these parts that have one known point on the surface and lie inside the binning."""
+    pt_N = np.concatenate([part.truth_N3[:, 0] for part in parts]).astype(np.float64)
+    mrad_N = np.concatenate([part.surface_dphi_N for part in parts]).astype(np.float64) * 1e3
+    known_N = np.isfinite(mrad_N) & (binning.bin_of(pt_N) < len(binning.edges_gev) - 1)
+    pt_N, mrad_N = pt_N[known_N], mrad_N[known_N]
+    count = binning.count(pt_N)
+    used = count >= binning.min_bin_count
+    among_N = np.where(used, np.cumsum(used) - 1, -1)[binning.bin_of(pt_N)]
+    shapes = shapes_of_bins(mrad_N[among_N >= 0], among_N[among_N >= 0], int(used.sum()))
+    return ClusterDphi(
+        pt_gev_N=pt_N,
+        dphi_mrad_N=mrad_N,
+        low_edge_gev_K=binning.edges_gev[:-1][used],
+        high_edge_gev_K=binning.edges_gev[1:][used],
+        events_K=count[used].astype(np.float64),
+        core_sigma_mrad_K=shapes.sigma_VK[0],
+        core_sigma_error_mrad_K=jackknife_error(shapes.sigma_VK),
+        peak_mrad_K=shapes.peak_VK[0],
+        peak_error_mrad_K=jackknife_error(shapes.peak_VK),
+    )
+
+
+def write_detector_table(path: Path, study: ClusterDphi) -> None:
+    """One row for each pT bin with enough events; single events are left out."""
+    write_columns(path, {name.removesuffix("_K"): getattr(study, name).tolist() for name in _columns()})
+
+
+def read_detector_table(path: Path) -> ClusterDphi:
+    """What was written, without single events."""
+    column, none = read_columns(path), np.empty(0)
+    return ClusterDphi(none, none, *(column[name.removesuffix("_K")] for name in _columns()))
+
+
+def _columns() -> list[str]:
+    return [field.name for field in fields(ClusterDphi) if field.name.endswith("_K")]

@@ -1,0 +1,244 @@
+"""pT files to rows of the cache: the accepted events, their hits, clusters and towers, and the cut flow."""
+
+# N events of one chunk, A accepted ones, H towers, 9 towers, 5 hits
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.cache import Cache
+from trainables.cache_writer import Column
+from trainables.errors import DataError
+from trainables.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileReader, Request, Rows
+from trainables.ingest import ingest as ingest_files
+from trainables.pt.content import Content, Points, content_of
+from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection
+from trainables.pt.layouts import count_entries, read_chunks
+from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select, wrapped
+from trainables.split import hash_events, parts_of
+
+READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
+TOWERS = 9
+
+COLUMNS = {
+    "hit": Column("<f4", (5, 3)),
+    "cluster": Column("<f4", (2, 4)),
+    "tower": Column("<f4", (TOWERS, 4)),
+    "dphi": Column("<f4"),
+    "truth": Column("<f4", (3,)),
+    "surface_dphi": Column("<f4"),
+    HASH: HASH_COLUMN,
+}
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read: with their content, all that the arrays depend on."""
+
+    selection: Selection
+    charge: Charge
+    skip_bad_files: bool
+    split: Mapping[str, float]  # one of trainables.split
+
+
+def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
+    """The cache of these files, opened or built.
+
+    Parameters
+    ----------
+    files : tuple of str
+        Of ``expand_files``.
+    reading : Reading
+    cache_dir : Path
+
+    Returns
+    -------
+    Cache
+        Columns ``COLUMNS``, of the accepted events; parts those of ``reading.split``. Its ``meta`` holds, beside
+        what every ingest leaves there, ``events`` (generated), ``accepted``, ``opposite`` (events that fail the
+        last cut alone and would pass it with the other charge) and ``cut_flow``, of train and validation.
+
+    Raises
+    ------
+    DataError
+        Anything is wrong with a file or with all of them together. Nothing is cached then.
+    """
+    key = {"reader": READER_VERSION, **asdict(reading)}
+    request = Request("pt", key, COLUMNS, reading.split, reading.skip_bad_files)
+    return ingest_files(files, request, PtReader(reading), cache_dir)
+
+
+@dataclass
+class Tally:
+    """What was counted in one file, or in all."""
+
+    seen: CutFlow = field(default_factory=CutFlow)  # of train and validation
+    hidden: CutFlow = field(default_factory=CutFlow)  # of test
+    opposite: int = 0
+    accepted: int = 0
+    inner_radius_cm: float = 0.0  # sums over the accepted events
+    face_radius_cm: float = 0.0
+    cluster_gev: float = 0.0
+    particle_gev: float = 0.0
+
+    def add(self, other: Tally) -> None:
+        """Count another file too; the sums serve the checks of single files only."""
+        self.seen.add(other.seen)
+        self.hidden.add(other.hidden)
+        self.opposite += other.opposite
+        self.accepted += other.accepted
+
+
+class PtReader(FileReader):
+    """Reads pT files, and counts what the cuts remove."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._reading = reading
+        self._file = Tally()  # of the file being read
+        self._total = Tally()
+
+    def count_entries(self, file: str) -> int:
+        return count_entries(file)
+
+    def read(self, file: str) -> Iterator[Rows]:
+        self._file = Tally()
+        for chunk in read_chunks(file):
+            yield self._rows(content_of(chunk))
+        _check_units(file, self._file)
+
+    def keep(self, file: str) -> None:
+        self._total.add(self._file)
+
+    def finish(self) -> dict[str, Any]:
+        total, selection = self._total, self._reading.selection
+        _check_sample(total, self._reading)
+        return {
+            "events": total.seen.events + total.hidden.events,
+            "accepted": total.accepted,
+            "opposite": total.opposite,
+            "cut_flow": total.seen.to_json(),
+            "selection": selection,
+        }
+
+    def too_few(self, entries: Mapping[str, int]) -> str:
+        return f"{sum(entries.values())} events"
+
+    def _rows(self, content: Content) -> Rows:
+        reading, tally = self._reading, self._file
+        choices = {selection: select(content, selection, reading.charge) for selection in SELECTIONS}
+        event_hash_N = event_hashes(content)
+        hidden_N = parts_of(event_hash_N, reading.split).get("test", np.zeros(len(content), bool))
+        for flow, counted_N in ((tally.seen, ~hidden_N), (tally.hidden, hidden_N)):
+            left = {selection: choice.left_CN[:, counted_N] for selection, choice in choices.items()}
+            flow.count(content.truth_N3[counted_N, 0], left)
+        choice = choices[reading.selection]
+        rows = accepted_rows(content, choice)
+        tally.opposite += int((choice.dphi_N < -SMALLEST_DPHI_RAD).sum())
+        tally.accepted += len(rows["dphi"])
+        tally.inner_radius_cm += float(np.hypot(*rows["hit"][:, 3, :2].T).sum())
+        tally.face_radius_cm += float(np.hypot(*rows["cluster"][:, 0, :2].T).sum())
+        tally.cluster_gev += float(rows["cluster"][:, 0, 3].sum())
+        tally.particle_gev += float((rows["truth"][:, 0] * np.cosh(rows["truth"][:, 1])).sum())
+        return rows | {HASH: event_hash_N[choice.accepted_N]}
+
+
+def accepted_rows(content: Content, choice: Choice) -> Rows:
+    """The columns of the accepted events, as ``trainables.pt.data.Events`` explains them, without the hash.
+
+    Parameters
+    ----------
+    content : Content
+    choice : Choice
+        Of ``select``.
+    """
+    accepted_N = choice.accepted_N
+    hits = [*choice.mvtx_N3.T, choice.inner_N, choice.outer_N]
+    clusters = [content.inner_face.at(choice.face_N[accepted_N]), content.clusters.at(choice.centre_N[accepted_N])]
+    return {
+        "hit": np.stack([content.tracker.at(hit_N[accepted_N])[:, :3] for hit_N in hits], axis=1).astype("<f4"),
+        "cluster": np.stack(clusters, axis=1).astype("<f4"),
+        "tower": highest_towers(content.towers, accepted_N),
+        "dphi": choice.dphi_N[accepted_N].astype("<f4"),
+        "truth": content.truth_N3[accepted_N].astype("<f4"),
+        "surface_dphi": _surface_dphi(content, choice)[accepted_N].astype("<f4"),
+    }
+
+
+def highest_towers(towers: Points, accepted_N: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Position and energy of the nine towers with most energy of each accepted event, (A, 9, 4); zeros where fewer.
+
+    Highest first; of two with the same energy the first in the file.
+    """
+    towers = towers.where(accepted_N[towers.event_H])
+    row_N = np.cumsum(accepted_N) - 1
+    row_H = row_N[towers.event_H]
+    count_A = np.bincount(row_H, minlength=int(accepted_N.sum()))
+    order_H = np.lexsort((-towers.energy_gev_H, row_H))  # stable
+    rank_H = np.arange(len(row_H)) - np.repeat(np.cumsum(count_A) - count_A, count_A)
+    kept_H = rank_H < TOWERS
+    tower_A94 = np.zeros((len(count_A), TOWERS, 4), "<f4")
+    tower_A94[row_H[kept_H], rank_H[kept_H]] = towers.at(order_H[kept_H])
+    return tower_A94
+
+
+def event_hashes(content: Content) -> NDArray[np.uint64]:
+    """Hash of each event: of its first primary and its clusters in the silicon, whatever the settings are."""
+    tracker = content.tracker
+    clusters_N = np.bincount(tracker.event_H, minlength=len(content))
+    first_N = np.where(clusters_N > 0, np.cumsum(clusters_N) - clusters_N, -1)
+    numbers = [np.nan_to_num(content.truth_N3), tracker.at(first_N)[:, :3]]
+    counts = [content.primaries_N, clusters_N]
+    hashed = [values.astype("<f4") for values in numbers] + [values.astype("<i4") for values in counts]
+    return hash_events(hashed).astype("<u8")
+
+
+def _surface_dphi(content: Content, choice: Choice) -> NDArray[np.float64]:
+    """Azimuth of where the primary met the EMCal, from that of the inner-face cluster; NaN: not at one place."""
+    surface = content.surface
+    one_N = np.bincount(surface.event_H, minlength=len(content)) == 1
+    index_N = np.full(len(content), -1)
+    index_N[surface.event_H] = np.arange(len(surface.event_H))
+    hit_N4, face_N4 = surface.at(np.where(one_N, index_N, -1)), content.inner_face.at(choice.face_N)
+    dphi_N = wrapped(np.arctan2(hit_N4[:, 1], hit_N4[:, 0]) - np.arctan2(face_N4[:, 1], face_N4[:, 0]))
+    return np.where(one_N & choice.accepted_N, dphi_N, np.nan)
+
+
+def _check_units(file: str, tally: Tally) -> None:
+    """Raise DataError where the accepted events of a file are of another detector, or in other units."""
+    if tally.accepted == 0:
+        return
+    inner_cm, face_cm = tally.inner_radius_cm / tally.accepted, tally.face_radius_cm / tally.accepted
+    if not 2 < inner_cm < 30 or not 30 < face_cm < 300:
+        raise DataError(
+            f"{file}: the inner INTT clusters lie {inner_cm:.3g} from the beam on average, the inner-face clusters "
+            f"{face_cm:.3g}; expected about 7.4 and 93.5 cm. Are the positions in mm? Write them in cm."
+        )
+    if not 1 / 30 < tally.cluster_gev / tally.particle_gev < 30:
+        raise DataError(
+            f"{file}: the clusters of the accepted events hold {tally.cluster_gev:.4g} GeV, of primaries with "
+            f"{tally.particle_gev:.4g} GeV in all. Expected both in GeV: is one of them in MeV?"
+        )
+
+
+def _check_sample(total: Tally, reading: Reading) -> None:
+    """Raise DataError where too few events are accepted, or where the particles have the other charge."""
+    if total.opposite > 2 * total.accepted:
+        raise DataError(
+            f"{total.opposite} events bend to the other side, {total.accepted} to that of charge {reading.charge}. "
+            f"Are they {'positrons' if reading.charge < 0 else 'electrons'}? Pass --charge {-reading.charge}."
+        )
+    if total.accepted < MIN_EVENTS:
+        flow = CutFlow()
+        flow.add(total.seen)
+        flow.add(total.hidden)
+        raise DataError(
+            f"too few events pass the selection '{reading.selection}': expected at least {MIN_EVENTS}, found "
+            f"{total.accepted}. What each cut leaves:\n  " + "\n  ".join(flow.table(reading.selection)) + "\n"
+            "Add files, or see which cut does not fit them."
+        )

@@ -1,0 +1,88 @@
+"""The branches of a pT file: TTree 'tree', one entry an event, lists of numbers, streamed as chunks."""
+
+# lengths in cm, energies and momenta in GeV, angles in rad
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from trainables import trees
+
+TREE = "tree"
+COLLECTIONS = {  # the lists of one collection are equally long; its other branches are not read
+    "trk": ("layer", "X", "Y", "Z"),  # clusters of the silicon: MVTX layers 0-2, INTT 3-6
+    "tower": ("X", "Y", "Z", "edep"),
+    "caloClus": ("system", "X", "Y", "Z", "edep"),  # at the volume centre
+    "caloClus_innr": ("X", "Y", "Z", "edep"),  # at the inner face
+    "PrimaryG4P": ("Pt", "Eta", "Phi"),
+    "CEMC_Pr_Hit": ("x", "y", "z"),  # where the primary met the surface of the EMCal
+}
+OPTIONAL = {"tower": ("system",)}  # without it every tower belongs to the EMCal
+EMCAL = 0  # of caloClus_system and tower_system
+
+TREE_ADVICE = "Check --data: pT files hold it at their top."
+BRANCH_ADVICE = "Write the file with this branch."
+LIST_ADVICE = "Write the file so."
+
+
+def count_entries(file: str) -> int:
+    """Number of events of a file; also makes sure that every needed branch is there.
+
+    Raises
+    ------
+    UnreadableFile
+        Not readable, no such tree, no events.
+    DataError
+        A branch is missing.
+    """
+    with trees.opened(file) as root_file:
+        tree = _tree(root_file, file)
+        _collections(file, tree.keys(recursive=True))
+        return trees.entries_of(tree, file, TREE)
+
+
+def read_chunks(file: str, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[trees.Chunk]:
+    """Stream a file. Memory: one chunk and the baskets it lies in.
+
+    Fields have the names of the branches; floats and doubles, any integers are accepted.
+
+    Parameters
+    ----------
+    file : str
+    chunk_size : str or int
+        Bytes as uproot writes them, or number of entries.
+
+    Raises
+    ------
+    UnreadableFile
+        Not readable, here or at any later chunk.
+    DataError
+        Branch missing, a branch that is not a list per event, unequal lengths.
+    """
+    with trees.opened(file) as root_file:
+        tree = _tree(root_file, file)
+        collections = _collections(file, tree.keys(recursive=True))
+        branches = {name: name for names in collections.values() for name in names}
+        for entry, fields in trees.stream(tree, file, branches, chunk_size):
+            chunk = trees.Chunk(file, entry, fields, branches)
+            for names in collections.values():
+                chunk.check_lists(names, LIST_ADVICE)
+            yield chunk
+
+
+def _tree(root_file: Any, file: str) -> Any:
+    return trees.find_tree(root_file, file, TREE, f"'{TREE}'", TREE_ADVICE)
+
+
+def _collections(file: str, present: list[str]) -> dict[str, list[str]]:
+    """Branches of each collection, the optional ones where they are present."""
+    found: dict[str, list[str]] = {}
+    for collection, fields in COLLECTIONS.items():
+        needed = [f"{collection}_{field}" for field in fields]
+        for branch in needed:
+            if branch not in present:
+                raise trees.no_branch(file, TREE, branch, present, BRANCH_ADVICE)
+        optional = [f"{collection}_{field}" for field in OPTIONAL.get(collection, ())]
+        found[collection] = needed + [branch for branch in optional if branch in present]
+    return found

@@ -1,0 +1,131 @@
+"""What is known without training: two analytic formulas for pT, and the figures of the report itself."""
+
+# N events, K pT bins
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.pt.metrics import PtBinning, Scores, score
+
+if TYPE_CHECKING:
+    from trainables.pt.data import Events, PtData
+
+ANGLE_FORMULA, ENERGY_FORMULA = "C/dphi", "E sin(theta)"
+REPORT = "report (its own sample)"  # where the reference table stands beside these
+
+
+@dataclass(frozen=True)
+class ReferenceTable:
+    """Per pT bin of 1 GeV, of r = pred / truth - 1, as fractions; in the definitions of the source, not relative."""
+
+    events: int
+    half_width_K: NDArray[np.float64]  # of the central 68 %
+    core_sigma_K: NDArray[np.float64]
+    median_K: NDArray[np.float64]
+    within_20_K: NDArray[np.float64]  # share of events with |r| <= 0.2
+    mean: float
+    rms: float
+
+    @property
+    def relative_half_width(self) -> NDArray[np.float64]:
+        """Half-width relative to the response, as ``Scores`` defines it."""
+        return self.half_width_K / (1 + self.median_K)
+
+    @property
+    def relative_core_sigma(self) -> NDArray[np.float64]:
+        """Core sigma relative to the response; to the median's, since the source has no peak."""
+        return self.core_sigma_K / (1 + self.median_K)
+
+
+# Combined model with post-correction on full simulation, read off its result histogram: ML4Reco status report.
+REFERENCE = ReferenceTable(
+    events=312_157,
+    half_width_K=np.array((5.7, 6.4, 6.6, 7.2, 8.0, 9.2, 10.1, 9.8, 9.0, 7.6)) / 100,
+    core_sigma_K=np.array((3.6, 4.9, 6.1, 6.8, 7.4, 8.4, 9.0, 9.1, 8.3, 7.2)) / 100,
+    median_K=np.array((-0.2, -0.5, -0.8, -0.3, -0.2, 0.3, 0.5, 0.0, -1.9, -4.8)) / 100,
+    within_20_K=np.array((0.936, 0.956, 0.982, 0.980, 0.967, 0.939, 0.920, 0.933, 0.963, 0.959)),
+    mean=-0.003,
+    rms=0.098,
+)
+
+
+def compares_with_reference(binning: PtBinning, selection: str) -> bool:
+    """Whether scores in these bins, of events selected so, mean what the reference table's mean."""
+    return selection == "strict" and np.array_equal(binning.edges_gev, np.arange(11.0))
+
+
+def reference_numbers() -> dict[str, float]:
+    """The report's own figures under the names of a trial's metrics.
+
+    Its sample is another one (full simulation). ``tail`` is a mean over bins, all of which held about as many
+    events.
+    """
+    return {
+        "resolution": float(REFERENCE.relative_half_width.mean()),
+        "half_width": float(REFERENCE.half_width_K.mean()),
+        "core_sigma": float(REFERENCE.relative_core_sigma.mean()),
+        "bias_median": float(np.abs(REFERENCE.median_K).max()),
+        "tail": float(1 - REFERENCE.within_20_K.mean()),
+        "mean": REFERENCE.mean,
+        "rms": REFERENCE.rms,
+    }
+
+
+def reference_columns(used: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
+    """The report's figures in those of the ten bins that are used, under the names of ``ResponseCurve``."""
+    columns = {
+        "resolution": REFERENCE.relative_half_width,
+        "half_width": REFERENCE.half_width_K,
+        "core_sigma": REFERENCE.relative_core_sigma,
+        "median": REFERENCE.median_K,
+        "within_20": REFERENCE.within_20_K,
+    }
+    return {name: value_K[used] for name, value_K in columns.items()}
+
+
+def fit_c(train: Events) -> float:
+    """C of pT = C / dphi in GeV rad: the median of pT dphi over training events; 0.1922 in the report."""
+    return float(np.median(_truth_gev(train) * train.dphi_N.astype(np.float64)))
+
+
+def naive_predictions(data: PtData) -> dict[str, NDArray[np.float64]]:
+    """pT in GeV of the validation events by each formula, by name.
+
+    ``C/dphi`` is the bending of a helix from the origin, with C fitted to the training events, ``E sin(theta)``
+    the energy of the cluster at the EMCal's inner face and the direction from the origin to it.
+    """
+    x_N, y_N, z_N, energy_N = data.validation.cluster_N24[:, 0].astype(np.float64).T
+    transverse_N = np.hypot(x_N, y_N)
+    return {
+        ANGLE_FORMULA: fit_c(data.train) / data.validation.dphi_N.astype(np.float64),
+        ENERGY_FORMULA: energy_N * transverse_N / np.hypot(transverse_N, z_N),
+    }
+
+
+def naive_scores(data: PtData) -> dict[str, Scores]:
+    """Scores of the formulas on the validation events, by name."""
+    truth_N = _truth_gev(data.validation)
+    return {name: score(pred_N, truth_N, data.binning) for name, pred_N in naive_predictions(data).items()}
+
+
+def naive_predictors(data: PtData) -> dict[str, dict[str, float]]:
+    """The numbers of ``naive_scores``, under the names of a trial's own metrics."""
+    return {name: scores.numbers() for name, scores in naive_scores(data).items()}
+
+
+def _truth_gev(events: Events) -> NDArray[np.float64]:
+    truth_N: NDArray[np.float64] = events.truth_N3[:, 0].astype(np.float64)
+    return truth_N
+
+
+def references(data: PtData) -> dict[str, dict[str, float]]:
+    """The report's result under the names of a trial's metrics, where the scores mean the same; else nothing."""
+    if not compares_with_reference(data.binning, data.selection):
+        return {}
+    numbers = reference_numbers()
+    return {REPORT: {"bias": numbers["bias_median"], **numbers}}

@@ -1,0 +1,180 @@
+"""Figures of scores against pT and of losses along epochs, of one pT model or of several: a PNG each."""
+
+# K pT bins, P points of a loss history
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.figures import (
+    COLOURS,
+    GREY,
+    INK,
+    MANY_BINS,
+    NAIVE_STYLES,
+    Axes,
+    Series,
+    colour_of,
+    draw_series,
+    draw_steps,
+    drawn,
+    legend_above,
+)
+from trainables.pt.metrics import CONSTRAINTS, ResponseCurve
+from trainables.pt.naive import REPORT
+from trainables.pt.tables import LOSS_TABLE, RESPONSE_TABLE, UNCORRECTED, Columns, columns_of, read_response_table
+from trainables.tables import read_columns
+
+TRUE_PT = "true $p_T$ [GeV]"
+TITLES = {
+    "resolution": "resolution: half-width of\ncentral 68 % of $r$ [%]",
+    "core_sigma": "sigma of Gaussian core\nof $r$ [%]",
+    "median": "bias: median of $r$ [%]",
+    "peak": "bias: peak of Gaussian\ncore of $r$ [%]",
+}
+OTHER_STYLES: tuple[dict[str, Any], ...] = (
+    *({"color": INK, "ls": dashes} for dashes in NAIVE_STYLES),  # formulas
+    {"color": COLOURS[2], "ls": "-"},  # branches
+    {"color": COLOURS[3], "ls": "-"},
+)
+LINES = ("-", "--", ":")  # where colours come again
+SMALLEST_BIAS_RANGE = 0.06
+OUTLYING = 3  # of several trials, those this many times worse than the best may leave the axis
+
+
+def plot_widths(path: Path, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns]) -> None:
+    """Resolution and core sigma against pT, of one or several models, beside other predictors in the same bins."""
+    _plot_pair(path, curves, others, ("resolution", "core_sigma"))
+
+
+def plot_biases(path: Path, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns]) -> None:
+    """Median and peak of r against pT, with the band that the constraint allows."""
+    _plot_pair(path, curves, others, ("median", "peak"))
+
+
+def plot_correction(path: Path, corrected: ResponseCurve, uncorrected: ResponseCurve) -> None:
+    """Resolution and median with and without the post-correction."""
+    curves = {"with post-correction": corrected, "without": uncorrected}
+    _plot_pair(path, curves, {}, ("resolution", "median"))
+
+
+def _plot_pair(
+    path: Path, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns], quantities: tuple[str, str]
+) -> None:
+    with drawn(path, 7.6 + 0.15 * len(curves), 7.4) as figure:
+        panels = figure.subplots(2, 1, sharex=True)
+        for axes, quantity in zip(panels, quantities, strict=True):
+            _against_pt(axes, curves, others, quantity)
+        panels[-1].set_xlabel(TRUE_PT)
+        legend_above(figure, panels)
+
+
+def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns], quantity: str) -> None:
+    values = {label: columns_of(curve)[quantity] for label, curve in curves.items()}
+    if quantity in ("median", "peak"):
+        limit = 100 * CONSTRAINTS["bias"]
+        axes.axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"constraint: ±{limit:g} %")
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        half = 100 * max(SMALLEST_BIAS_RANGE, 1.15 * _range_of(values.values(), ()))
+        axes.set_ylim(-half, half)
+    else:
+        others_K = [other[quantity] for other in others.values() if quantity in other]
+        axes.set_ylim(0, 100 * 1.12 * (_range_of(values.values(), others_K) or 1))
+    first = next(iter(curves.values()))
+    _draw_others(axes, first, {name: other[quantity] for name, other in others.items() if quantity in other})
+    for number, (label, curve) in enumerate(curves.items()):
+        error_K = columns_of(curve)[f"{quantity}_error"]
+        place = (number + 1) / (len(curves) + 1)
+        series = _percent(curve, values[label], error_K)
+        draw_series(axes, series, number, place, label)
+        if len(curves) > 1 and len(series.value_K) <= MANY_BINS:  # leads the eye among many
+            at_K = series.low_K + place * (series.high_K - series.low_K)
+            axes.plot(at_K, series.value_K, color=colour_of(number), linewidth=0.7, alpha=0.45)
+    axes.set(xlim=(0, max(curve.high_edge_gev_K.max(initial=0) for curve in curves.values()) or 1))
+    axes.set(ylabel=TITLES[quantity])
+
+
+def _draw_others(axes: Axes, bins: ResponseCurve, others: Mapping[str, NDArray[np.float64]]) -> None:
+    """Steps, dashed for formulas; grey squares for the report, whose events are others."""
+    predictors = [name for name in others if name != REPORT]
+    for name, style in zip(predictors, OTHER_STYLES, strict=False):
+        draw_steps(axes, _percent(bins, others[name]), linewidth=1.1, label=name, **style)
+    if REPORT in others:
+        centre_K = (bins.low_edge_gev_K + bins.high_edge_gev_K) / 2
+        axes.plot(centre_K, 100 * others[REPORT], "s", color=GREY, markersize=6, markerfacecolor="none", label=REPORT)
+
+
+def _percent(bins: ResponseCurve, value_K: NDArray[np.float64], error_K: NDArray[np.float64] | None = None) -> Series:
+    error_K = np.zeros_like(value_K) if error_K is None else error_K
+    return Series(bins.low_edge_gev_K, bins.high_edge_gev_K, 100 * value_K, 100 * error_K)
+
+
+def _range_of(curves_K: Iterable[NDArray[np.float64]], others_K: Iterable[NDArray[np.float64]]) -> float:
+    """Largest |value| to be shown: of all curves and others, unless far above that of the best curve; 0: of none."""
+    largest = [_largest(value_K) for value_K in curves_K]
+    best = min((value for value in largest if value), default=0.0)
+    worst = max((*largest, *(_largest(value_K) for value_K in others_K)), default=0.0)
+    return min(worst, OUTLYING * best) if best else worst
+
+
+def _largest(value_K: NDArray[np.float64]) -> float:
+    return float(np.abs(value_K[np.isfinite(value_K)]).max(initial=0))
+
+
+def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
+    """Losses and learning rates along epochs, a panel for each: every column that begins with ``loss`` or ``lr``."""
+    losses = sorted(name for name in points if name.startswith("loss"))
+    losses.sort(key=lambda name: name not in ("loss", "loss_main"))
+    if points.get("loss") == points.get("loss_main") and "loss" in points:
+        losses.remove("loss")  # nothing was added to the main loss
+    names = [*losses, *(name for name in points if name.startswith("lr"))]
+    with drawn(path, 7.2, 1.0 + 1.9 * len(names)) as figure:
+        panels = figure.subplots(len(names), 1, sharex=True, squeeze=False)[:, 0]
+        for axes, name in zip(panels, names, strict=True):
+            _history(axes, np.array(points["epoch"]), np.array(points[name]), colour_of(0), "")
+            axes.set_ylabel(_readable(name))
+        panels[-1].set_xlabel("epoch")
+
+
+def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
+    """Overlay resolution, bias and losses of several trials, given as label -> folder of its report."""
+    tables = {label: read_response_table(report / RESPONSE_TABLE) for label, report in reports.items()}
+    others = {name: other for name, other in next(iter(tables.values()))[1].items() if name != UNCORRECTED}
+    curves = {label: curve for label, (curve, _) in tables.items()}
+    plot_widths(folder / "resolution_vs_pt.png", curves, others)
+    plot_biases(folder / "bias_vs_pt.png", curves, others)
+    histories = {
+        number: (label, read_columns(report / LOSS_TABLE))
+        for number, (label, report) in enumerate(reports.items())
+        if (report / LOSS_TABLE).exists()
+    }
+    if not histories:
+        return
+    with drawn(folder / "losses.png", 7.6, 5.2) as figure:
+        axes = figure.add_subplot()
+        for number, (label, column) in histories.items():
+            name = "loss_main" if "loss_main" in column else "loss"
+            _history(axes, column["epoch"], column[name], colour_of(number), label, LINES[number // len(COLOURS) % 3])
+        axes.set(xlabel="epoch", ylabel="main loss on training events")
+        legend_above(figure, [axes])
+
+
+def _history(
+    axes: Axes, epoch_P: NDArray[np.float64], value_P: NDArray[np.float64], colour: str, label: str, line: str = "-"
+) -> None:
+    dot = "." if len(epoch_P) < 3 else ""
+    axes.plot(epoch_P, value_P, color=colour, linewidth=1.3, label=label, linestyle=line, marker=dot)
+    low, high = np.min(value_P), np.max(value_P)
+    if low > 0 and high > 5 * low:
+        axes.set_yscale("log")
+
+
+def _readable(name: str) -> str:
+    """Of a column: ``loss_monotonic`` is the monotonic penalty."""
+    known = {"loss": "total loss", "loss_main": "main loss", "lr": "learning rate"}
+    return known.get(name) or (name.removeprefix("loss_").replace("_", " ") + " penalty" * name.startswith("loss_"))

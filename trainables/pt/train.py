@@ -1,0 +1,238 @@
+"""One training run of each of the three pT models: epochs, scores, state, and when it has to give up."""
+
+# N events, F features, B batch, K angles of the grid, P points of the boundary table
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.batches import BatchStream, on_device
+from trainables.errors import TrainingDiverged
+from trainables.history import LossHistory
+from trainables.pt.combined import combined_inputs
+from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
+from trainables.pt.correction import PEAK, PostCorrection, fit_correction
+from trainables.pt.features import features
+from trainables.pt.loss import (
+    boundary_deviation,
+    boundary_inverse_dphi,
+    boundary_penalty,
+    grid_inverse_dphi,
+    monotonic_penalty,
+    relative_loss,
+)
+from trainables.pt.metrics import Scores, check_binning, score
+from trainables.pt.model import build_network, in_chunks
+from trainables.training import Training
+from trainables.updates import Updates
+
+if TYPE_CHECKING:
+    from trainables.pt.combined import CombinedData
+    from trainables.pt.data import PtData
+
+
+class PtTraining(Training):
+    """What the three models share. An epoch is one pass over the training events in a fresh order, in whole batches.
+
+    Features are computed once and stay on the device. Nothing is drawn from the global random state.
+
+    Raises
+    ------
+    DataError
+        Too few pT bins have enough validation events.
+    """
+
+    config: PtConfig
+
+    def __init__(self, config: PtConfig, data: PtData, device: torch.device) -> None:
+        check_binning(data.binning, data.validation.truth_N3[:, 0])
+        self.config, self.data, self.device, self.epoch = config, data, device, 0
+        weight_seed, order_seed, noise_seed = np.random.SeedSequence(config.seed).generate_state(3).tolist()
+        train_NF, validation_NF = self._features()
+        network = build_network(config, train_NF.shape[1], weight_seed)
+        network.start_at(data.train.truth_N3[:, 0])
+        if network.standardised:
+            network.fit_scaler(train_NF)
+        self.network = network.to(device)
+        self.train_NF, self.validation_NF = on_device(train_NF, device), on_device(validation_NF, device)
+        self.truth_N = on_device(data.train.truth_N3[:, 0], device)
+        self.batches = BatchStream(len(data.train), config.batch_size, order_seed, device)
+        self.noise = torch.Generator(device).manual_seed(noise_seed)
+        total = config.epochs * self.batches.batches
+        self.updates = Updates(
+            self.network, lambda update: config.rate_of(update, total), weight_decay=config.weight_decay
+        )
+        self.history = LossHistory(points_per_epoch=1)
+
+    @abstractmethod
+    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Inputs of the network (N, F), of training and of validation events."""
+
+    def train_epoch(self) -> dict[str, float]:
+        c, epoch = self.config, self.epoch + 1
+        self.batches.start_epoch()
+        for step in range(1, self.batches.batches + 1):
+            index_B = self.batches.draw()
+            pred_B = self.network.estimate(self.train_NF.index_select(0, index_B), self.noise)
+            loss = main = relative_loss(pred_B, self.truth_N.index_select(0, index_B), c.peak_weight, c.peak_window)
+            for name, (weight, penalty) in self._penalties(epoch).items():
+                loss = loss + weight * penalty
+                self.history.add(**{f"loss_{name}": penalty})
+            self.updates.make(loss)
+            self.history.add(loss=loss, loss_main=main)
+            if self.history.is_due(step, self.batches.batches):
+                self._close_point(epoch, epoch - 1 + step / self.batches.batches)
+        self.epoch = epoch
+        return self.history.epoch_means(epoch) | {"lr": self.updates.lr, "updates": float(self.updates.made)}
+
+    def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
+        """Weight and value of what is added to the main loss, by name."""
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        return self._scores().numbers()
+
+    def _scores(self) -> Scores:
+        """Of the model as it would be used."""
+        return self._scores_of(in_chunks(self.network, self.validation_NF))
+
+    def _scores_of(self, pred_N: Tensor) -> Scores:
+        return score(pred_N.cpu().numpy(), self.data.validation.truth_N3[:, 0], self.data.binning)
+
+    def state(self) -> dict[str, Any]:
+        parts = {"epoch": self.epoch, "updates": self.updates.state(), "history": self.history.points}
+        parts["random"] = [random.get_state() for random in (self.batches.random, self.noise)]
+        return copy.deepcopy(parts)
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        state = copy.deepcopy(state)  # the optimizer would go on working in the caller's tensors
+        self.epoch = state["epoch"]
+        self.updates.load_state(state["updates"])
+        for random, saved in zip((self.batches.random, self.noise), state["random"], strict=True):
+            random.set_state(saved.cpu())
+        self.history.points = state["history"]
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+
+    def write_report(self, folder: Path) -> None:
+        from trainables.pt.report import write_report  # drawing is not needed for training
+
+        write_report(folder, self.data, self._scores(), self.history.points, **self._for_report())
+
+    def _for_report(self) -> dict[str, Any]:
+        """What the report of this model alone shows, as arguments of ``write_report``."""
+        return {}
+
+    def _close_point(self, epoch: int, at: float) -> None:
+        self.history.close_point(epoch=at, step=float(self.updates.made), lr=self.updates.lr)
+        if evidence := self.updates.first_bad():
+            raise TrainingDiverged("not_finite", epoch, evidence)
+
+
+class PtEnergyTraining(PtTraining):
+    """Model 1: pT from positions in silicon and calorimeter and the cluster's energy; inputs are standardised."""
+
+    config: PtEnergyConfig
+
+    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        name = self.config.features
+        return features(name, self.data.train), features(name, self.data.validation)
+
+
+class PtDphiTraining(PtTraining):
+    """Model 2: pT from 1/dphi, not standardised, with a monotonic and a boundary penalty.
+
+    Both penalties come from one more pass without dropout over a fixed grid of angles and the boundary table.
+    """
+
+    config: PtDphiConfig
+
+    def __init__(self, config: PtDphiConfig, data: PtData, device: torch.device) -> None:
+        super().__init__(config, data, device)
+        self._inverse_K = grid_inverse_dphi(device)
+        inverse_KP = torch.cat((self._inverse_K, boundary_inverse_dphi(device)))
+        self._probe_KP2 = torch.stack((inverse_KP, torch.zeros_like(inverse_KP)), dim=1)
+
+    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return features("dphi", self.data.train), features("dphi", self.data.validation)
+
+    def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
+        weights = {"monotonic": self.config.lambda_mono if self.config.monotonic else 0.0}
+        weights["boundary"] = self.config.lambda_boundary(epoch)
+        if not any(weights.values()):
+            return {}
+        pt_K, pt_P = self._probe()
+        values = {"monotonic": monotonic_penalty(pt_K, 1 / self._inverse_K), "boundary": boundary_penalty(pt_P)}
+        return {name: (weight, values[name]) for name, weight in weights.items() if weight}
+
+    def _probe(self) -> tuple[Tensor, Tensor]:
+        """The present model's pT (K,) on the grid and (P,) at the boundary table, without dropout."""
+        pt_KP: Tensor = self.network(self._probe_KP2)
+        return pt_KP[: len(self._inverse_K)], pt_KP[len(self._inverse_K) :]
+
+    def validate(self) -> dict[str, float]:
+        with torch.no_grad():
+            pt_K, pt_P = self._probe()
+        return super().validate() | {
+            "monotonic_violation": monotonic_penalty(pt_K, 1 / self._inverse_K).item(),
+            "boundary_error": boundary_deviation(pt_P).abs().mean().item(),
+        }
+
+    def _for_report(self) -> dict[str, Any]:
+        with torch.no_grad():
+            pt_K, _ = self._probe()
+        return {"curve": (self._inverse_K.cpu().numpy(), pt_K.cpu().numpy())}
+
+
+class PtCombinedTraining(PtTraining):
+    """Model 3: pT from both branches' predictions, with a correction of high pT that is no part of the training."""
+
+    config: PtCombinedConfig
+    data: CombinedData
+
+    def __init__(self, config: PtCombinedConfig, data: CombinedData, device: torch.device) -> None:
+        super().__init__(config, data, device)
+        # truths of all that can be in the peak of a prediction above the start
+        self._high_N = (self.truth_N >= config.post_start / (1 + PEAK)).nonzero().squeeze(1)
+        if config.post_correction == "given":
+            self._correction.set_to(config.post_start, config.post_offset, config.post_slope)
+
+    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        train, validation = self.data.train, self.data.validation
+        return (
+            combined_inputs(train, self.data.train_branch_N2),
+            combined_inputs(validation, self.data.validation_branch_N2),
+        )
+
+    @property
+    def _correction(self) -> PostCorrection:
+        assert self.network.correction is not None
+        return self.network.correction
+
+    def train_epoch(self) -> dict[str, float]:
+        numbers = super().train_epoch()
+        if self.config.post_correction == "fitted":
+            pred_N = in_chunks(self.network.estimate, self.train_NF[self._high_N])
+            fitted = fit_correction(pred_N.cpu(), self.truth_N[self._high_N].cpu(), self.config.post_start)
+            self._correction.set_to(self.config.post_start, *fitted)
+        return numbers
+
+    def validate(self) -> dict[str, float]:
+        numbers = super().validate()
+        uncorrected = self._uncorrected().numbers()
+        return numbers | {f"{name}_uncorrected": uncorrected[name] for name in ("resolution", "bias")}
+
+    def _for_report(self) -> dict[str, Any]:
+        return {} if self._correction.changes_nothing else {"uncorrected": self._uncorrected()}
+
+    def _uncorrected(self) -> Scores:
+        return self._scores_of(in_chunks(self.network.estimate, self.validation_NF))
