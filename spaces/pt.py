@@ -29,7 +29,9 @@ def suggest_dphi(trial: Trial) -> dict[str, Any]:
         point["lambda_mono"] = trial.suggest_float("lambda_mono", 0.01, 3.0, log=True)  # a decade to either side of 0.3
     point["boundary"] = trial.suggest_categorical("boundary", [True, False])
     if point["boundary"]:
-        point["boundary_ramp"] = trial.suggest_float("boundary_ramp", 1e-3, 0.1, log=True)  # short runs need a steep one
+        point["boundary_ramp"] = trial.suggest_float(
+            "boundary_ramp", 1e-3, 0.1, log=True
+        )  # short runs need a steep one
         point["boundary_cap"] = trial.suggest_float("boundary_cap", 0.02, 2.0, log=True)  # a decade to either side
     return point
 

@@ -45,6 +45,14 @@ from trainables.zdc.train import ZDCTraining
 training = ZDCTraining(ZDCConfig(epochs=1, hidden_dim=4, batch_size=64), simulate_data(200, 1), torch.device("cpu"))
 training.train_epoch()
 assert training.finished
+
+from trainables.pt.config import PtDphiConfig
+from trainables.pt.simulate import simulate_data
+from trainables.pt.train import PtDphiTraining
+
+training = PtDphiTraining(PtDphiConfig(epochs=1, width=8), simulate_data(300, 1), torch.device("cpu"))
+training.train_epoch()
+assert training.finished
 absent = {"ray", "mlflow", "optuna", "matplotlib"} & sys.modules.keys()
 assert not absent, absent
 """

@@ -16,7 +16,7 @@ def random(seed: int) -> torch.Generator:
 
 
 @pytest.fixture
-def feature_N7() -> Tensor:
+def event_features() -> Tensor:
     return torch.randn(200, 7, generator=random(1))
 
 
@@ -96,18 +96,18 @@ def test_networks_follow_their_seed_and_leave_the_global_random_state_alone() ->
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-def test_saved_weights_are_the_whole_model(feature_N7: Tensor) -> None:
+def test_saved_weights_are_the_whole_model(event_features: Tensor) -> None:
     config = PtEnergyConfig(width=8)
     network = build_network(config, 7, 0)
-    network.fit_scaler(feature_N7.numpy() * 3 + 1)
+    network.fit_scaler(event_features.numpy() * 3 + 1)
     loaded = load_network(config, network.state_dict())
-    assert torch.equal(loaded(feature_N7), network(feature_N7))
+    assert torch.equal(loaded(event_features), network(event_features))
     combined = build_network(PtCombinedConfig(width=8), 7, 0)
     assert combined.correction is not None
     combined.correction.set_to(-9.0, 0.5, 0.1)
     loaded = load_network(PtCombinedConfig(width=8), combined.state_dict())
-    assert torch.equal(loaded(feature_N7), combined(feature_N7))
-    assert not torch.equal(loaded(feature_N7), loaded.estimate(feature_N7))
+    assert torch.equal(loaded(event_features), combined(event_features))
+    assert not torch.equal(loaded(event_features), loaded.estimate(event_features))
 
 
 def test_many_events_are_predicted_like_each_alone() -> None:
@@ -149,12 +149,12 @@ def test_dropout_of_any_shape() -> None:
     assert torch.isfinite(dropout_factor(torch.Size((64, 64)), 0.9999, random(1))).all()
 
 
-def test_only_an_estimate_with_a_generator_drops_neurons(feature_N7: Tensor) -> None:
+def test_only_an_estimate_with_a_generator_drops_neurons(event_features: Tensor) -> None:
     network = build_network(PtEnergyConfig(width=32, dropout=0.5), 7, 0)
-    still = network(feature_N7)
-    assert torch.equal(still, network(feature_N7))
-    assert torch.equal(still, network.estimate(feature_N7))
-    one, same_draws, other = (network.estimate(feature_N7, random(seed)) for seed in (1, 1, 2))
+    still = network(event_features)
+    assert torch.equal(still, network(event_features))
+    assert torch.equal(still, network.estimate(event_features))
+    one, same_draws, other = (network.estimate(event_features, random(seed)) for seed in (1, 1, 2))
     assert torch.equal(one, same_draws)
     assert not torch.equal(one, other)
     assert not torch.equal(one, still)

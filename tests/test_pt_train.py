@@ -225,7 +225,6 @@ def test_boundary_error_and_monotonic_violation_are_in_plain_units(data: PtData)
     assert numbers["boundary_error"] == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.slow
 def test_the_boundary_table_is_met_with_its_penalty_and_missed_without() -> None:
     data = simulate_data(4000, 3)
     config = {"width": 64, "batch_size": 128, "epochs": 40, "dropout": 0.0, "final_rate": 0.01, "peak_weight": 30.0}
@@ -353,13 +352,8 @@ def test_what_is_not_finite_is_refused_before_it_reaches_the_weights(model: str,
 
 def test_an_absurd_learning_rate_gives_no_pretty_number(data: PtData) -> None:
     training = begin("dphi", data, learning_rate=1e6)
-    try:
-        while not training.finished:
-            numbers = training.train_epoch() | training.validate()
-    except TrainingDiverged as diverged:
-        assert diverged.reason == "not_finite"
-    else:
-        assert not np.isfinite(numbers["resolution"]) or numbers["bias"] > 0.5
+    with pytest.raises(TrainingDiverged, match="not_finite"):
+        finish(training)
 
 
 # ---------------------------------------------------------------- around it

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import RandomSampler
 
 from search.sampler import Space
-from search.workloads import WORKLOADS, Workload
+from search.workloads import CHAINS, WORKLOADS, Workload
 from trainables.errors import DataError
 from trainables.goal import Goal
 from trainables.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
@@ -362,14 +363,33 @@ def test_a_file_that_is_not_there_is_a_data_error_that_names_it(workload: Worklo
         workload.load_data(settings, tmp_path / "cache")
 
 
-def test_no_holdout_event_reaches_a_trial(tmp_path: Path) -> None:
-    """Of the carried sample, as every search without --data uses it."""
-    from trainables.zdc.data import ZDCDataSettings, load_data, load_holdout
+IDENTITY = {"zdc": "condition_N6", "pt": "truth_N3"}  # package -> array that tells events apart
 
-    data, holdout = load_data(ZDCDataSettings(), tmp_path), load_holdout(ZDCDataSettings(), tmp_path)
-    hidden = {row.tobytes() for row in np.asarray(holdout.condition_N6)}
+
+@pytest.mark.parametrize("package", IDENTITY)
+def test_no_holdout_event_reaches_a_trial(package: str, tmp_path: Path) -> None:
+    """Of the carried sample, as every search without --data uses it."""
+    module, array = import_module(f"trainables.{package}.data"), IDENTITY[package]
+    workload = next(one for one in WORKLOADS.values() if one.load_data is module.load_data)
+    data, holdout = module.load_data(workload.settings(), tmp_path), module.load_holdout(workload.settings(), tmp_path)
+    hidden = {row.tobytes() for row in np.asarray(getattr(holdout, array))}
     assert len(hidden) > 1_000
     for part in (data.train, data.validation):
-        assert not hidden & {row.tobytes() for row in np.asarray(part.condition_N6)}
-    arrays = [value for value in vars(data).values() if hasattr(value, "condition_N6")]
+        assert not hidden & {row.tobytes() for row in np.asarray(getattr(part, array))}
+    arrays = [value for value in vars(data).values() if hasattr(value, array)]
     assert arrays == [data.train, data.validation]
+
+
+def test_what_a_workload_builds_on_is_there_and_comes_before_it_in_a_chain(workload: Workload) -> None:
+    assert set(workload.builds_on) <= WORKLOADS.keys()
+    assert bool(workload.builds_on) == (workload.join is not None)
+    for chain in CHAINS.values():
+        for place, name in enumerate(chain.workloads):
+            assert set(WORKLOADS[name].builds_on) <= set(chain.workloads[:place])
+            assert WORKLOADS[name].settings is WORKLOADS[chain.workloads[0]].settings
+
+
+def test_limits_are_on_metrics_that_a_trial_reports(workload: Workload) -> None:
+    metrics = training_of(workload)
+    metrics.train_epoch()
+    assert workload.limits.keys() <= metrics.validate().keys()

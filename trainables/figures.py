@@ -95,7 +95,8 @@ class Series:
 
 def draw_steps(axes: Axes, series: Series, **style: Any) -> None:
     """A horizontal line in each bin, without errors."""
-    axes.stairs(*series.with_gaps(series.value_K), **({"baseline": None} | style))
+    if len(series.value_K):
+        axes.stairs(*series.with_gaps(series.value_K), **({"baseline": None} | style))
 
 
 def draw_series(axes: Axes, series: Series, number: int, place: float, label: str) -> None:

@@ -47,7 +47,9 @@ def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedD
         A branch is missing, or predicts what is not finite.
     """
     if missing := [name for name in BRANCHES if name not in models]:
-        raise DataError(f"pt-combined: no model of {', '.join(missing)}; expected one of each of {', '.join(BRANCHES)}.")
+        raise DataError(
+            f"pt-combined: no model of {', '.join(missing)}; expected one of each of {', '.join(BRANCHES)}."
+        )
     used = {name: models[name] for name in BRANCHES}
     train_N2, validation_N2 = (_predictions(part, used) for part in (data.train, data.validation))
     runs = {name: model.run for name, model in used.items()}
@@ -77,7 +79,8 @@ def combined_inputs(events: Events, branch_N2: NDArray[np.float32]) -> NDArray[n
 
 def pt_one_hot(pt_N: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 in the column k whose [k, k + 1) GeV holds pT, 0 elsewhere: (N, 10)."""
-    return (np.floor(pt_N)[:, np.newaxis] == np.arange(PT_BINS)).astype(np.float32)
+    hot_N10: NDArray[np.bool_] = np.floor(pt_N)[:, np.newaxis] == np.arange(PT_BINS)
+    return hot_N10.astype(np.float32)
 
 
 def combined_baselines(data: CombinedData) -> dict[str, dict[str, float]]:

@@ -63,7 +63,7 @@ def fit_correction(pred_N: Tensor, truth_N: Tensor, start_gev: float) -> tuple[f
     pred_N, truth_N = pred_N[peak_N].double(), truth_N[peak_N].double()
     bin_N = (truth_N / BIN_GEV).long()
     rows = []
-    for number in bin_N.unique().tolist():
+    for number in sorted(set(bin_N.tolist())):
         in_bin_N = bin_N == number
         pred_gev, truth_gev = pred_N[in_bin_N].median(), truth_N[in_bin_N].median()
         if int(in_bin_N.sum()) >= MIN_BIN_COUNT and pred_gev >= start_gev:

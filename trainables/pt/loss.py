@@ -15,7 +15,7 @@ BOUNDARY_PT_GEV = (0.0961, 0.1922, 0.3844, 1.922, 2.883, 4.805, 9.61, 19.22, 38.
 
 
 def relative_loss(pred_B: Tensor, truth_B: Tensor, peak_weight: float, peak_window: float) -> Tensor:
-    """Mean of ``w r^2`` with ``r = (truth - pred) / (truth + 1e-6)`` and ``w = peak_weight`` where |r| < window, else 1.
+    """Mean of ``w r^2``, ``r = (truth - pred) / (truth + 1e-6)``, ``w = peak_weight`` where |r| < peak_window, else 1.
 
     Predictions and truth in GeV, truth positive. The weight lowers the influence of outliers; it is a step of r
     and has no gradient of its own. Source: ML4Reco, "Train_model1".

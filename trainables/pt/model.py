@@ -73,7 +73,6 @@ class PtNetwork(nn.Module):
         self.mean.copy_(torch.from_numpy(train_NF.mean(axis=0, dtype=np.float64)))
         self.scale.copy_(torch.from_numpy(np.where(varies_F, std_F, 1.0)))
 
-
     def start_at(self, truth_N: NDArray[np.float32]) -> None:
         """Begin with nearly the same prediction for all events: the constant of least relative loss, in GeV.
 
@@ -125,4 +124,4 @@ def load_network(config: PtConfig, weights: Mapping[str, Tensor]) -> PtNetwork:
 def in_chunks(model: Callable[[Tensor], Tensor], feature_NF: Tensor) -> Tensor:
     """pT (N,) in GeV of many events, without gradient; memory for the hidden layers does not grow with N."""
     with torch.no_grad():
-        return torch.cat([model(chunk) for chunk in feature_NF.split(CHUNK)])
+        return torch.cat([model(chunk) for chunk in torch.split(feature_NF, CHUNK)])

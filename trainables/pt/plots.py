@@ -76,6 +76,7 @@ def _plot_pair(
 
 def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns], quantity: str) -> None:
     values = {label: columns_of(curve)[quantity] for label, curve in curves.items()}
+    other_values = {name: other[quantity] for name, other in others.items() if quantity in other}
     if quantity in ("median", "peak"):
         limit = 100 * CONSTRAINTS["bias"]
         axes.axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"constraint: ±{limit:g} %")
@@ -83,20 +84,32 @@ def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping
         half = 100 * max(SMALLEST_BIAS_RANGE, 1.15 * _range_of(values.values(), ()))
         axes.set_ylim(-half, half)
     else:
-        others_K = [other[quantity] for other in others.values() if quantity in other]
-        axes.set_ylim(0, 100 * 1.12 * (_range_of(values.values(), others_K) or 1))
-    first = next(iter(curves.values()))
-    _draw_others(axes, first, {name: other[quantity] for name, other in others.items() if quantity in other})
+        axes.set_ylim(0, 100 * 1.12 * (_range_of(values.values(), other_values.values()) or 1))
+    _draw_others(axes, next(iter(curves.values())), other_values)
     for number, (label, curve) in enumerate(curves.items()):
-        error_K = columns_of(curve)[f"{quantity}_error"]
-        place = (number + 1) / (len(curves) + 1)
-        series = _percent(curve, values[label], error_K)
-        draw_series(axes, series, number, place, label)
-        if len(curves) > 1 and len(series.value_K) <= MANY_BINS:  # leads the eye among many
-            at_K = series.low_K + place * (series.high_K - series.low_K)
-            axes.plot(at_K, series.value_K, color=colour_of(number), linewidth=0.7, alpha=0.45)
-    axes.set(xlim=(0, max(curve.high_edge_gev_K.max(initial=0) for curve in curves.values()) or 1))
-    axes.set(ylabel=TITLES[quantity])
+        series = _percent(curve, values[label], columns_of(curve)[f"{quantity}_error"])
+        _draw_curve(axes, series, number, len(curves), label)
+    end = max(curve.high_edge_gev_K.max(initial=0) for curve in curves.values())
+    axes.set(xlim=(0, end or 1), ylabel=TITLES[quantity])
+    _name_unseen(axes, values)
+
+
+def _draw_curve(axes: Axes, series: Series, number: int, of: int, label: str) -> None:
+    """The points of the trial ``number`` of ``of``, beside those of the others; a thin line leads the eye."""
+    place = (number + 1) / (of + 1)
+    draw_series(axes, series, number, place, label)
+    if of > 1 and len(series.value_K) <= MANY_BINS:
+        at_K = series.low_K + place * (series.high_K - series.low_K)
+        axes.plot(at_K, series.value_K, color=colour_of(number), linewidth=0.7, alpha=0.45)
+
+
+def _name_unseen(axes: Axes, values: Mapping[str, NDArray[np.float64]]) -> None:
+    """Say which trials lie wholly beyond the axis, or have no numbers."""
+    bottom, top = axes.get_ylim()
+    seen = {label for label, value_K in values.items() if ((100 * value_K >= bottom) & (100 * value_K <= top)).any()}
+    if unseen := [label for label in values if label not in seen]:
+        text = "not in sight: " + ", ".join(unseen)
+        axes.text(0.98, 0.94, text, transform=axes.transAxes, ha="right", va="top", fontsize=9)
 
 
 def _draw_others(axes: Axes, bins: ResponseCurve, others: Mapping[str, NDArray[np.float64]]) -> None:
