@@ -137,7 +137,7 @@ WORKLOADS: dict[str, Workload] = {
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
         full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), held={}),
     ),
     "pt-dphi": Workload(
@@ -157,7 +157,7 @@ WORKLOADS: dict[str, Workload] = {
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
         full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), held={}),
     ),
     "pt-combined": Workload(
@@ -178,7 +178,7 @@ WORKLOADS: dict[str, Workload] = {
         baselines=trainables.pt.combined.combined_baselines,
         references=trainables.pt.naive.references,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=3, epochs=25, presets=("report",), held={"batch_size": 64, "width": 64}),
+        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
         full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), held={}),
         builds_on=trainables.pt.combined.BRANCHES,
         join=trainables.pt.combined.join_branches,

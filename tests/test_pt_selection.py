@@ -238,6 +238,11 @@ PATHOLOGIES: dict[str, tuple[Event, str | None, str | None]] = {  # fails: stric
     "nearer MVTX cluster comes later": (silicon(GOOD, 1, 3.3385, 0.0024, 0.5), None, None),
     "farther MVTX cluster in z alone": (silicon(GOOD, 0, 2.5255, 0.0028, 3.0), None, None),
     "the same MVTX cluster twice": (silicon(GOOD, 2, 4.1505, 0.0071, 0.41), None, None),
+    "MVTX clusters at the same distance": (
+        silicon(bending(0.1) | {"trk_Z": [0.8] * 5, "trk_Y": [0.1, 0, 0, 0, 0]}, 0, 2.5, -0.1, 0.8),
+        None,
+        None,
+    ),
     "clusters of other detectors": (silicon(silicon(GOOD, 7, 30.0), 55, 80.0), None, None),
     "two EMCal clusters": (centre(GOOD, 0, 1.0), CENTRE, CENTRE + ABOVE),
     "a soft second EMCal cluster": (centre(GOOD, 0, 0.3), CENTRE, None),
@@ -401,8 +406,10 @@ def test_events_without_one_primary_are_counted_but_in_no_bin(tmp_path: Path) ->
 def test_fine_bins_and_bins_of_the_scores_agree_on_every_edge() -> None:
     pt_gev = np.arange(1, 120, dtype=np.float32) / np.float32(10)
     pt_gev = np.concatenate([pt_gev, np.nextafter(pt_gev, np.float32(0)), np.nextafter(pt_gev, np.float32(200))])
+    doubles = np.concatenate([pt_gev.astype(np.float64), np.arange(1, 120) / 10])  # the latter as a file may have them
+    pt_gev = doubles.astype(np.float32)  # as Events have them
     flow = CutFlow()
-    flow.count(pt_gev.astype(np.float64), {name: np.ones((len(CUTS[name]), len(pt_gev)), bool) for name in SELECTIONS})
+    flow.count(doubles, {name: np.ones((len(CUTS[name]), len(pt_gev)), bool) for name in SELECTIONS})
     for width in (0.1, 0.5, 1.0, 2.5):
         binning = PtBinning(bin_width_gev=width)
         efficiency = flow.efficiency("strict", binning.edges_gev)

@@ -14,6 +14,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from spaces.pt import PRESETS_COMBINED, PRESETS_DPHI, PRESETS_ENERGY
 from trainables.errors import DataError, TrainingDiverged
 from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData
@@ -357,6 +358,28 @@ def test_an_absurd_learning_rate_gives_no_pretty_number(data: PtData) -> None:
 
 
 # ---------------------------------------------------------------- around it
+
+
+def test_the_report_presets_are_the_reports_numbers() -> None:
+    """Which the defaults are, and beside them the variants that the report implies."""
+    shared = {"learning_rate": 5e-5, "peak_weight": 3, "peak_window": 0.2, "batch_size": 1024, "depth": 3}
+    energy, dphi, combined = (
+        config(**presets["report"]).model_dump()
+        for config, presets in (
+            (PtEnergyConfig, PRESETS_ENERGY),
+            (PtDphiConfig, PRESETS_DPHI),
+            (PtCombinedConfig, PRESETS_COMBINED),
+        )
+    )
+    assert energy.items() >= (shared | {"width": 256, "dropout": 0.2, "epochs": 200, "features": "energy"}).items()
+    penalties = {"lambda_mono": 0.3, "boundary_ramp": 0.005, "boundary_cap": 0.2, "monotonic": True, "boundary": True}
+    assert dphi.items() >= (shared | penalties | {"width": 256, "dropout": 0.2, "epochs": 500}).items()
+    correction = {"post_correction": "given", "post_start": 8.8, "post_offset": 0.02, "post_slope": 0.08}
+    assert combined.items() >= (shared | correction | {"width": 128, "dropout": 0.0, "epochs": 300}).items()
+    for config, report in ((PtEnergyConfig(), energy), (PtDphiConfig(), dphi), (PtCombinedConfig(), combined)):
+        assert config.model_dump() == report
+    assert {"no-dropout", "no-boundary", "no-monotonic"} <= PRESETS_DPHI.keys()
+    assert {"no-correction", "fitted-correction"} <= PRESETS_COMBINED.keys()
 
 
 def test_weights_are_copies(model: str, data: PtData) -> None:

@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from trainables.errors import DataError
 from trainables.pt.content import Content, Points
-from trainables.pt.cutflow import CutFlow, Efficiency, Selection
-
-__all__ = ["CutFlow", "Efficiency", "Selection"]
+from trainables.pt.cutflow import Selection
 
 Charge = Literal[-1, 1]  # of the particles, in units of e: electrons -1, positrons 1
 
