@@ -94,6 +94,8 @@ class Chain:
     rows: Callable[[Mapping[str, Ranked], Mapping[str, Mapping[str, float]]], Mapping[str, Mapping[str, float]]]
 
 
+PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
+
 WORKLOADS: dict[str, Workload] = {
     "zdc": Workload(
         name="zdc",
@@ -137,7 +139,7 @@ WORKLOADS: dict[str, Workload] = {
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), held={}),
     ),
     "pt-dphi": Workload(
@@ -157,7 +159,7 @@ WORKLOADS: dict[str, Workload] = {
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), held={}),
     ),
     "pt-combined": Workload(
@@ -178,7 +180,7 @@ WORKLOADS: dict[str, Workload] = {
         baselines=trainables.pt.combined.combined_baselines,
         references=trainables.pt.naive.references,
         compare=trainables.pt.plots.compare_trials,
-        demo=Defaults(trials=7, epochs=40, presets=("report",), held={"batch_size": 128, "width": 128}),
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), held={}),
         builds_on=trainables.pt.combined.BRANCHES,
         join=trainables.pt.combined.join_branches,

@@ -7,8 +7,9 @@ from typing import Any
 
 from trainables.pt.combined import BRANCH_ROWS, BRANCHES
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
+from trainables.pt.train import CORRECTED_NUMBERS
 
-COLUMNS = ("resolution", "half_width", "core_sigma", "bias", "tail")
+COLUMNS = CORRECTED_NUMBERS
 
 Numbers = Mapping[str, float]
 
@@ -37,4 +38,4 @@ def chain_rows(
 
 
 def _uncorrected(metrics: Numbers) -> dict[str, float]:
-    return {column: metrics.get(f"{column}_uncorrected", metrics[column]) for column in COLUMNS}
+    return {column: metrics[f"{column}_uncorrected"] for column in COLUMNS}

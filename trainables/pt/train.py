@@ -38,6 +38,9 @@ if TYPE_CHECKING:
     from trainables.pt.combined import CombinedData
     from trainables.pt.data import PtData
 
+# of pt-combined, reported with and without the correction of high pT
+CORRECTED_NUMBERS = ("resolution", "half_width", "core_sigma", "bias", "tail")
+
 
 class PtTraining(Training):
     """What the three models share. An epoch is one pass over the training events in a fresh order, in whole batches.
@@ -229,7 +232,7 @@ class PtCombinedTraining(PtTraining):
     def validate(self) -> dict[str, float]:
         numbers = super().validate()
         uncorrected = self._uncorrected().numbers()
-        return numbers | {f"{name}_uncorrected": uncorrected[name] for name in ("resolution", "bias")}
+        return numbers | {f"{name}_uncorrected": uncorrected[name] for name in CORRECTED_NUMBERS}
 
     def _for_report(self) -> dict[str, Any]:
         return {} if self._correction.changes_nothing else {"uncorrected": self._uncorrected()}

@@ -1,0 +1,80 @@
+"""The whole pT chain on the carried sample, small: it ends in one table, and the combined model beats the formulas."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from finished import Finished, call
+
+from search.workloads import CHAINS, WORKLOADS
+
+pytestmark = pytest.mark.slow
+
+FLAGS = ("--trials", "1", "--epochs", "12", "--max-concurrent", "2")
+GOOD = ("learning_rate=0.003", "final_rate=0.01", "dropout=0", "peak_weight=30")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Path:  # noqa: ARG001
+    return tmp_path_factory.mktemp("chain")
+
+
+@pytest.fixture(scope="module")
+def text(place: Path) -> str:
+    where = ("--storage", str(place), "--name", "c", "--json", str(place / "c.json"))
+    code, text = call(WORKLOADS["pt-energy"], "pt", *where, *FLAGS, "--set", *GOOD)
+    assert code == 0, text
+    return text
+
+
+def test_the_combined_model_beats_both_formulas(place: Path, text: str) -> None:
+    rows = json.loads((place / "c.json").read_text())["rows"]
+    assert list(rows) == [
+        "E sin(theta)",
+        "C/dphi",
+        "pt-energy alone",
+        "pt-dphi alone",
+        "pt-combined",
+        *(["pt-combined, post-correction"] if "pt-combined, post-correction" in rows else []),
+        "report (its own sample)",
+    ]
+    best = min(rows["E sin(theta)"]["resolution"], rows["C/dphi"]["resolution"])
+    assert rows["pt-combined"]["resolution"] < 0.75 * best
+    assert rows["pt-combined"]["bias"] < 0.1  # not bought with a wrong scale
+    for name in rows:
+        assert name in text
+
+
+def test_every_search_of_the_chain_scores_the_same_events(place: Path, text: str) -> None:
+    assert text
+    searches = [Finished(0, "", place, f"c.{name}", name) for name in CHAINS["pt"].workloads]
+    formulas = [search.rows["C/dphi"]["metrics"] for search in searches]
+    assert formulas[0] == formulas[1] == formulas[2]
+    assert len({search.board["objective_version"] for search in searches}) == 1
+
+
+def test_the_combined_model_stands_on_the_kept_epochs_of_the_two_winners(place: Path, text: str) -> None:
+    below = [Finished(0, "", place, f"c.{name}", name) for name in ("pt-energy", "pt-dphi")]
+    runs = [search.parent.data.tags["best_run"] for search in below]
+    for run in runs:
+        assert run in text
+    rows = Finished(0, "", place, "c.pt-combined", "pt-combined").rows
+    for search, label in zip(below, ("energy branch", "dphi branch"), strict=True):
+        best = next(row for row in search.board["rows"] if row["rank"] == 1)
+        kept = dict(search.curve(best["label"], "resolution"))[best["best_epoch"]]
+        assert rows[label]["value"] == pytest.approx(kept, rel=1e-5)
+
+
+def test_figures_and_the_published_result_stand_in_mlflow(place: Path, text: str) -> None:
+    assert text
+    search = Finished(0, "", place, "c.pt-combined", "pt-combined")
+    assert search.rows["report (its own sample)"]["kind"] == "reference"
+    (best,) = (row["label"] for row in search.board["rows"] if row["rank"] == 1)
+    files = {Path(file).name for file in search.files(search.children[best], "report")}
+    assert {
+        "resolution_vs_pt.png", "bias_vs_pt.png", "efficiency_vs_pt.png", "response_distributions.png",
+        "predicted_vs_true.png", "cluster_dphi_vs_pt.png", "losses.png", "response_vs_pt.csv",
+    } <= files  # fmt: skip
+    assert "error.txt" not in files
