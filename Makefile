@@ -4,10 +4,13 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 STORAGE ?= results
 
-.PHONY: zdc ui test check lint bench clean
+.PHONY: zdc pt ui test check lint bench clean
 
 zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run zdc --storage $(STORAGE)
+
+pt: $(READY)  ## the pT chain on its carried sample: three searches, a few minutes on two cores
+	$(PYTHON) -m search.run pt --storage $(STORAGE)
 
 ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000
 	$(PYTHON) -m mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
@@ -28,6 +31,8 @@ lint: $(READY)
 bench: $(READY)  ## the benchmarks, each prints a table
 	$(PYTHON) -m benchmarks.ingest
 	$(PYTHON) -m benchmarks.training_step
+	$(PYTHON) -m benchmarks.pt_ingest
+	$(PYTHON) -m benchmarks.pt_training
 	$(PYTHON) -m benchmarks.overhead
 
 clean:

@@ -32,7 +32,7 @@ from trainables.tables import read_columns
 
 TRUE_PT = "true $p_T$ [GeV]"
 TITLES = {
-    "resolution": "resolution: half-width of\ncentral 68 % of $r$ [%]",
+    "resolution": "resolution: half-width of central\n68 % of $r$, per response [%]",
     "core_sigma": "sigma of Gaussian core\nof $r$ [%]",
     "median": "bias: median of $r$ [%]",
     "peak": "bias: peak of Gaussian\ncore of $r$ [%]",
