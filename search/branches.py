@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,19 +19,37 @@ from trainables.training import TrainedModel
 CHAMPION = "champion"  # alias of the promoted version in the model registry
 
 
-def find_models(
-    client: MlflowClient, workloads: Sequence[str], named: Sequence[str], fingerprint: str
-) -> tuple[dict[str, TrainedModel], list[str]]:
-    """One model for each of the workloads, and a line for people that says which it is and why.
+@dataclass(frozen=True)
+class Branches:
+    """One model for each workload that is built on."""
+
+    models: Mapping[str, TrainedModel]
+    lines: tuple[str, ...]  # for people: which they are, and why
+    warnings: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[str]:
+        """MLflow ids, to find the same ones again."""
+        return [model.run for model in self.models.values()]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """For the records."""
+        return {f"builds_on.{workload}": model.run for workload, model in self.models.items()}
+
+
+def find_branches(client: MlflowClient, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> Branches:
+    """The models of these workloads.
 
     Parameters
     ----------
-    client : MlflowClient
-    workloads : sequence of str
     named : sequence of str
-        MLflow runs, by id or name, of complete trials or of searches (then their best trial is meant).
+        MLflow runs of complete trials or of searches (then their best trial is meant): ids, names of searches, or
+        SEARCH/TRIAL. Of workloads without one: the champion, or else the best trial of the newest search that was
+        trained on the same data.
     fingerprint : str
-        Of the data now, which a model's training data are compared with.
+        Of the data now. Models of other data may have been trained on what is holdout here; they are taken only
+        where they are named.
 
     Raises
     ------
@@ -41,18 +60,17 @@ def find_models(
     """
     try:
         chosen = _named(client, workloads, named)
+        lines, warnings = [], []
         for workload in workloads:
-            run, why = chosen.get(workload) or _default(client, workload, workloads)
+            run, why = chosen.get(workload) or _default(client, workload, workloads, fingerprint)
             chosen[workload] = run, why
+            lines.append(f"builds on {run.info.run_name} of {workload}, search {run.data.tags.get('search')} ({why})")
+            if _digest(run) != fingerprint[:36]:
+                warnings.append(f"that {workload} was trained on other data: what is holdout here, it may have seen")
         models = {workload: _load(client, workload, chosen[workload][0]) for workload in workloads}
     except MlflowException as error:
         raise TrackingError(f"--branches: the MLflow tracking refused: {first_line(error)}") from error
-    lines = []
-    for workload, (run, why) in chosen.items():
-        lines.append(f"builds on {run.info.run_name} of {workload}, search {run.data.tags.get('search')} ({why})")
-        if [entry.dataset.digest for entry in run.inputs.dataset_inputs] != [fingerprint[:36]]:
-            lines.append(f"warning: that {workload} was trained on other data; what is holdout here, it may have seen")
-    return models, lines
+    return Branches(models, tuple(lines), tuple(warnings))
 
 
 def _named(client: MlflowClient, workloads: Sequence[str], named: Sequence[str]) -> dict[str, tuple[Run, str]]:
@@ -68,22 +86,25 @@ def _named(client: MlflowClient, workloads: Sequence[str], named: Sequence[str])
             raise UsageError(f"--branches {name}: that run is not of {' or '.join(workloads)}.")
         if workload in chosen:
             raise UsageError(f"--branches {name}: a second run of {workload}. Name one run for each workload.")
-        chosen[workload] = run, "named with --branches"
+        chosen[workload] = run, "named"
     return chosen
 
 
 def _look_up(client: MlflowClient, experiments: Mapping[str, str], name: str) -> Run:
+    """The run of this id or name; of SEARCH/TRIAL, or of a trial's name that only one search has."""
     if re.fullmatch("[0-9a-f]{32}", name):
         return client.get_run(name)
-    quoted = name.replace("'", "")
-    found = client.search_runs(
-        list(experiments), f"attributes.run_name = '{quoted}'", order_by=["attributes.start_time DESC"], max_results=1
-    )
-    if not experiments or not found:
+    search, _, trial = name.replace("'", "").rpartition("/")
+    query = f"attributes.run_name = '{trial}'" + (f" and tags.search = '{search}'" if search else "")
+    found = client.search_runs(list(experiments), query) if experiments else []
+    if not found:
         raise UsageError(
             f"--branches {name}: no run has this id or name in {' or '.join(experiments.values()) or 'MLflow'}. Copy "
             "it from the MLflow UI."
         )
+    if len(found) > 1:
+        names = ", ".join(f"{run.data.tags.get('search')}/{run.info.run_name}" for run in found[:5])
+        raise UsageError(f"--branches {name}: {len(found)} runs have this name: {names}. Name one of them so.")
     return found[0]
 
 
@@ -99,28 +120,40 @@ def _trial(client: MlflowClient, run: Run, name: str) -> Run:
     return run
 
 
-def _default(client: MlflowClient, workload: str, workloads: Sequence[str]) -> tuple[Run, str]:
+def _default(client: MlflowClient, workload: str, workloads: Sequence[str], fingerprint: str) -> tuple[Run, str]:
+    others = []
+    if (champion := _champion(client, workload)) is not None:
+        if _digest(champion[0]) == fingerprint[:36]:
+            return champion
+        others.append("the champion")
+    experiment = client.get_experiment_by_name(workload)
+    query, newest = "tags.kind = 'search' and tags.best_run LIKE '%'", ["attributes.start_time DESC"]
+    for search in client.search_runs([experiment.experiment_id], query, order_by=newest) if experiment else ():
+        run = client.get_run(search.data.tags["best_run"])
+        if _digest(run) == fingerprint[:36]:
+            return run, "best of the newest search"
+        others.append(f"search {search.info.run_name}")
+    commands = "\n".join(f"  python -m search.run {name}" for name in workloads)
+    there = f"; {', '.join(others[:3])} saw other data, perhaps what is holdout here" if others else ""
+    raise UsageError(
+        f"This search builds on a model of {workload}, and there is none yet of the same data{there}. Run first, with "
+        f"the same flags for data, --storage and --tracking-uri:\n{commands}\nor name runs with --branches."
+    )
+
+
+def _champion(client: MlflowClient, workload: str) -> tuple[Run, str] | None:
     try:
         version = client.get_model_version_by_alias(workload, CHAMPION)
-        return client.get_run(version.run_id), f"champion, version {version.version}"
     except MlflowException as error:
         if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             raise
-    experiment = client.get_experiment_by_name(workload)
-    found = experiment and client.search_runs(
-        [experiment.experiment_id],
-        "tags.kind = 'search' and tags.best_run LIKE '%'",
-        order_by=["attributes.start_time DESC"],
-        max_results=1,
-    )
-    if not found:
-        commands = "\n".join(f"  python -m search.run {name}" for name in workloads)
-        raise UsageError(
-            f"This search builds on a model of {workload}, and there is none yet: no champion, no search with a "
-            f"complete trial. Run first, with the same --data, --storage and --tracking-uri:\n{commands}\n"
-            "or name runs with --branches."
-        )
-    return client.get_run(found[0].data.tags["best_run"]), "best of the newest search"
+        return None
+    return client.get_run(version.run_id), f"champion, version {version.version}"
+
+
+def _digest(run: Run) -> str:
+    """Of the data that a run was trained on."""
+    return next((str(entry.dataset.digest) for entry in run.inputs.dataset_inputs), "")
 
 
 def _load(client: MlflowClient, workload: str, run: Run) -> TrainedModel:

@@ -8,13 +8,14 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from search.command import Command
-from search.conduct import COMPLETE, Conducted, check_writable, conduct, finished
+from search.conduct import COMPLETE, NOTHING_COMPLETE, Conducted, check_writable, conduct, finished
 from search.errors import UsageError
 from search.folder import SearchFolder
 from search.leaderboard import Leaderboard, number
@@ -32,34 +33,50 @@ def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[st
     """Name of the chain, and exit code: that of the first search which does not end well."""
     workloads = [WORKLOADS[name] for name in chain.workloads]
     name = command.site.name or new_name(chain.name)
+    storage = command.site.storage.resolve()
     check_writable(command.json)
+    _check_name(command, name, workloads, storage)
     _check_words(command.method, workloads)
     commands = [_stage(command, name, workload) for workload in workloads]
     plans = [
         make_plan(workload, stage.budget, stage.method, stage.site, demo=not command.data.data)
         for workload, stage in zip(workloads, commands, strict=True)
     ]
-    storage = command.site.storage.resolve()
-    if not command.site.resume:
-        for plan in plans:  # before the first search, not after it
-            SearchFolder(storage, plan.name).check(resume=False)
     started, done = time.monotonic(), dict[str, Conducted]()
     with ray_session(command.site.address):
-        for left, plan, stage in zip(range(len(plans), 0, -1), plans, commands, strict=True):
-            folder = SearchFolder(storage, plan.name)
-            ended = finished(plan, folder) if folder.path.exists() else None
-            if ended is None:
-                stage = _settled(stage, folder, done, plan.workload, _share(command.budget, started, left))
-                ended = conduct(plan, stage, console, {"chain": name})
+        for place, (plan, stage) in enumerate(zip(plans, commands, strict=True)):
+            stage = _settled(stage, done, plan.workload, _share(command.budget, started, len(plans) - place))
+            later = any(SearchFolder(storage, other.name).begun for other in plans[place + 1 :])
+            ended = finished(plan, SearchFolder(storage, plan.name), all_trials=False) if later else None
+            ended = ended or conduct(plan, stage, console, {"chain": name})  # its winner must not change any more
             done[plan.workload.name] = ended
             if ended.code != COMPLETE:
+                _tell_stopped(plan, plans[place + 1 :], ended, console)
                 return name, ended.code
     _conclude(chain, name, command, plans, done, console)
     return name, COMPLETE
 
 
+def _check_name(command: Command[Any], name: str, workloads: list[Workload], storage: Path) -> None:
+    """Before the first search, not after it: names are free, or there is something to go on with."""
+    resume = command.site.resume
+    if resume != "no" and command.site.name is None:
+        raise UsageError(f"--resume {resume}: say with --name which chain is to go on.")
+    folders = [SearchFolder(storage, f"{name}.{workload.name}") for workload in workloads]
+    if resume == "yes" and not any(folder.path.exists() for folder in folders):
+        raise UsageError(f"--resume: no chain named {name!r} is in {folders[0].path.parent}.")
+    for folder in folders if resume == "no" else ():
+        folder.refuse_if_taken()
+
+
+def _tell_stopped(plan: Plan, left: list[Plan], ended: Conducted, console: Console) -> None:
+    if left and ended.code == NOTHING_COMPLETE:
+        names = ", ".join(other.workload.name for other in left)
+        Summary(console).say(f"chain    stopped: {plan.workload.name} has no complete trial; not run: {names}")
+
+
 def _stage(command: Command[Any], name: str, workload: Workload) -> Command[Any]:
-    """The command of one search: of what names a hyperparameter, preset, objective or limit, its own part."""
+    """The command of one search: of the hyperparameters and presets that are named, those that it knows."""
     method, fields = command.method, workload.config.model_fields
     own: dict[str, Any] = {
         "set": tuple(pair for pair in method.set if pair.partition("=")[0] in {*fields, "epochs", "seed"}),
@@ -67,7 +84,8 @@ def _stage(command: Command[Any], name: str, workload: Workload) -> Command[Any]
     }
     if method.presets not in (None, "all", "none"):
         own["presets"] = ",".join(_known(method.presets, workload)) or "none"
-    site = command.site.model_copy(update={"name": f"{name}.{workload.name}"})
+    resume = "no" if command.site.resume == "no" else "auto"  # the search that was interrupted, and those after it
+    site = command.site.model_copy(update={"name": f"{name}.{workload.name}", "resume": resume})
     return replace(command, method=method.model_copy(update=own), site=site, json=None)
 
 
@@ -82,7 +100,7 @@ def _check_words(method: Method, workloads: list[Workload]) -> None:
     words: dict[str, tuple[Sequence[str], list[Iterable[str]]]] = {
         "hyperparameter": (
             [pair.partition("=")[0] for pair in method.set],
-            [{*workload.config.model_fields, "epochs", "seed"} for workload in workloads],
+            [[*workload.config.model_fields] for workload in workloads],
         ),
         "optional hyperparameter": (method.also, [workload.optional for workload in workloads]),
         "preset": (
@@ -105,13 +123,10 @@ def _share(budget: Budget, started: float, left: int) -> Budget:
     return budget.model_copy(update={"time_limit": f"{rest / left:.0f}s" if rest >= left else "1s"})
 
 
-def _settled(
-    stage: Command[Any], folder: SearchFolder, done: Mapping[str, Conducted], workload: Workload, budget: Budget
-) -> Command[Any]:
-    """The command with what is known only now: the winners so far, the time left, and whether it goes on."""
+def _settled(stage: Command[Any], done: Mapping[str, Conducted], workload: Workload, budget: Budget) -> Command[Any]:
+    """The command with what is known only now: the winners so far, and the time left."""
     method = stage.method.model_copy(update={"branches": tuple(done[name].run_id for name in workload.builds_on)})
-    site = stage.site.model_copy(update={"resume": folder.path.exists()})
-    return replace(stage, method=method, site=site, budget=budget)
+    return replace(stage, method=method, budget=budget)
 
 
 def _conclude(
@@ -131,7 +146,7 @@ def _conclude(
     for file, text in files.items():
         file.write_text(text)
     experiment = open_experiment(command.site.server, storage, last.workload.name)
-    summary.tell_failures(log_texts(experiment, done[last.workload.name].run_id, texts))
+    summary.tell_refused(log_texts(experiment, done[last.workload.name].run_id, texts))
     summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
 
 

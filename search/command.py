@@ -39,6 +39,7 @@ def parse(arguments: list[str]) -> tuple[Workload | Chain, Command[Any]]:
         flags.__doc__ = what.title
         return flags
 
+    arguments = _spelled_out(arguments)
     known: dict[str, Workload | Chain] = {**WORKLOADS, **CHAINS}
     return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
         {name: of(what) for name, what in known.items()},
@@ -47,3 +48,27 @@ def parse(arguments: list[str]) -> tuple[Workload | Chain, Command[Any]]:
         args=arguments,
         config=(tyro.conf.OmitArgPrefixes,),
     )
+
+
+def _spelled_out(arguments: list[str]) -> list[str]:
+    """``--resume`` alone is ``--resume yes``."""
+    words = []
+    for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
+        words.append(word)
+        if word == "--resume" and following not in ("yes", "no", "auto"):
+            words.append("yes")
+    return words
+
+
+@dataclass(frozen=True)
+class Sync:
+    """The flags of --sync: which search, and where it and its MLflow are."""
+
+    sync: Annotated[str, tyro.conf.arg(help="name of the search whose journal is delivered to MLflow")]
+    storage: Path = field(default_factory=lambda: Site().storage)
+    tracking_uri: str | None = None
+
+
+def parse_sync(arguments: list[str]) -> Sync:
+    """Flags to settings; wrong words end the program with code 2."""
+    return tyro.cli(Sync, prog="python -m search.run", args=arguments)

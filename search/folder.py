@@ -1,82 +1,130 @@
-"""The folder of one search: claimed by one process, and what it keeps there for a resume."""
+"""The folder of one search: held by one process at a time, and what it keeps there for the next one."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
-from ray import tune
+from filelock import FileLock, Timeout
 
+from search.disk import write_atomically
 from search.errors import NameTakenError, UsageError
+from search.journal import mend, read, records_of
 from search.plan import Plan
 from search.records import TrialRecord
 from search.workloads import Data
 
+JOURNAL, STUDY, DESCRIPTION, LEADERBOARD = "search.journal", "optuna.journal", "search.json", "leaderboard.json"
+
 
 class SearchFolder:
-    """``<storage>/searches/<name>``: Optuna's journal, checkpoints of trials, leaderboard, and two files of ours.
-
-    ``search.json`` says what is searched, ``trials.json`` what became of each trial so far.
-    """
+    """``<storage>/searches/<name>``: our journal and Optuna's, checkpoints of trials, leaderboard, description."""
 
     def __init__(self, storage: Path, name: str) -> None:
         self.path = storage / "searches" / name
 
-    def check(self, resume: bool) -> None:
-        """Fail early where a new search would find its name taken, or a resumed one nothing to go on with."""
-        if resume and not (self.path / "trials.json").exists():
-            raise UsageError(f"--resume: no interrupted search named {self.path.name!r} is in {self.path.parent}.")
-        storage = self.path.parents[1]
-        try:
-            storage.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--storage {storage}: cannot be made ({error.strerror}). Name another folder.") from error
-        if not resume and self.path.exists():
-            raise self._taken()
+    @property
+    def journal(self) -> Path:
+        return self.path / JOURNAL
 
-    def claim(self) -> None:
-        """Make the folder.
+    @property
+    def begun(self) -> bool:
+        """A search of this name has got as far as its first trial."""
+        return (self.path / DESCRIPTION).exists()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the folder if need be, and keep other processes out of it.
 
         Raises
         ------
         NameTakenError
-            It exists.
+            Another process is running this search. (A process that died holds nothing.)
         UsageError
             It cannot be made.
         """
         try:
-            self.path.mkdir(parents=True)
-        except FileExistsError:
-            raise self._taken() from None
+            self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--storage: cannot write to {self.path.parent}: {error.strerror}.") from error
+            raise UsageError(
+                f"--storage: cannot write to {self.path.parent} ({error.strerror}). Name another."
+            ) from error
+        lock, owner = FileLock(self.path / "lock"), self.path / "owner.json"
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise NameTakenError(
+                f"A search named {self.path.name!r} is running now: {_owner(owner)}. Choose another --name, or wait."
+            ) from None
+        try:
+            owner.write_text(json.dumps({"host": platform.node(), "pid": os.getpid()}))
+            yield
+        finally:
+            owner.unlink(missing_ok=True)
+            lock.release()
+            if not self.begun and not (self.path / "token").exists():
+                shutil.rmtree(self.path, ignore_errors=True)  # nothing was begun: the name is free again
+                with suppress(OSError):
+                    self.path.parent.rmdir()  # unless there are others
 
-    def release(self) -> None:
-        """Give the name back where nothing was kept yet."""
-        if not any(self.path.iterdir()):
-            self.path.rmdir()
+    def refuse_if_taken(self) -> None:
+        """A new search must not take the name of one that is there.
 
-    def _taken(self) -> NameTakenError:
-        return NameTakenError(
-            f"A search named {self.path.name!r} exists already, in {self.path}. If it was interrupted with Ctrl-C, go "
-            "on with it with --resume; else choose another --name."
-        )
+        Raises
+        ------
+        NameTakenError
+            Tells the two ways out.
+        """
+        if self.begun:
+            raise NameTakenError(
+                f"A search named {self.path.name!r} exists already, in {self.path}. Go on with it with --resume, or "
+                "choose another --name."
+            )
 
-    def describe(self, plan: Plan, data: Data, run_id: str) -> None:
-        """Keep what a resumed search must have in common with this one, and its MLflow run."""
-        self._write("search.json", {"run_id": run_id, **_identity(plan, data)})
+    def token(self) -> str:
+        """One word for this search in MLflow, the same after a death before its description was written."""
+        file = self.path / "token"
+        if not file.exists():
+            write_atomically(file, uuid4().hex)
+        return file.read_text()
 
-    def run_id(self, plan: Plan, data: Data) -> str:
-        """MLflow run of the search to resume.
+    def mend(self) -> None:
+        """Cut off what a killed process or a full disk left half-written."""
+        for name in (JOURNAL, STUDY):
+            mend(self.path / name)
+
+    # --- what the search is
+
+    def describe(self, plan: Plan, data: Data, facts: dict[str, Any], branches: list[str]) -> None:
+        """Keep what a resumed search must have in common with this one, its number of trials, and its MLflow runs."""
+        self._write({"facts": facts, "branches": branches, "trials": plan.trials, **_identity(plan, data)})
+
+    def set_trials(self, trials: int) -> None:
+        self._write({**self.description(), "trials": trials})
+
+    def description(self) -> dict[str, Any]:
+        content: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text())
+        return content
+
+    def _write(self, content: dict[str, Any]) -> None:
+        write_atomically(self.path / DESCRIPTION, json.dumps(content, indent=1))
+
+    def require_same(self, plan: Plan, data: Data | None = None) -> None:
+        """The search that goes on must be the one that began; without data as far as the flags say.
 
         Raises
         ------
         UsageError
             The flags or data now are not those that it began with; names the difference.
         """
-        before = json.loads((self.path / "search.json").read_text())
+        before = self.description()
         now = json.loads(json.dumps(_identity(plan, data)))
         for key, value in now.items():
             if before[key] != value:
@@ -84,37 +132,41 @@ class SearchFolder:
                     f"--resume: {key} of search {plan.name!r} was {before[key]!r} and is now {value!r}. Repeat the "
                     "flags of its first command, or choose another --name."
                 )
-        return str(before["run_id"])
 
-    def search_run_id(self) -> str:
-        """MLflow run of the search that this folder is of."""
-        return str(json.loads((self.path / "search.json").read_text())["run_id"])
-
-    def save(self, records: Iterable[TrialRecord]) -> None:
-        """Keep what became of each trial."""
-        rows = [vars(record) | {"checkpoint": record.checkpoint and record.checkpoint.path} for record in records]
-        self._write("trials.json", rows)
+    # --- what became of it
 
     def records(self) -> list[TrialRecord]:
-        """What became of each trial of an earlier process."""
-        rows = json.loads((self.path / "trials.json").read_text())
-        for row in rows:
-            row["checkpoint"] = tune.Checkpoint(row["checkpoint"]) if row["checkpoint"] else None
-        return [TrialRecord(**row) for row in rows]
+        """What became of each trial so far; those that nobody ended were interrupted."""
+        records = list(records_of(read(self.journal)).values())
+        for record in records:
+            record.outcome = record.outcome or "interrupted"
+        return records
 
-    def _write(self, name: str, content: Any) -> None:
-        draft = self.path / f"{name}.tmp"
-        draft.write_text(json.dumps(content, indent=1))
-        draft.replace(self.path / name)
+    def ended(self, samples: int) -> bool:
+        """All trials have ended, and the search itself in good order."""
+        records = self.records()
+        last = None
+        for entry in read(self.journal):
+            last = entry
+        whole = last is not None and last.event == "search_ended" and last.content["status"] == "FINISHED"
+        return whole and len(records) >= samples and not any(record.outcome == "interrupted" for record in records)
 
 
-def _identity(plan: Plan, data: Data) -> dict[str, Any]:
+def _owner(file: Path) -> str:
+    try:
+        owner = json.loads(file.read_text())
+        return f"process {owner['pid']} on {owner['host']}"
+    except (OSError, ValueError, KeyError):
+        return "by another process"
+
+
+def _identity(plan: Plan, data: Data | None) -> dict[str, Any]:
+    about_data = {"objective version": data.objective_version, "data": data.fingerprint} if data else {}
     return {
         "workload": plan.workload.name,
         "objectives": dict(plan.goal.objectives),
         "limits": dict(plan.goal.limits),
-        "objective version": data.objective_version,
         "epochs": plan.epochs,
-        "data": data.fingerprint,
+        **about_data,
         **plan.space.as_dict(),
     }

@@ -11,14 +11,14 @@ from search.front import draw_front
 from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.records import TrialRecord
-from search.tracking import TrialLogger
+from search.scribe import Scribe
 from trainables.trainable import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
 _EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
 
 
-def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], logger: TrialLogger) -> None:
+def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], scribe: Scribe) -> None:
     """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]
@@ -32,7 +32,7 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
             folder.mkdir()
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
             plan.workload.compare(shown, folder)
-            logger.log_comparison(record, folder)
+            scribe.comparison(record, folder)
 
         for label in reports:
             draw(complete[label], [label, *presets])
@@ -42,8 +42,7 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
             folder = Path(temporary) / "front"
             folder.mkdir()
             draw_front(folder / "pareto_front.png", leaderboard)
-            logger.log_comparison(None, folder)
-        logger.flush()
+            scribe.comparison(None, folder)
 
 
 def _report(record: TrialRecord, held: ExitStack) -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -88,7 +89,8 @@ class Leaderboard:
             beside = [row.beside.get(column, "") for column in columns]
             named = [row.rank or "", row.label, row.kind, row.outcome, row.reason]
             value = "" if row.value is None else row.value
-            marked = [{"keeps limits": row.keeps_limits, "front": row.front}[mark] for mark in marks]
+            said = {"keeps limits": row.keeps_limits, "front": row.front}
+            marked = [said[mark] if row.value is not None else "" for mark in marks]
             writer.writerow([*named, value, *beside, *marked, row.epoch, f"{row.seconds:.1f}"])
         return text.getvalue()
 
@@ -113,7 +115,8 @@ class Leaderboard:
     def _cell(self, row: Row, column: str) -> str:
         """A number; with ! where it is beyond its limit."""
         value = row.beside.get(column)
-        return number(value) + (" !" if value is not None and value > self.limits.get(column, value) else "")
+        beyond = value is not None and row.kind != "reference" and value > self.limits.get(column, value)
+        return number(value) + " !" * beyond
 
     def about_limits(self) -> list[str]:
         """One sentence for each limit: how many complete trials keep it."""
@@ -131,7 +134,10 @@ class Leaderboard:
         best = self.best
         if best is None:
             return []
-        return [_verdict(best, row, self.goal) for row in self.rows if row.kind == "naive"]
+        naive = [row for row in self.rows if row.kind == "naive" and _finite(row, self.goal)]
+        if self.goal.several:
+            return [_front_verdict(self.front, row, self.goal) for row in naive]
+        return [_verdict(best, row, self.goal) for row in naive]
 
 
 def make_leaderboard(
@@ -157,7 +163,13 @@ def make_leaderboard(
     ]
     ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
     ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
-    ranked.sort(key=lambda row: (not row.front if goal.several else False, *goal.order(row.metrics)))
+    ranked.sort(
+        key=lambda row: (
+            not _finite(row, goal),
+            not row.front if goal.several else False,
+            *(goal.order(row.metrics) if _finite(row, goal) else ()),
+        )
+    )
     others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
     stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
     return Leaderboard(
@@ -223,6 +235,19 @@ def _beside(plan: Plan, metrics: Mapping[str, float]) -> dict[str, float]:
 
 def _columns(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(column for row in rows for column in row.beside))
+
+
+def _finite(row: Row, goal: Goal) -> bool:
+    """Whether there is anything to compare; a formula may fail where it was never meant to hold."""
+    return all(math.isfinite(row.metrics[name]) for name in (*goal.objectives, *goal.limits))
+
+
+def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
+    better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
+    who = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
+    return (
+        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {who or 'none'}"
+    )
 
 
 def _verdict(best: Row, naive: Row, goal: Goal) -> str:

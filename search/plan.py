@@ -27,8 +27,11 @@ class Plan:
     name: str
     space: Space
     trials: int  # sampled ones
+    trials_asked: bool  # the user has said how many
+    added: bool  # they come on top of those that a search of this name has
     epochs: int
     goal: Goal
+    scheduler: str
     demo: bool
 
     @property
@@ -55,9 +58,12 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         workload=workload,
         name=site.name or new_name(workload.name),
         space=_space(workload, method, defaults),
-        trials=defaults.trials if budget.trials is None else budget.trials,
+        trials=defaults.trials if budget.trials is None else int(budget.trials),
+        trials_asked=budget.trials is not None,
+        added=(budget.trials or "").startswith("+"),
         epochs=budget.epochs or defaults.epochs,
         goal=_goal(workload, method),
+        scheduler=method.scheduler or ("none" if "," in (method.objective or "") else "asha"),
         demo=demo,
     )
     if method.scheduler == "pbt" and budget.max_concurrent is not None:
@@ -65,13 +71,17 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
             "--max-concurrent does not go with --scheduler pbt: its population takes turns on all CPUs and GPUs that "
             "there are. Leave it out, or raise --cpus-per-trial or --gpus-per-trial."
         )
+    if site.resume != "no" and site.name is None:
+        raise UsageError(f"--resume {site.resume}: say with --name which search is to go on.")
+    if plan.added and site.name is None:
+        raise UsageError(f"--trials {budget.trials}: say with --name which search they are to be added to.")
     if plan.samples == 0:
         raise UsageError("--trials 0 and no presets: there is nothing to run. Ask for one of them at least.")
     return plan
 
 
 def _goal(workload: Workload, method: Method) -> Goal:
-    names = (method.objective or next(iter(workload.objectives))).split(",")
+    names = [name.strip() for name in (method.objective or next(iter(workload.objectives))).split(",")]
     for name in names:
         if name not in workload.objectives:
             raise unknown("objective", name, workload.objectives)
@@ -79,11 +89,9 @@ def _goal(workload: Workload, method: Method) -> Goal:
         raise UsageError(f"--objective {method.objective}: names an objective twice.")
     if len(names) > 1 and method.sampler == "cmaes":
         raise UsageError("--sampler cmaes knows one objective only. Choose tpe, gp, random or qmc for several.")
-    limits = dict(workload.limits)
-    for pair in method.limit:
-        name, value = _limit(workload, pair)
-        limits[name] = value
-    limits = {name: limit for name, limit in limits.items() if name not in names and limit != math.inf}
+    limits = {name: limit for name, limit in workload.limits.items() if name not in names}
+    limits |= dict(_limit(workload, pair) for pair in method.limit)
+    limits = {name: limit for name, limit in limits.items() if limit != math.inf}
     return Goal({name: workload.objectives[name] for name in names}, limits)
 
 

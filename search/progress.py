@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from search.delivery import Delivery
 from search.leaderboard import number
 from search.plan import Plan
 from search.records import TrialRecord
@@ -21,8 +22,15 @@ _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "fa
 class Progress:
     """A listener that draws; used as a context around the search."""
 
-    def __init__(self, console: Console, plan: Plan, concurrent: int, known: Iterable[TrialRecord] = ()) -> None:
-        self._console, self._plan, self._concurrent = console, plan, concurrent
+    def __init__(
+        self,
+        console: Console,
+        plan: Plan,
+        concurrent: int,
+        delivery: Delivery | None = None,
+        known: Iterable[TrialRecord] = (),
+    ) -> None:
+        self._console, self._plan, self._concurrent, self._delivery = console, plan, concurrent, delivery
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
@@ -54,6 +62,8 @@ class Progress:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
             self._say(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
+
+    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         reason = f" ({trial.reason})" if trial.reason else ""
@@ -89,6 +99,8 @@ class Progress:
     def _table(self) -> Table:
         minutes = (time.monotonic() - self._started) / 60
         caption = f"{self._done()} of {self._plan.samples} done, {minutes:.1f} min{self._time_left()}"
+        if self._delivery and self._delivery.trouble:
+            caption += f"; {self._delivery.trouble}, {self._delivery.behind} entries behind"
         table = Table(title=self._plan.name, caption=caption)
         for name in ("trial", "state", "epoch", self._plan.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)

@@ -61,6 +61,7 @@ class Listener(Protocol):
     def trial_resumed(self, trial: TrialRecord) -> None: ...
     def trial_retried(self, trial: TrialRecord) -> None: ...
     def epoch_ended(self, trial: TrialRecord) -> None: ...
+    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
     def trial_ended(self, trial: TrialRecord) -> None: ...
 
 
@@ -127,7 +128,9 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
-        self._record(trial).checkpoint = checkpoint
+        record = self._record(trial)
+        record.checkpoint = checkpoint
+        self._tell("checkpoint_saved", record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)

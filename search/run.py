@@ -8,11 +8,12 @@ import sys
 from rich.console import Console
 
 from search.chain import run_chain
-from search.command import parse
-from search.conduct import INTERRUPTED, conduct
+from search.command import parse, parse_sync
+from search.conduct import COMPLETE, INTERRUPTED, conduct
 from search.errors import SearchError, without_passwords
 from search.plan import make_plan
 from search.summary import Summary
+from search.sync import sync
 from search.workloads import Chain
 from trainables.errors import DataError
 
@@ -24,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     try:
+        if "--sync" in arguments:
+            sync(parse_sync(arguments), console)
+            return COMPLETE
         what, command = parse(arguments)
         if isinstance(what, Chain):
             name, code = run_chain(what, command, console)
@@ -39,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     if code == INTERRUPTED:
         again = ["python", "-m", "search.run", *arguments]
         again += [] if command.site.name else ["--name", name]
-        again += [] if command.site.resume else ["--resume"]
+        again += ["--resume"] if command.site.resume == "no" else []
         Summary(console).say(
             f"interrupted: every trial keeps its last whole epoch. Go on with:\n{without_passwords(shlex.join(again))}"
         )

@@ -1,14 +1,16 @@
 """The Optuna searcher that tells the truth: every trial of the study ends in the state that it really had.
 
 Complete: its value. Stopped early: PRUNED, with its intermediate values, so that two-epoch losses are never compared
-with fifty-epoch ones. Diverged or failed: FAIL, with its reason, never a number. None stays RUNNING when the search is
+with fifty-epoch ones. Diverged or failed: FAIL, with its reason, never a number. Out of memory: PRUNED and infeasible,
+so that TPE keeps away from there (the other samplers leave such a trial out). None stays RUNNING when the search is
 over; after Ctrl-C those that can be gone on with do.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,19 @@ import optuna
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
+from search import memory
+from search.causes import OUT_OF_MEMORY, cause_of
+from search.disk import append_whole
 from search.records import TrialRecord
 from trainables.goal import Goal, Mode
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+LEARNS_FROM_OTHERS = ("tpe", "gp")  # samplers; cmaes keeps its state in its own trials, qmc and random have none
+_JOURNAL = "optuna.journal"
 
 
 @dataclass(frozen=True)
@@ -97,17 +105,56 @@ def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
     raise ValueError(f"no sampler is called {name!r}")
 
 
-def open_study(folder: Path, name: str, modes: Iterable[Mode], sampler: BaseSampler) -> optuna.Study:
-    """The study of a search, in the journal file of its folder."""
-    journal = str(folder / "optuna.journal")
-    backend = JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
-    return optuna.create_study(
-        storage=JournalStorage(backend),
+class _WholeLines(JournalFileBackend):
+    """Optuna's journal file, to which a full disk adds nothing rather than half a line."""
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        size = sum(len(str(log)) for log in logs)
+        append_whole(Path(self._file_path), lambda: super(_WholeLines, self).append_logs(logs), size)
+
+
+def open_study(
+    folder: Path, name: str, modes: Iterable[Mode], sampler: BaseSampler, earlier: Sequence[FrozenTrial] = ()
+) -> optuna.Study:
+    """The study of a search, in the journal file of its folder.
+
+    Parameters
+    ----------
+    earlier : sequence of FrozenTrial
+        Complete trials of earlier searches, which the sampler is to know. They are kept beside a new study and found
+        again by whoever opens it later; they are none of its own trials.
+    """
+    storage = _journal(folder)
+    directions = [StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes]
+    if name not in optuna.get_all_study_names(storage):
+        memory.keep(storage, name, directions, earlier)  # first: where the study is, they are whole
+    kept = memory.kept(storage, name)
+    study = optuna.create_study(
+        storage=storage,
         study_name=name,
-        directions=[StudyDirection.MINIMIZE if mode == "min" else StudyDirection.MAXIMIZE for mode in modes],
-        sampler=sampler,
+        directions=directions,
+        sampler=memory.Remembering(sampler, kept) if kept else sampler,
         load_if_exists=True,
     )
+    if kept and "warm_from" not in study.user_attrs:
+        study.set_user_attr("warm_from", Counter(trial.user_attrs["warm_from"] for trial in kept))
+    return study
+
+
+def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
+    """All trials of the study of a search; None where it has not begun to ask for points."""
+    if not (folder / _JOURNAL).exists():
+        return None
+    storage = _journal(folder)
+    if name not in optuna.get_all_study_names(storage):
+        return None
+    return optuna.load_study(study_name=name, storage=storage).get_trials()
+
+
+def _journal(folder: Path) -> JournalStorage:
+    journal = str(folder / _JOURNAL)
+    backend = _WholeLines(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
+    return JournalStorage(backend)
 
 
 class OptunaSearcher(Searcher):  # type: ignore[misc]
@@ -150,9 +197,23 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         self._interrupted = [trial.number for trial in known if trial.state == TrialState.RUNNING]
         self._left = trials + len(space.presets) - sum(trial.state != TrialState.WAITING for trial in known)
         self._open: dict[int, optuna.Trial] = {}
-        if not known:
-            for name, point in space.presets.items():
+        queued = {trial.user_attrs.get("preset") for trial in known}
+        for name, point in space.presets.items():
+            if name not in queued:
                 study.enqueue_trial(dict(point), user_attrs={"preset": name})
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Tell the study of trials whose end was written down just before the process was killed."""
+        for number in list(self._interrupted):
+            record = self._records.get(number)
+            if record is not None and record.outcome != "interrupted":
+                self._interrupted.remove(number)
+                self._open[number] = self._asked(number)
+                self.trial_ended(record)
+
+    def _asked(self, number: int) -> optuna.Trial:
+        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     @property
     def left(self) -> int:
@@ -175,8 +236,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         return self._config(trial)
 
     def _go_on(self, number: int) -> dict[str, Any]:
-        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
-        self._open[number] = trial
+        trial = self._open[number] = self._asked(number)
         config = self._config(trial)
         record = self._records.get(number)  # none: asked for, and interrupted before it started
         if record is None:
@@ -215,21 +275,30 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         if not self._goal.several:  # Optuna takes intermediate values of one objective only
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
 
+    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
+
     def trial_ended(self, trial: TrialRecord) -> None:
         asked = self._open.pop(trial.number)
         for key in ("outcome", "reason", "epoch"):
             asked.set_user_attr(key, getattr(trial, key))
+        if trial.metrics and trial.outcome in ("complete", "stopped_early"):  # else a stopped trial would pass for one
+            for name, excess in self._goal.excesses(trial.metrics).items():  # that keeps all limits
+                asked.set_constraint(name, excess)
         match trial.outcome:
             case "complete" if trial.perturbed:  # its value does not belong to the point that was asked for
                 self._study.tell(asked, state=TrialState.PRUNED)
             case "complete":
-                for name, excess in self._goal.excesses(trial.metrics).items():
-                    asked.set_constraint(name, excess)
+                asked.set_user_attr("hyperparameters", trial.hyperparameters)  # what is held too, for a warm start
+                asked.set_user_attr("metrics", trial.metrics)
                 self._study.tell(asked, [trial.metrics[name] for name in self._goal.objectives])
             case "stopped_early":
                 self._study.tell(asked, state=TrialState.PRUNED)
             case "interrupted":
                 pass  # it still runs, only not now
+            case "failed" if cause_of(trial.reason) in OUT_OF_MEMORY:
+                if "memory" not in asked.constraints:  # else told just before the process was killed
+                    asked.set_constraint("memory", 1.0)
+                self._study.tell(asked, state=TrialState.PRUNED)
             case _:
                 self._study.tell(asked, state=TrialState.FAIL)
 

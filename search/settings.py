@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -26,6 +26,12 @@ def _checked_duration(duration: str) -> str:
     return duration
 
 
+def _checked_trials(trials: object) -> str:
+    if not re.fullmatch(r"\+?\d+", str(trials)):
+        raise ValueError(f"expected a number of trials, or +N to add N to a search; found {trials!r}")
+    return str(trials)
+
+
 def _checked_name(name: str) -> str:
     """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
@@ -34,6 +40,12 @@ def _checked_name(name: str) -> str:
             f"found {name!r}"
         )
     return name
+
+
+def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Names, with commas or spaces between them; each once."""
+    names = [name.strip() for word in words for name in word.split(",")]
+    return tuple(dict.fromkeys(_checked_name(name) for name in names if name))
 
 
 class Settings(BaseModel):
@@ -45,8 +57,10 @@ class Settings(BaseModel):
 class Budget(Settings):
     """How much: trials, epochs, time."""
 
-    trials: Annotated[int, Field(ge=0)] | None = Field(
-        None, description="sampled trials; the presets come on top; None: the workload's number"
+    trials: Annotated[str, BeforeValidator(_checked_trials)] | None = Field(
+        None,
+        description="sampled trials, the presets come on top; +N: as many more in the search of this --name; "
+        "None: the workload's number",
     )
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs of a whole trial; None: the workload's"
@@ -58,6 +72,9 @@ class Budget(Settings):
         None, description="stop all trials after this long: 90s, 30m, 1h30m, 2d"
     )
     retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
+    max_failures: int = Field(
+        5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
+    )
     seed: int = Field(0, ge=0, description="seed of the sampler; trial n trains with seed + n")
 
 
@@ -70,8 +87,13 @@ class Method(Settings):
     limit: tuple[str, ...] = Field(
         (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: no limit; none: the workload's"
     )
-    sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field("tpe", description="Optuna sampler")
-    scheduler: Literal["none", "asha", "median", "pbt"] = Field("asha", description="who stops weak trials early")
+    sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
+        "tpe", description="Optuna sampler; tpe and gp heed limits while they propose, the others do not"
+    )
+    scheduler: Literal["none", "asha", "median", "pbt"] | None = Field(
+        None,
+        description="who stops weak trials early, by the first objective; None: asha for one, none for several",
+    )
     presets: str | None = Field(
         None,
         description="points of the reports to run first: all, none, or name,name; None: the workload's",
@@ -83,6 +105,11 @@ class Method(Settings):
         description="MLflow runs, by id or name, of trials or searches whose models this workload builds on; "
         "none: the registry's champions, or else the best of the newest searches",
     )
+    warm_from: Annotated[tuple[str, ...], AfterValidator(_checked_names)] = Field(
+        (),
+        description="earlier searches of this workload whose complete trials the sampler is to know: NAME,NAME "
+        "(samplers tpe and gp; from their folders, or from MLflow where a folder is gone)",
+    )
 
 
 class Site(Settings):
@@ -91,7 +118,9 @@ class Site(Settings):
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
         None, description="name of the search; None: made of workload and time"
     )
-    resume: bool = Field(False, description="go on with the interrupted search of this --name")
+    resume: Literal["no", "yes", "auto"] = Field(
+        "no", description="go on with the search of this --name; auto: if there is one, else begin it"
+    )
     address: str | None = Field(
         default_factory=lambda: os.environ.get("RAY_ADDRESS"),
         description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
@@ -105,6 +134,9 @@ class Site(Settings):
         description="folder of states and checkpoints; from $SEARCH_STORAGE if set",
     )
     cache: Path | None = Field(None, description="folder of the data cache; None: cache in --storage")
+    keep: int = Field(
+        5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
+    )
     tracking_uri: str | None = Field(
         None, description="MLflow server; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage"
     )

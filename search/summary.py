@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.delivery import Delivery
 from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.resources import Share, on_network_file_system
@@ -23,7 +24,9 @@ class Summary:
     def say(self, line: str) -> None:
         self._console.print(line, markup=False, soft_wrap=True)
 
-    def announce(self, plan: Plan, budget: Budget, method: Method, site: Site, data: Iterable[str]) -> None:
+    def announce(
+        self, plan: Plan, budget: Budget, method: Method, site: Site, data: Iterable[str], warnings: Iterable[str] = ()
+    ) -> None:
         """One line each for what is searched, the data, the cache, the budget."""
         self.say(f"search   {plan.name}: {plan.workload.title}; {plan.goal}{_limits(plan)}")
         if plan.demo:
@@ -32,9 +35,13 @@ class Summary:
             )
         for line in data:
             self.say(f"data     {line}")
+        for line in warnings:
+            self.say(f"warning  {line}")
         presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
         limit = f", at most {budget.time_limit}" if budget.time_limit else ""
-        self.say(f"budget   {presets}, sampler {method.sampler}, scheduler {method.scheduler}{limit}")
+        by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
+        deaf = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
+        self.say(f"budget   {presets}, sampler {method.sampler}{deaf}, scheduler {plan.scheduler}{by}{limit}")
         if site.server is None and on_network_file_system(site.storage.resolve()):
             self.say(
                 f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
@@ -50,7 +57,8 @@ class Summary:
         """The leaderboard, what it is worth, and where to look."""
         self._console.print(leaderboard.as_table())
         if leaderboard.goal.several:
-            self.say(f"front    {len(leaderboard.front)} of the complete trials, marked *: the Pareto front")
+            complete = sum(row.rank is not None for row in leaderboard.rows)
+            self.say(f"front    {len(leaderboard.front)} of {complete} complete trials, marked *: the Pareto front")
         for line in (*leaderboard.about_limits(), *leaderboard.against_naive()):
             self.say(line)
         counts = sorted(leaderboard.outcomes.items())
@@ -61,12 +69,21 @@ class Summary:
         self.say(f"mlflow   {_how_to_look(site)}")
         self.say(f"files    {folder}")
 
-    def tell_failures(self, failures: Sequence[str]) -> None:
-        """What MLflow does not have."""
-        if failures:
-            self.say(f"warning  {len(failures)} writes did not reach MLflow; the leaderboard and the folder are whole:")
-        for failure, count in Counter(failures).most_common(3):
-            self.say(f"warning  {count} times {failure}")
+    def tell_delivery(self, delivery: Delivery, name: str, site: Site) -> None:
+        """What MLflow does not have, and how it will."""
+        if not delivery.complete:
+            self.say(
+                f"warning  MLflow was away: {delivery.behind} entries wait in the journal; the leaderboard and the "
+                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {site.storage}"
+            )
+        self.tell_refused(delivery.refused)
+
+    def tell_refused(self, refused: Sequence[str]) -> None:
+        """What MLflow does not want to have."""
+        if refused:
+            self.say(f"warning  MLflow refused {len(refused)} writes; the leaderboard and the folder are whole:")
+        for reason, count in Counter(refused).most_common(3):
+            self.say(f"warning  {count} times {reason}")
 
 
 def _limits(plan: Plan) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import platform
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # for how long a server is waited for is ours to say
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from filelock import FileLock
 from mlflow import MlflowClient as MlflowClient
@@ -25,13 +25,12 @@ from mlflow.entities import Run as Run
 from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from search.delivery import Away, Parcel
 from search.errors import TrackingError, first_line, without_passwords
-from search.leaderboard import Leaderboard, Row
+from search.outbox import Outbox
 from search.provenance import git_commit, user, versions
 from search.records import TrialRecord
-from search.writer import Writer
 from trainables.goal import Goal
-from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -43,6 +42,8 @@ _STATUS = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
+_NEVER = {400, 404, 409, 413, 422}  # answers that trying again will not change
+_ROWS = 1_000  # metrics that MLflow takes in one request
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 
 
@@ -57,19 +58,6 @@ class Experiment:
 
     client: MlflowClient
     id: str
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """MLflow retries a server that is away for minutes; whoever just started a command wants to know now."""
-    names = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment:
@@ -88,7 +76,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         artifacts = (storage / "mlflow" / "artifacts" / workload).as_uri()
         (storage / "mlflow").mkdir(parents=True, exist_ok=True)
     try:
-        with _impatient(), FileLock(storage / ".tracking.lock"):
+        with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
             experiment = client.get_experiment_by_name(workload)
             if experiment is not None and experiment.lifecycle_stage == "deleted":
@@ -110,6 +98,11 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         ) from error
 
 
+def client_of(uri: str | None, storage: Path) -> MlflowClient:
+    """A client, whether its server answers or not."""
+    return MlflowClient(uri or embedded_uri(storage))
+
+
 def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> list[str]:
     """Add text files to a run that has ended; returns what did not work."""
     failures = []
@@ -121,153 +114,155 @@ def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> 
     return failures
 
 
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
+@dataclass(frozen=True)
+class RunFacts:
+    """What the runs of one search have in common, as its folder keeps it."""
+
+    run_id: str  # of the search's own run
+    experiment_id: str
+    tags: Mapping[str, str]  # of all its runs
+    fingerprint: str  # of the data
+    source: str  # where the data come from, in words
 
 
-class SearchRun:
-    """The parent run of one search; with ``run_id`` that of an earlier process, which goes on."""
+def create_search_run(
+    experiment: Experiment,
+    name: str,
+    settings: Mapping[str, Any],
+    tags: Mapping[str, str],
+    fingerprint: str,
+    source: str,
+    token: str,
+) -> RunFacts:
+    """The search's own run, parent of its trials' runs; the one with this token, if a killed process has made it.
 
-    def __init__(
-        self,
-        experiment: Experiment,
-        *,
-        name: str,
-        settings: Mapping[str, Any],
-        tags: Mapping[str, str],
-        fingerprint: str,
-        source: str,
-        run_id: str | None = None,
-    ) -> None:
-        self.client, self.experiment_id = experiment.client, experiment.id
-        self.interrupted = False  # by Ctrl-C: to be gone on with
-        self.dataset = DatasetInput(
-            Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
-            [InputTag("mlflow.data.context", "training")],
-        )
-        try:
-            self.run_id = self._reopen(run_id) if run_id else self._create(name, settings, tags)
-        except MlflowException as error:
-            where = without_passwords(self.client.tracking_uri)
-            again = "; --resume needs the --tracking-uri that the search began with" if run_id else ""
-            raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}{again}.") from error
-        self.writer = Writer()
-        uri = self.client.tracking_uri
-        self._system = SystemMetricsMonitor(self.run_id, tracking_uri=uri, resume_logging=bool(run_id))
-        self._system.start()
-
-    def _reopen(self, run_id: str) -> str:
-        self.client.update_run(run_id, status="RUNNING")
-        return run_id
-
-    def _create(self, name: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        run = self.client.create_run(
-            self.experiment_id,
-            run_name=name,
-            tags={
-                "kind": "search",
-                "mlflow.user": user(),
-                "mlflow.source.type": "LOCAL",
-                "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
-                "mlflow.source.git.commit": git_commit(),
-                "host": platform.node(),
-                **versions(),
-                **tags,
-            },
+    Raises
+    ------
+    TrackingError
+        The server refused it, or is away.
+    """
+    client = experiment.client
+    try:
+        made = client.search_runs([experiment.id], f"tags.token = '{token}'", max_results=1)
+        run = (
+            made[0]
+            if made
+            else client.create_run(
+                experiment.id,
+                run_name=name,
+                tags={
+                    "kind": "search",
+                    "token": token,
+                    "mlflow.user": user(),
+                    "mlflow.source.type": "LOCAL",
+                    "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
+                    "mlflow.source.git.commit": git_commit(),
+                    "host": platform.node(),
+                    **versions(),
+                    **tags,
+                },
+            )
         )
         params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value is not None]
-        self.client.log_batch(run.info.run_id, params=params)
-        self.client.log_inputs(run.info.run_id, [self.dataset])
-        return str(run.info.run_id)
-
-    def log_text(self, text: str, file: str) -> None:
-        self.writer.put(lambda: self.client.log_text(self.run_id, text, file))
-
-    @property
-    def failures(self) -> Sequence[str]:
-        """What could not be written."""
-        return self.writer.failures
-
-    def __enter__(self) -> SearchRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the run once all is written."""
-        self._system.finish()
-        status = "FAILED" if error else "KILLED" if self.interrupted else "FINISHED"
-        self.writer.put(lambda: self.client.set_terminated(self.run_id, status))
-        self.writer.close()
+        client.log_batch(run.info.run_id, params=params)
+        client.log_inputs(run.info.run_id, [_dataset(fingerprint, source)])
+    except MlflowException as error:
+        where = without_passwords(client.tracking_uri)
+        raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
+    return RunFacts(str(run.info.run_id), experiment.id, tags, fingerprint, source)
 
 
-class TrialLogger:
-    """The listener that writes one child run for each trial's whole life."""
+def _dataset(fingerprint: str, source: str) -> DatasetInput:
+    return DatasetInput(
+        Dataset(name="events", digest=fingerprint[:36], source_type="root", source=source[:60_000]),
+        [InputTag("mlflow.data.context", "training")],
+    )
 
-    def __init__(self, search: SearchRun, goal: Goal, tags: Mapping[str, str]) -> None:
-        self._search, self._client = search, search.client
-        self._tags = {"kind": "trial", **tags}
-        self._goal = goal
-        self._run_ids: dict[int, str] = {}  # by number of the trial; for the writer's thread alone
 
-    def trial_started(self, trial: TrialRecord) -> None:
-        first = replace(trial, hyperparameters=dict(trial.hyperparameters))  # as now: the thread comes to it later
-        self._search.writer.put(lambda: self._create(first))
+@contextmanager
+def system_metrics(experiment: Experiment, run_id: str, resumed: bool) -> Iterator[None]:
+    """CPU, memory and GPUs of the driver's machine, logged while the search runs."""
+    uri = experiment.client.tracking_uri
+    monitor = SystemMetricsMonitor(run_id, tracking_uri=uri, resume_logging=resumed)
+    monitor.start()
+    try:
+        yield
+    finally:
+        monitor.finish()
 
-    def _create(self, trial: TrialRecord) -> str:
-        tags = self._tags | {
-            "mlflow.parentRunId": self._search.run_id,
-            "mlflow.source.name": "search.run",
-            "mlflow.source.git.commit": git_commit(),
-            "mlflow.user": user(),
-            "trial_number": str(trial.number),
-        }
-        if trial.preset:
-            tags["preset"] = trial.preset
-        started_ms = int(trial.started * 1000)
-        run = self._client.create_run(
-            self._search.experiment_id, start_time=started_ms, tags=tags, run_name=trial.label
-        )
-        self._run_ids[trial.number] = run.info.run_id
-        params = [Param(key, str(value)) for key, value in trial.hyperparameters.items()]
-        self._client.log_batch(run.info.run_id, params=params)
-        self._client.log_inputs(run.info.run_id, [self._search.dataset])
-        return str(run.info.run_id)
 
-    def trial_resumed(self, trial: TrialRecord) -> None:
-        def write() -> None:
-            run_id = self._run_id(trial)
-            self._client.update_run(run_id, status="RUNNING")
-            for tag in ("outcome", "reason"):
-                self._client.delete_tag(run_id, tag)
+class MlflowTarget:
+    """Delivers journal entries: one run for the search, one child run for each trial's whole life.
 
-        self._search.writer.put(write)
+    Each entry may come again, after a lost answer or in another process, and leaves the same behind.
+    """
 
-    def _run_id(self, trial: TrialRecord) -> str:
-        """The trial's run: known, or of an earlier process, or made now where the server was away when it began."""
-        return self._find(trial.number) or self._create(trial)
+    def __init__(self, client: MlflowClient, facts: RunFacts, goal: Goal, outbox: Outbox) -> None:
+        self._client, self._facts, self._goal, self._outbox = client, facts, goal, outbox
+        self._tags = {"kind": "trial", **facts.tags}
+        self._runs: dict[int, str] = {}  # by number of the trial
+        self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics that are still to be written
+        self._unsure = True  # runs may be there already: of an earlier process, or an answer was lost
+        self._lost = False  # an answer: runs may be there twice
+        self.refused: list[str] = []
 
-    def _find(self, number: int) -> str | None:
-        if number not in self._run_ids:
-            query = f"tags.`mlflow.parentRunId` = '{self._search.run_id}' and tags.trial_number = '{number}'"
-            runs = self._client.search_runs([self._search.experiment_id], query, max_results=1)
-            if not runs:
-                return None
-            self._run_ids[number] = runs[0].info.run_id
-        return self._run_ids[number]
+    def deliver(self, parcels: Sequence[Parcel]) -> None:
+        self._rows.clear()
+        try:
+            if self._unsure:
+                self._look_around()
+            for parcel in parcels:
+                getattr(self, f"_{parcel.entry.event}")(parcel)
+            for number in list(self._rows):
+                self._write_rows(number)
+        except Away:
+            self._unsure = self._lost = True
+            raise
+        for parcel in parcels:
+            if parcel.entry.event == "files":
+                self._outbox.delivered(parcel.entry.content["parcel"])
 
-    def trial_retried(self, trial: TrialRecord) -> None:
-        self._tag(trial, {"attempts": trial.attempts})
+    def settle(self) -> None:
+        if self._lost:
+            self._delete_doubles()
+        self._outbox.clear()
 
-    def epoch_ended(self, trial: TrialRecord) -> None:
-        now, step = _now_ms(), trial.epoch
-        first = self._goal.objective  # with which the UI's plots begin
-        names = sorted(trial.metrics, key=lambda name: name != first)
-        batch = [Metric(name, float(trial.metrics[name]), now, step) for name in names]
-        self._search.writer.put(lambda: self._client.log_batch(self._run_id(trial), metrics=batch))
+    # --- trials
 
-    def trial_ended(self, trial: TrialRecord) -> None:
+    def _trial_started(self, parcel: Parcel) -> None:
+        assert parcel.trial is not None
+        run_id = self._runs.get(parcel.trial.number) or self._create(parcel.trial)
+        params = [Param(key, str(value)) for key, value in parcel.trial.hyperparameters.items()]
+        self._try(lambda: self._client.log_batch(run_id, params=params))
+        dataset = _dataset(self._facts.fingerprint, self._facts.source)
+        self._try(lambda: self._client.log_inputs(run_id, [dataset]))
+
+    def _trial_resumed(self, parcel: Parcel) -> None:
+        run_id = self._known_run(parcel)
+        self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
+        present = self._ask(lambda: self._client.get_run(run_id)).data.tags
+        for tag in {"outcome", "reason"} & present.keys():
+            self._try(lambda tag=tag: self._client.delete_tag(run_id, tag))  # type: ignore[misc]
+
+    def _trial_retried(self, parcel: Parcel) -> None:
+        assert parcel.trial is not None
+        self._tag(self._known_run(parcel), {"attempts": parcel.trial.attempts})
+
+    def _epoch_ended(self, parcel: Parcel) -> None:
+        content, first = parcel.entry.content, self._goal.objective  # with which the UI's plots begin
+        names = sorted(content["metrics"], key=lambda name: name != first)
+        rows = [Metric(name, float(content["metrics"][name]), parcel.entry.at_ms, content["epoch"]) for name in names]
+        self._known_run(parcel)
+        self._rows[content["number"]] += rows
+
+    def _checkpoint_saved(self, parcel: Parcel) -> None: ...
+
+    def _trial_ended(self, parcel: Parcel) -> None:
+        trial = parcel.trial
+        assert trial is not None
         assert trial.outcome is not None
+        run_id = self._known_run(parcel)
+        self._write_rows(trial.number)
         tags = {"outcome": trial.outcome, "reason": trial.reason, "host": trial.host, "device": trial.device}
         tags |= {"attempts": str(trial.attempts), "epoch": str(trial.epoch)}
         if trial.best:
@@ -277,57 +272,134 @@ class TrialLogger:
             }
         if trial.outcome == "complete" and self._goal.limits:
             tags["keeps_limits"] = str(self._goal.violation(trial.metrics) == 0).lower()
-        self._tag(trial, {key: value for key, value in tags.items() if value})
-        if trial.outcome == "complete":
-            self._search.writer.put(lambda: self._log_files(trial))
-        status, ended_ms = _STATUS[trial.outcome], int((trial.ended or time.time()) * 1000)
-        self._search.writer.put(lambda: self._client.set_terminated(self._run_id(trial), status, end_time=ended_ms))
+        self._tag(run_id, {key: value for key, value in tags.items() if value})
+        status, ended_ms = _STATUS[trial.outcome], int((trial.ended or 0) * 1000)
+        self._try(lambda: self._client.set_terminated(run_id, status, end_time=ended_ms))
 
-    def log_result(self, leaderboard: Leaderboard) -> None:
-        """The best trial's name, run and scores, for the search's own run; a mark for each trial of a front."""
-        best = leaderboard.best
-        if best is None:
-            return
-        front = leaderboard.front if leaderboard.goal.several else []
-        names = [*leaderboard.objectives, *(name for name in best.beside if name in best.metrics)]
-        metrics = [Metric(name, best.metrics[name], _now_ms(), 0) for name in dict.fromkeys(names)]
+    # --- the search itself
 
-        def write() -> None:
-            tags = [RunTag("best_trial", best.label), RunTag("best_run", self._run_of(best))]
-            self._client.log_batch(self._search.run_id, metrics=metrics, tags=tags)
-            for row in front:
-                self._client.set_tag(self._run_of(row), "front", "true")
+    def _search_resumed(self, parcel: Parcel) -> None:
+        self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
 
-        self._search.writer.put(write)
+    def _files(self, parcel: Parcel) -> None:
+        number, folder = parcel.entry.content["number"], self._outbox.path / parcel.entry.content["parcel"]
+        run_id = self._facts.run_id if number is None else self._runs.get(number)
+        if folder.exists() and run_id:  # else it was delivered by a process that could not say so any more
+            self._try(lambda: self._client.log_artifacts(run_id, str(folder)))
 
-    def _run_of(self, row: Row) -> str:
-        assert row.number is not None
-        return self._find(row.number) or ""
+    def _search_result(self, parcel: Parcel) -> None:
+        content = parcel.entry.content
+        metrics = [Metric(name, value, parcel.entry.at_ms, 0) for name, value in content["metrics"].items()]
+        if best_run := self._runs.get(content["number"]):
+            self._tag(self._facts.run_id, {"best_trial": content["label"], "best_run": best_run})
+        self._try(lambda: self._client.log_batch(self._facts.run_id, metrics=metrics))
+        for number, in_front in content["front"]:
+            if run_id := self._runs.get(number):
+                self._tag(run_id, {"front": str(in_front).lower()})  # one that is resumed may lose its place
 
-    def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
-        """Figures of one trial among others, or, without a trial, of the whole search."""
+    def _search_ended(self, parcel: Parcel) -> None:
+        run_id, status, at_ms = self._facts.run_id, parcel.entry.content["status"], parcel.entry.at_ms
+        self._try(lambda: self._client.set_terminated(run_id, status, end_time=at_ms))
 
-        def write() -> None:
-            run_id = self._run_id(trial) if trial else self._search.run_id
-            self._client.log_artifacts(run_id, str(folder), "comparison")
+    # --- runs
 
-        self._search.writer.put(write)
+    def _known_run(self, parcel: Parcel) -> str:
+        assert parcel.trial is not None
+        return self._runs.get(parcel.trial.number) or self._create(parcel.trial)
 
-    def flush(self) -> None:
-        """Return when all is written."""
-        self._search.writer.flush()
+    def _look_around(self) -> None:
+        """Find the runs that are there; of two for one trial the one that was written to."""
+        for run in sorted(self._children(), key=lambda run: len(run.data.metrics)):
+            self._runs[int(run.data.tags["trial_number"])] = run.info.run_id
+        self._unsure = False
 
-    def _tag(self, trial: TrialRecord, tags: Mapping[str, object]) -> None:
+    def _children(self) -> list[Run]:
+        query = f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'"
+        found: list[Run] = []
+        page = None
+        while True:
+            answer = self._ask(
+                lambda page=page: self._client.search_runs(  # type: ignore[misc]
+                    [self._facts.experiment_id], query, max_results=1_000, page_token=page
+                )
+            )
+            found += answer
+            page = answer.token
+            if not page:
+                return found
+
+    def _create(self, trial: TrialRecord) -> str:
+        tags = self._tags | {
+            "mlflow.parentRunId": self._facts.run_id,
+            "mlflow.source.name": "search.run",
+            "mlflow.source.git.commit": git_commit(),
+            "mlflow.user": user(),
+            "trial_number": str(trial.number),
+        }
+        if trial.preset:
+            tags["preset"] = trial.preset
+        started_ms = int(trial.started * 1000)
+        run = self._ask(
+            lambda: self._client.create_run(
+                self._facts.experiment_id, start_time=started_ms, tags=tags, run_name=trial.label
+            )
+        )
+        run_id = self._runs[trial.number] = str(run.info.run_id)  # its parameters come with its first entry
+        return run_id
+
+    def _delete_doubles(self) -> None:
+        """Runs that were made although no answer came: of each trial only the one that was written to stays."""
+        for run in self._children():
+            number = int(run.data.tags["trial_number"])
+            if run.info.run_id != self._runs.setdefault(number, run.info.run_id):
+                self._try(lambda run=run: self._client.delete_run(run.info.run_id))  # type: ignore[misc]
+
+    # --- writing
+
+    def _write_rows(self, number: int) -> None:
+        rows, run_id = self._rows.pop(number, []), self._runs[number]
+        for first in range(0, len(rows), _ROWS):
+            self._write_batch(run_id, rows[first : first + _ROWS])
+
+    def _write_batch(self, run_id: str, rows: list[Metric]) -> None:
+        """One row that is refused must not cost the others."""
+        try:
+            self._ask(lambda: self._client.log_batch(run_id, metrics=rows))
+        except _Refused as refused:
+            if len(rows) == 1:
+                self.refused.append(f"metric {rows[0].key} of step {rows[0].step}: {refused}")
+                return
+            half = len(rows) // 2
+            self._write_batch(run_id, rows[:half])
+            self._write_batch(run_id, rows[half:])
+
+    def _tag(self, run_id: str, tags: Mapping[str, object]) -> None:
         batch = [RunTag(key, str(value)[:5_000]) for key, value in tags.items()]
-        self._search.writer.put(lambda: self._client.log_batch(self._run_id(trial), tags=batch))
+        self._try(lambda: self._client.log_batch(run_id, tags=batch))
 
-    def _log_files(self, trial: TrialRecord) -> None:
-        if trial.checkpoint is None:
-            return
-        run_id = self._run_id(trial)
-        with trial.checkpoint.as_directory() as folder:
-            if (report := Path(folder) / REPORT_FOLDER).exists():
-                self._client.log_artifacts(run_id, str(report), REPORT_FOLDER)
-            for file in filter(Path.exists, (Path(folder) / name for name in (BEST_FILE, LAST_FILE))):
-                self._client.log_artifact(run_id, str(file), "checkpoint")
-        self._client.log_text(run_id, json.dumps(trial.hyperparameters, indent=2), "hyperparameters.json")
+    def _try(self, write: Callable[[], object]) -> None:
+        """What the server will never take is put down and left."""
+        try:
+            self._ask(write)
+        except _Refused as refused:
+            self.refused.append(str(refused))
+
+    def _ask(self, call: Callable[[], Any]) -> Any:
+        try:
+            return call()
+        except Exception as error:
+            if _status_of(error) in _NEVER:
+                raise _Refused(first_line(error)) from error
+            raise Away(first_line(error)) from error
+
+
+class _Refused(Exception):  # noqa: N818 - never leaves this module
+    """The server will never take this."""
+
+
+def _status_of(error: Exception) -> int:
+    """HTTP status that an error stands for; 503 where it has none: a connection, a lock, a disk."""
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    return int(status) if status else 503

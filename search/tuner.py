@@ -29,6 +29,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
+from search.disk import RoomGuard, patience_of_checkpoints
 from search.records import Recorder
 from search.resources import Share
 from search.sampler import OptunaSearcher
@@ -44,11 +45,18 @@ _FIRST_RUNG_PERCENT = 25
 
 
 class Brake(tune.Stopper):  # type: ignore[misc]
-    """Ends a search in good order: after the time limit, or when somebody pulls it."""
+    """Ends a search in good order: after the time limit, or when somebody pulls it.
+
+    Tune asks it after each step, just before it writes its own state: ``guard`` may then hold the search.
+    """
 
     def __init__(self, time_limit_s: float | None) -> None:
         self._deadline = time.monotonic() + time_limit_s if time_limit_s else float("inf")
+        self.guard: RoomGuard | None = None
         self.reason = ""  # why the search was ended; empty: it was not
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"guard": None}  # Tune pickles its settings once at the start
 
     def pull(self, reason: str) -> None:
         self.reason = self.reason or reason
@@ -57,6 +65,11 @@ class Brake(tune.Stopper):  # type: ignore[misc]
         return False
 
     def stop_all(self) -> bool:
+        if self.guard:
+            self.guard(self.due)
+        return self.due()
+
+    def due(self) -> bool:
         if time.monotonic() > self._deadline:
             self.pull("time limit")
         return bool(self.reason)
@@ -183,6 +196,7 @@ def make_tuner(
         goal=goal,
         threads=max(1, int(share.cpus)),
         device="cuda" if share.gpus else "cpu",
+        patience=patience_of_checkpoints(),
     )
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),
@@ -205,7 +219,9 @@ def make_tuner(
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=retries),
             checkpoint_config=tune.CheckpointConfig(
-                num_to_keep=3 if isinstance(scheduler, Pbt) else 1, checkpoint_frequency=1
+                # the last but one, too: a process may be killed between two writes
+                num_to_keep=3 if isinstance(scheduler, Pbt) else 2,
+                checkpoint_frequency=1,
             ),
         ),
     )

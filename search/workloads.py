@@ -156,7 +156,7 @@ WORKLOADS: dict[str, Workload] = {
         mutable=spaces.pt.MUTABLE_DPHI,
         objectives=trainables.pt.metrics.OBJECTIVES,
         limits=trainables.pt.metrics.CONSTRAINTS,
-        columns=("bias", "core_sigma", "tail"),
+        columns=("bias", "core_sigma", "tail", "monotonic_violation", "boundary_error"),
         baselines=trainables.pt.naive.naive_predictors,
         compare=trainables.pt.plots.compare_trials,
         demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),

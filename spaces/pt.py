@@ -63,6 +63,9 @@ def _suggest_shared(trial: Trial) -> dict[str, Any]:
 
 
 _REPORT: dict[str, Any] = {
+    "width": 256,
+    "depth": 3,
+    "batch_size": 1024,
     "learning_rate": 5e-5,
     "final_rate": 1.0,
     "dropout": 0.2,
@@ -72,11 +75,18 @@ _REPORT: dict[str, Any] = {
 }
 # Ours, for some ten thousand events and some ten epochs: the report's rate would not get there, and the few events
 # outside of the peak draw everything down. Dropout lowers predictions too: their spread costs relative loss.
-_SMALL = _REPORT | {"learning_rate": 3e-3, "final_rate": 0.01, "dropout": 0.0, "peak_weight": 30.0}
+_SMALL = _REPORT | {
+    "width": 64,
+    "batch_size": 64,
+    "learning_rate": 3e-3,
+    "final_rate": 0.01,
+    "dropout": 0.0,
+    "peak_weight": 30.0,
+}
 _FEATURES = {"features": "energy"}
 _MONOTONIC: dict[str, Any] = {"monotonic": True, "lambda_mono": 0.3}
 _BOUNDARY: dict[str, Any] = {"boundary": True, "boundary_ramp": 0.005, "boundary_cap": 0.2}
-_COMBINED = _REPORT | {"dropout": 0.0}
+_COMBINED = _REPORT | {"dropout": 0.0, "width": 128}
 _FITTED: dict[str, Any] = {"post_correction": "fitted", "post_start": 8.8}
 
 PRESETS_ENERGY: dict[str, dict[str, Any]] = {

@@ -49,7 +49,7 @@ def test_each_search_builds_on_the_winner_of_the_one_before(place: Path) -> None
     assert content == json.loads(top.artifact(top.parent, "chain.json"))
     for found in (below, top):
         assert {run.data.tags["chain"] for run in found.runs} == {"c"}
-    assert "named with --branches" in text
+    assert "(named)" in text
     assert "best tiny" in text
 
 
@@ -59,6 +59,9 @@ def test_a_chain_goes_on_after_its_last_finished_search(place: Path) -> None:
     code, text = run_chain(place, "--name", "c")
     assert code == 2
     assert "exists already" in text
+    code, text = run_chain(place, "--name", "d", "--resume")
+    assert code == 2
+    assert "no chain named 'd'" in text
     for file in sorted((place / "searches" / "c.top").rglob("*"), reverse=True):
         file.unlink() if file.is_file() else file.rmdir()
     (place / "searches" / "c.top").rmdir()  # as if it had been interrupted between the searches
@@ -115,7 +118,7 @@ def test_runs_can_be_named_by_id_by_name_and_by_their_search(place: Path) -> Non
     for name in (first.children[worst["label"]].info.run_id, "first"):
         code, text = run_top(place, "--branches", name)
         assert code == 0, text
-        assert "search first (named with --branches)" in text
+        assert "search first (named)" in text
     assert first.parent.data.tags["best_trial"] in text
 
 
@@ -141,10 +144,20 @@ def test_a_workload_that_builds_on_nothing_takes_no_branches(place: Path) -> Non
     assert "builds on no other model" in text
 
 
-def test_models_of_other_data_are_taken_with_a_warning(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_models_of_other_data_are_taken_only_where_they_are_named(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is holdout here they may have been trained on."""
     run_search(make_tiny(), place, "first", *TRIALS)
-    code, text = run_top(place)
-    assert (code, "other data" in text) == (0, False), text
     monkeypatch.setattr("tiny.TinyData.__init__.__defaults__", ("other", "tiny-1", ("nothing at all",)))
     code, text = run_top(place, "--name", "on-others")
+    assert (code, "search first saw other data" in text) == (2, True), text
+    code, text = run_top(place, "--name", "on-others", "--branches", "first")
     assert (code, "was trained on other data" in text) == (0, True), text
+
+
+def test_a_name_that_several_trials_have_is_not_guessed(place: Path) -> None:
+    for name in ("first", "second"):
+        run_search(make_tiny(), place, name, *TRIALS)
+    code, text = run_top(place, "--branches", "trial-000")
+    assert (code, "first/trial-000" in text, "second/trial-000" in text) == (2, True, True), text
+    code, text = run_top(place, "--branches", "first/trial-000")
+    assert (code, "search first (named)" in text) == (0, True), text

@@ -22,7 +22,18 @@ POINTS: dict[str, dict[str, object]] = {
 
 @pytest.fixture(scope="module")
 def two(run_tiny: Callable[..., Finished]) -> Finished:
-    flags = ("--objective", "loss,size", "--trials", "14", "--max-concurrent", "2", "--presets", "all")
+    flags = (
+        "--objective",
+        "loss,size",
+        "--scheduler",
+        "asha",
+        "--trials",
+        "14",
+        "--max-concurrent",
+        "2",
+        "--presets",
+        "all",
+    )
     return run_tiny("two-objectives", *flags, presets=POINTS)
 
 
@@ -108,9 +119,22 @@ def test_the_parent_run_carries_the_best_trial(limited: Finished) -> None:
     assert limited.parent.data.metrics["loss"] == best["value"]
 
 
-def test_the_kept_epoch_is_one_within_the_limit(run_tiny: Callable[..., Finished]) -> None:
-    """A size that is beyond throughout: the loss alone decides; with a slope the first epoch is the best."""
+def test_the_kept_epoch_is_the_best_one_within_the_limit(run_tiny: Callable[..., Finished]) -> None:
+    """The loss falls with each epoch, the size grows beyond its limit in the third."""
     found = run_tiny(
-        "steep", "--limit", "size=0.2", "--trials", "0", presets={"steep": {"x": 0.1, "y": 0.0, "slope": 1.0}}
+        "grows", "--limit", "size=0.35", "--trials", "0", presets={"grows": {"x": 0.1, "y": 0.0, "growth": 0.1}}
     )
-    assert found.rows["steep"]["best_epoch"] == 1
+    assert found.rows["grows"]["best_epoch"] == 2
+    assert found.rows["grows"]["epoch"] == 4
+    assert not found.rows["grows"]["keeps_limits"]
+
+
+def test_stopped_trials_beyond_a_limit_do_not_pass_for_good_ones(run_tiny: Callable[..., Finished]) -> None:
+    """Optuna takes a trial without constraints for one that keeps them all."""
+    flags = ("--limit", "size=0.01", "--trials", "10", "--max-concurrent", "2", "--presets", "none")
+    found = run_tiny("all-beyond", *flags)
+    stopped = [trial for trial in found.study.get_trials() if trial.state == TrialState.PRUNED]
+    assert stopped, "no trial was stopped early: the test shows nothing"
+    for trial in stopped:
+        assert trial.constraints.keys() == {"size"}
+        assert trial.constraints["size"] > 0

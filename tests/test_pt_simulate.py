@@ -14,7 +14,7 @@ import pytest
 import uproot
 from pt_files import branches, load, rows_of
 
-from trainables.pt.combined import BRANCHES, CombinedData
+from trainables.pt.combined import CombinedData
 from trainables.pt.data import SAMPLE, Events, PtData, PtDataSettings, load_data
 from trainables.pt.electrons import electron_at, photon_at, shoot
 from trainables.pt.metrics import PtBinning
@@ -131,7 +131,6 @@ def test_the_formulas_stand_in_for_the_branches() -> None:
     np.testing.assert_allclose(data.validation_branch_N2[:, 1], expected["C/dphi"], rtol=1e-6)
     np.testing.assert_allclose(data.train_branch_N2[:, 1] * data.train.dphi_N, fit_c(data.train), rtol=1e-6)
     assert len(data.train_branch_N2) == len(data.train)
-    assert tuple(data.branch_runs) == BRANCHES
     assert data.fingerprint != simulate_data(1000, 1).fingerprint
 
 

@@ -28,6 +28,8 @@ class Told:
     def epoch_ended(self, trial: TrialRecord) -> None:
         self.words.append(("epoch", trial.epoch, trial.metrics["loss"]))
 
+    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
+
     def trial_ended(self, trial: TrialRecord) -> None:
         self.words.append(("ended", trial.outcome, trial.reason))
 

@@ -62,7 +62,7 @@ def test_a_word_that_is_no_workload_shows_the_workloads() -> None:
         (["--also", "optinal"], ["optional hyperparameter 'optinal'", "Did you mean optional?"]),
         (["--also", "x"], ["There are: optional"]),
         (["--trials", "0", "--presets", "none"], ["nothing to run"]),
-        (["--trials", "-1"], ["trials", "greater than or equal to 0"]),
+        (["--trials", "-1"], ["trials", "expected a number of trials"]),
         (["--epochs", "0"], ["epochs", "greater than or equal to 1"]),
         (["--name", "a/b"], ["letters, digits, dots, dashes", "'a/b'"]),
         (["--name", "../up"], ["'../up'"]),

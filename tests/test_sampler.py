@@ -11,13 +11,13 @@ from typing import Any
 import optuna
 import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import TrialState, create_trial
 from ray.tune import Checkpoint
 from ray.tune.search import Searcher
-from tiny import suggest
+from tiny import TinyConfig, expected_loss, suggest
 
 from search.records import Outcome, TrialRecord
-from search.sampler import OptunaSearcher, Space, make_sampler, open_study
+from search.sampler import LEARNS_FROM_OTHERS, OptunaSearcher, Space, make_sampler, open_study, read_study
 from search.workloads import WORKLOADS
 from trainables.goal import Goal
 
@@ -294,3 +294,107 @@ def test_presets_feed_the_sampler(name: str, tmp_path: Path) -> None:
     for trial, point in zip(reread(tmp_path).get_trials(), workload.presets.values(), strict=True):
         assert trial.state == TrialState.COMPLETE
         assert trial.params == {key: value for key, value in point.items() if key not in held}
+
+
+# ---------------------------------------------------------------- trials of earlier searches
+
+
+def earlier_trials(count: int = 20, low: float = -1.0) -> list[optuna.trial.FrozenTrial]:
+    """As ``search.warm`` makes them: random points of the space and their losses; those without y, if any, first."""
+    study = optuna.create_study(sampler=RandomSampler(seed=17))
+    for _ in range(count):
+        trial = study.ask()
+        point = suggest(trial)
+        study.tell(trial, expected_loss(TinyConfig(**point), 4))
+    return [
+        create_trial(params=trial.params, distributions=trial.distributions, values=trial.values,
+                     user_attrs={"warm_from": "past"})
+        for trial in sorted(study.get_trials(), key=lambda trial: trial.params["x"])
+        if trial.params["x"] >= low
+    ]  # fmt: skip
+
+
+def optimise(study: optuna.Study, count: int) -> list[dict[str, Any]]:
+    """The points that a study asks for, each told its loss."""
+    points = []
+    for _ in range(count):
+        trial = study.ask()
+        points.append(suggest(trial))
+        study.tell(trial, expected_loss(TinyConfig(**points[-1]), 4))
+    return points
+
+
+@pytest.mark.parametrize("name", LEARNS_FROM_OTHERS)
+@pytest.mark.parametrize("low", [-1.0, 0.0])  # from 0 on all of them have y: the branch x < 0 is met later
+def test_earlier_trials_beside_a_study_teach_its_sampler_what_they_would_within_it(
+    tmp_path: Path, name: str, low: float
+) -> None:
+    earlier = earlier_trials(low=low)
+    beside = open_study(tmp_path, "a-study", ["min"], make_sampler(name, 5), earlier)
+    within = optuna.create_study(sampler=make_sampler(name, 5))
+    within.add_trials(earlier)
+    cold = optuna.create_study(sampler=make_sampler(name, 5))
+    points = optimise(beside, 8)
+    assert points == optimise(within, 8)
+    assert points != optimise(cold, 8)
+
+
+def test_running_trials_beside_earlier_ones_are_reckoned_with(tmp_path: Path) -> None:
+    """Pitfall 8; and none of the earlier ones is taken for the running one."""
+    earlier = earlier_trials()
+    beside = open_study(tmp_path, "a-study", ["min"], make_sampler("tpe", 5), earlier)
+    within = optuna.create_study(sampler=make_sampler("tpe", 5))
+    within.add_trials(earlier)
+    assert [suggest(beside.ask()) for _ in range(5)] == [suggest(within.ask()) for _ in range(5)]
+
+
+@pytest.mark.parametrize("name", LEARNS_FROM_OTHERS)
+def test_earlier_trials_count_as_no_trials_of_the_study(tmp_path: Path, name: str) -> None:
+    """Presets, numbers, seeds, what is left and the best trial are those of the search."""
+    earlier = earlier_trials()
+    study = open_study(tmp_path, "a-study", ["min"], make_sampler(name, 5, len(earlier)), earlier)
+    searcher = OptunaSearcher(study, space_of(), fixed={"epochs": 4}, trials=2, goal=LOSS, seed=100)
+    assert searcher.left == 4
+    asked = [live(searcher, str(number), [0.9], "complete") for number in range(4)]
+    assert [one["number"] for one in asked] == [0, 1, 2, 3]
+    assert [one["preset"] for one in asked] == ["plain", "wide", None, None]
+    assert [one["hyperparameters"]["seed"] for one in asked] == [100, 101, 102, 103]
+    assert searcher.suggest("more") == Searcher.FINISHED
+    found = reread(tmp_path)
+    assert len(found.get_trials()) == 4
+    assert found.best_trial.value == 0.9 > min(trial.value or 0.0 for trial in earlier)
+    assert found.user_attrs["warm_from"] == {"past": 20}
+
+
+def test_a_study_that_is_opened_again_still_knows_them_and_takes_no_more(tmp_path: Path) -> None:
+    earlier = earlier_trials()
+    open_study(tmp_path, "a-study", ["min"], RandomSampler(), earlier)
+    again = open_study(tmp_path, "a-study", ["min"], make_sampler("tpe", 5), [*earlier, *earlier])
+    within = optuna.create_study(sampler=make_sampler("tpe", 5))
+    within.add_trials(earlier)
+    assert optimise(again, 3) == optimise(within, 3)
+    assert again.user_attrs["warm_from"] == {"past": 20}
+
+
+def test_a_process_that_died_over_keeping_them_is_put_right(tmp_path: Path) -> None:
+    """The study comes after them: until it is there, they are kept anew."""
+    earlier = earlier_trials()
+    open_study(tmp_path, "a-study.warm", ["min"], RandomSampler()).add_trials(earlier[:7])
+    assert read_study(tmp_path, "a-study") is None
+    study = open_study(tmp_path, "a-study", ["min"], make_sampler("tpe", 5), earlier)
+    assert study.user_attrs["warm_from"] == {"past": 20}
+    kept = read_study(tmp_path, "a-study.warm")
+    assert kept is not None
+    assert [trial.params for trial in kept] == [trial.params for trial in earlier]
+    assert read_study(tmp_path, "a-study") == []
+
+
+def test_complete_trials_keep_what_a_later_search_needs_of_them(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, space_of(optional=2))
+    asked = live(searcher, "a", [0.9, 0.2], "complete")
+    live(searcher, "b", [0.9], "stopped_early")
+    complete, stopped = reread(tmp_path).get_trials()[:2]
+    assert complete.user_attrs["hyperparameters"] == asked["hyperparameters"]
+    assert asked["hyperparameters"]["optional"] == 2
+    assert complete.user_attrs["metrics"] == {"loss": 0.2}
+    assert "metrics" not in stopped.user_attrs

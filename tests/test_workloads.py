@@ -274,7 +274,7 @@ def test_an_epoch_gives_finite_numbers_all_that_are_declared(workload: Workload)
 def test_naive_predictors_are_scored_like_trials(workload: Workload) -> None:
     scores = workload.baselines(data_of(workload.name))
     assert len(scores) >= 2
-    declared = {*workload.objectives, *workload.columns, *workload.limits}
+    declared = {*workload.objectives, *workload.limits}
     for numbers_of_one in scores.values():
         assert declared <= numbers_of_one.keys()
         assert all(math.isfinite(value) for value in numbers_of_one.values())

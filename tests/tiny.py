@@ -26,6 +26,7 @@ class TinyConfig(TrainingConfig):
     y: float = 0.0
     optional: int = 1
     slope: float = 0.0  # value gained per epoch
+    growth: float = 0.0  # size gained per epoch
     diverge_epoch: int = 0  # 0: never
     crash_epoch: int = 0
     crashes: int = 1000  # how often
@@ -81,7 +82,10 @@ class TinyTraining(Training):
     def validate(self) -> dict[str, float]:
         if self.config.nan_epoch and self.epoch >= self.config.nan_epoch:
             return {"loss": float("nan"), "size": 0.0}
-        return {"loss": expected_loss(self.config, self.epoch), "size": size(self.config)}
+        return {
+            "loss": expected_loss(self.config, self.epoch),
+            "size": size(self.config) + self.config.growth * self.epoch,
+        }
 
     def state(self) -> dict[str, Any]:
         return {"epoch": self.epoch}

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import socket
+import tempfile
 import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from ray import tune
 
 from trainables.errors import TrainingDiverged
 from trainables.goal import Goal
+from trainables.room import Patience, is_full, patiently, size_of
 from trainables.training import Training, TrainingConfig
 
 STATE_FILE, BEST_FILE, LAST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "last.pt", "report"
@@ -39,20 +42,40 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         goal: Goal,
         threads: int,
         device: str,
+        patience: Patience | None = None,
     ) -> None:
         torch.set_num_threads(threads)  # two trials on two cores must not run four threads
         self._training_type, self._config_type, self._data = training, training_config, data
         self._goal = goal
+        self._patience, self._checkpoint_bytes = patience or Patience(), 0
         self._device = torch.device(device)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:
+        self._begin_anew(config)
+        if config.get("continue_from"):  # a search that was interrupted goes on
+            self._go_on(config, Path(config["continue_from"]))
+
+    def _begin_anew(self, config: dict[str, Any]) -> None:
         hyperparameters = self._config_type(**config["hyperparameters"])
         self._training = self._training_type(hyperparameters, self._data, self._device)
         self._best: dict[str, Any] = {"epoch": 0, "value": None, "order": None, "weights": {}}
         self._complete = False
-        if config.get("continue_from"):  # a search that was interrupted goes on
-            self.load_checkpoint(config["continue_from"])
+
+    def _go_on(self, config: dict[str, Any], last: Path) -> None:
+        """From the last checkpoint, or, where a death left that one broken, from one before it.
+
+        Without any of them the trial begins anew: its epochs are the same again. (On a retry Tune loads the newest
+        checkpoint of this process next, and the one named may be deleted.)
+        """
+        earlier = [folder for folder in last.parent.glob("checkpoint_*") if folder.name < last.name]
+        for folder in (last, *sorted(earlier, reverse=True)):
+            try:
+                self.load_checkpoint(str(folder))
+                break
+            except Exception as error:  # whatever torch makes of a broken file
+                print(f"checkpoint {folder} cannot be used: {error}")
+                self._begin_anew(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial into this actor: nothing of the last one is left but the data."""
@@ -103,14 +126,51 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             value, training = metrics[self._goal.objective], self._training
             self._best = {"epoch": training.epoch, "value": value, "order": order, "weights": training.weights()}
 
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Write a checkpoint into the search's storage, as Tune asks for it; wait while a disk is full.
+
+        Tune itself copies it there file by file. Where that fails no half checkpoint stays, and its number is used
+        again. Whoever waits in vain fails with ``DiskFullError``.
+        """
+        if checkpoint_dir or not self._storage:  # driven without Tune
+            return super().save(checkpoint_dir)
+        before = self._storage.current_checkpoint_index
+        return patiently(
+            self._save_once,
+            lambda: self._undo_save(before),
+            self._needed_bytes,
+            say=print,  # in the worker's own log; the search itself tells it where people look
+            limit_s=self._patience.limit_s,
+        )
+
+    def _needed_bytes(self) -> dict[Path, int]:
+        needed = {Path(tempfile.gettempdir()): self._checkpoint_bytes}
+        if self._storage.storage_filesystem.type_name == "local":
+            needed[Path(self._storage.storage_fs_path)] = self._checkpoint_bytes + self._patience.reserve_bytes
+        return needed
+
+    def _save_once(self) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                return super().save(folder)
+            finally:
+                self._checkpoint_bytes = size_of(Path(folder))
+
+    def _undo_save(self, index: int) -> None:
+        storage = self._storage
+        if storage.current_checkpoint_index != index:
+            with suppress(OSError):
+                storage.storage_filesystem.delete_dir(storage.checkpoint_fs_path)
+            storage.current_checkpoint_index = index
+
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         folder = Path(checkpoint_dir)
         training = self._training
         best = {name: value for name, value in self._best.items() if name != "weights"}
-        torch.save({"training": training.state(), "best": best}, folder / STATE_FILE)
-        torch.save(self._best["weights"], folder / BEST_FILE)
+        _save({"training": training.state(), "best": best}, folder / STATE_FILE)
+        _save(self._best["weights"], folder / BEST_FILE)
         if self._complete:
-            torch.save(training.weights(), folder / LAST_FILE)
+            _save(training.weights(), folder / LAST_FILE)
             self._write_report(folder / REPORT_FOLDER)
 
     def _write_report(self, folder: Path) -> None:
@@ -118,7 +178,9 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         folder.mkdir(exist_ok=True)
         try:
             self._training.write_report(folder)
-        except Exception:
+        except Exception as error:
+            if is_full(error):
+                raise  # then it is not the drawing that failed
             (folder / REPORT_ERROR).write_text(traceback.format_exc())
 
     def load_checkpoint(self, checkpoint_dir: str) -> None:
@@ -127,6 +189,11 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         self._training.load_state(saved["training"])
         weights = torch.load(folder / BEST_FILE, map_location="cpu", weights_only=True)
         self._best = saved["best"] | {"weights": weights}
+
+
+def _save(content: dict[str, Any], file: Path) -> None:
+    with file.open("wb") as opened:  # given a path, torch does not say that the disk is full, only that it failed
+        torch.save(content, opened)
 
 
 def _require_finite(metrics: dict[str, float], epoch: int) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ class CombinedData(PtData):
 
     train_branch_N2: NDArray[np.float32]  # GeV: energy branch, dphi branch
     validation_branch_N2: NDArray[np.float32]
-    branch_runs: Mapping[str, str]  # workload -> run that its model is of
 
 
 def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedData:
@@ -52,15 +50,12 @@ def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedD
         )
     used = {name: models[name] for name in BRANCHES}
     train_N2, validation_N2 = (_predictions(part, used) for part in (data.train, data.validation))
-    runs = {name: model.run for name, model in used.items()}
     inherited = {field.name: getattr(data, field.name) for field in fields(PtData)}
     inherited["fingerprint"] = _fingerprint(data.fingerprint, (train_N2, validation_N2))
-    inherited["summary"] = (*data.summary, "branches: " + ", ".join(f"{name} of {run}" for name, run in runs.items()))
     return CombinedData(
         **inherited,
         train_branch_N2=train_N2,
         validation_branch_N2=validation_N2,
-        branch_runs=MappingProxyType(runs),
     )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trainables.pt.data import Events, PtData
 
 ANGLE_FORMULA, ENERGY_FORMULA = "C/dphi", "E sin(theta)"
-REPORT = "report (its own sample)"  # where the reference table stands beside these
+REPORT = "published (full simulation)"  # where the reference table stands beside these
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping
     other_values = {name: other[quantity] for name, other in others.items() if quantity in other}
     if quantity in ("median", "peak"):
         limit = 100 * CONSTRAINTS["bias"]
-        axes.axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"constraint: ±{limit:g} %")
+        axes.axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"default limit: ±{limit:g} %")
         axes.axhline(0, color=GREY, linewidth=0.8)
         half = 100 * max(SMALLEST_BIAS_RANGE, 1.15 * _range_of(values.values(), ()))
         axes.set_ylim(-half, half)

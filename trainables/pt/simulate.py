@@ -133,7 +133,6 @@ def simulate_combined_data(events: int = 1000, seed: int = 0, binning: PtBinning
         **vars(replace(data, fingerprint=f"{data.fingerprint}-formulas")),
         train_branch_N2=branch["train"],
         validation_branch_N2=branch["validation"],
-        branch_runs={"pt-energy": ENERGY_FORMULA, "pt-dphi": ANGLE_FORMULA},
     )
 
 
