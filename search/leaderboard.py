@@ -101,7 +101,8 @@ class Leaderboard:
         columns = [column for column in _columns(shown) if column not in ("error", "excess")]
         table = Table(title=f"{self.search}: {self.goal}")
         for name in ("front" if self.goal.several else "", "trial", self.objective, *columns, "best epoch", "min"):
-            table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+            heading = name.replace("_", "\n") if len(name) > 10 else name
+            table.add_column(heading, justify="left" if name == "trial" else "right", no_wrap=True)
         for row in shown:
             table.add_row(
                 ("*" if row.front else "") if self.goal.several else str(row.rank or ""), row.label, _value(row),

@@ -298,7 +298,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             case "failed" if cause_of(trial.reason) in OUT_OF_MEMORY:
                 if "memory" not in asked.constraints:  # else told just before the process was killed
                     asked.set_constraint("memory", 1.0)
-                self._study.tell(asked, state=TrialState.PRUNED)
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", UserWarning)  # CMA-ES says that it does not heed constraints
+                    self._study.tell(asked, state=TrialState.PRUNED)
             case _:
                 self._study.tell(asked, state=TrialState.FAIL)
 

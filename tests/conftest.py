@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from server import FaultyProxy, MlflowServer, Postgres
 
 
 @pytest.fixture(scope="session")
@@ -51,3 +55,32 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL, started when the first test asks for it; skips where it is not installed."""
+    from server import running_postgres
+
+    with running_postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real server on it, for all tests: one that stops or kills it starts it again."""
+    from server import running_server
+
+    with running_server(tmp_path_factory.mktemp("server"), postgres.create_database("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def proxy(mlflow_server: MlflowServer) -> Iterator[FaultyProxy]:
+    """Between a test and that server, well-behaved at first."""
+    from server import FaultyProxy
+
+    if not mlflow_server.running:
+        mlflow_server.start()
+    with FaultyProxy(mlflow_server.uri) as between:
+        yield between
