@@ -81,6 +81,7 @@ def _stage(command: Command[Any], name: str, workload: Workload) -> Command[Any]
     own: dict[str, Any] = {
         "set": tuple(pair for pair in method.set if pair.partition("=")[0] in {*fields, "epochs", "seed"}),
         "also": tuple(key for key in method.also if key in workload.optional),
+        "warm_from": tuple(f"{earlier}.{workload.name}" for earlier in method.warm_from),  # of earlier chains
     }
     if method.presets not in (None, "all", "none"):
         own["presets"] = ",".join(_known(method.presets, workload)) or "none"

@@ -26,7 +26,7 @@ from search.plan import Plan
 from search.progress import Progress
 from search.records import Outcome, Recorder, TrialRecord
 from search.resources import Share, gpu_names, ray_session, share_of
-from search.sampler import OptunaSearcher, make_sampler, open_study
+from search.sampler import OptunaSearcher, make_sampler, open_study, read_study
 from search.scribe import Scribe
 from search.settings import Site, seconds
 from search.summary import Summary
@@ -40,6 +40,7 @@ from search.tracking import (
     system_metrics,
 )
 from search.tuner import Brake, make_scheduler, make_tuner
+from search.warm import WarmStart, warm_start
 from search.workloads import Data
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
@@ -121,12 +122,14 @@ def _run(
     branches = _branches(plan, command.method.branches, data, experiment, before)
     if plan.workload.join:
         data = plan.workload.join(data, branches.models)
+    warm = _warm(plan, command, data, folder, experiment)
     if resumed:
         folder.require_same(plan, data)
         folder.set_trials(plan.trials)
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
-    summary.announce(plan, command.budget, command.method, site, [*data.summary, *branches.lines], branches.warnings)
+    lines = [*data.summary, *branches.lines, *warm.lines]
+    summary.announce(plan, command.budget, command.method, site, lines, [*branches.warnings, *warm.warnings])
     with ray_session(site.address) as nodes:
         share = share_of(site, nodes, command.budget.max_concurrent, plan.samples)
         summary.device(share, gpu_names(nodes))
@@ -140,7 +143,7 @@ def _run(
                 scribe.resumed()
             else:
                 scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
-            records = _fit(plan, command, data, share, folder, known, scribe, delivery, brake, console)
+            records = _fit(plan, command, data, share, folder, known, warm, scribe, delivery, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
             scribe.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
@@ -193,6 +196,14 @@ def _branches(plan: Plan, named: Sequence[str], data: Data, experiment: Experime
     return find_branches(experiment.client, plan.workload.builds_on, named or before, data.fingerprint)
 
 
+def _warm(plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, experiment: Experiment) -> WarmStart:
+    """Trials of earlier searches, for a new study; one that goes on has its own beside it."""
+    method = command.method
+    if not method.warm_from or read_study(folder.path, plan.name) is not None:
+        return WarmStart()
+    return warm_start(method.warm_from, plan, method.sampler, data, command.site.storage.resolve(), experiment)
+
+
 def _facts(
     experiment: Experiment,
     plan: Plan,
@@ -234,6 +245,7 @@ def _fit(
     share: Share,
     folder: SearchFolder,
     known: list[TrialRecord],
+    warm: WarmStart,
     scribe: Scribe,
     delivery: Delivery,
     brake: Brake,
@@ -241,9 +253,9 @@ def _fit(
 ) -> list[TrialRecord]:
     """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
     budget, method = command.budget, command.method
-    sampler = make_sampler(method.sampler, budget.seed, len(known))
+    sampler = make_sampler(method.sampler, budget.seed, len(known) + len(warm.trials))
     searcher = OptunaSearcher(
-        open_study(folder.path, plan.name, plan.goal.objectives.values(), sampler),
+        open_study(folder.path, plan.name, plan.goal.objectives.values(), sampler, warm.trials),
         plan.space,
         fixed={"epochs": plan.epochs},
         trials=plan.trials,
@@ -310,6 +322,7 @@ def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]
         "cpus_per_trial": share.cpus,
         "gpus_per_trial": share.gpus,
         "sampler": method.sampler,
+        "warm_from": ", ".join(method.warm_from) or None,
         "scheduler": plan.scheduler,
         "limits": ", ".join(f"{name}={limit:g}" for name, limit in plan.goal.limits.items()),
         "presets": ", ".join(plan.space.presets) or "none",

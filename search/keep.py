@@ -53,7 +53,7 @@ class Keeper:
         self._left_alone: set[str] = set()  # kinds of storage
         self._folders = _folders_by_number(folder)  # of earlier processes
         for record in known:
-            if record.outcome != "interrupted":
+            if record.outcome is not None:
                 self.trial_ended(record)
 
     # --- the records tell

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from search.errors import UsageError
-from search.sampler import Space
+from search.sampler import LEARNS_FROM_OTHERS, Space
 from search.settings import Budget, Method, Site
 from search.workloads import Defaults, Workload
 from trainables.goal import Goal
@@ -75,6 +75,11 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         raise UsageError(f"--resume {site.resume}: say with --name which search is to go on.")
     if plan.added and site.name is None:
         raise UsageError(f"--trials {budget.trials}: say with --name which search they are to be added to.")
+    if method.warm_from and method.sampler not in LEARNS_FROM_OTHERS:
+        raise UsageError(
+            f"--warm-from does nothing for --sampler {method.sampler}, which learns from no trials but its own. "
+            f"Choose {' or '.join(LEARNS_FROM_OTHERS)}, or leave --warm-from out."
+        )
     if plan.samples == 0:
         raise UsageError("--trials 0 and no presets: there is nothing to run. Ask for one of them at least.")
     return plan

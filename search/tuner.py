@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import signal
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -73,6 +75,20 @@ class Brake(tune.Stopper):  # type: ignore[misc]
         if time.monotonic() > self._deadline:
             self.pull("time limit")
         return bool(self.reason)
+
+
+class OwnSignals(tune.Callback):  # type: ignore[misc]
+    """Tune takes SIGUSR1 for itself when it begins; it goes back to whom it belonged before: our brake."""
+
+    def __init__(self) -> None:
+        self._before = signal.getsignal(signal.SIGUSR1)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its settings once at the start
+
+    def setup(self, *args: Any, **info: Any) -> None:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Tune has left it alone
+            signal.signal(signal.SIGUSR1, self._before)
 
 
 class PresetsRunOn:
@@ -214,7 +230,7 @@ def make_tuner(
         run_config=tune.RunConfig(
             name=folder.name,
             storage_path=str(folder.parent),
-            callbacks=[recorder],
+            callbacks=[recorder, OwnSignals()],
             stop=brake,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=retries),

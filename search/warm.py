@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import FrozenTrial as FrozenTrial
-from optuna.trial import create_trial
+from optuna.trial import FrozenTrial, create_trial
 from pydantic import ValidationError
 
 from search.earlier import Earlier, EarlierSearch, find_earlier
@@ -27,10 +26,19 @@ from search.tracking import Experiment
 from search.workloads import Data
 
 
-def warm_trials(
+@dataclass(frozen=True)
+class WarmStart:
+    """What the sampler of a new search is told."""
+
+    trials: tuple[FrozenTrial, ...] = ()
+    lines: tuple[str, ...] = ()  # for people: of each earlier search, how many, and why not the others
+    warnings: tuple[str, ...] = ()
+
+
+def warm_start(
     names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Path, experiment: Experiment
-) -> tuple[list[FrozenTrial], list[str]]:
-    """Trials for ``open_study``, and a line for people about each of the earlier searches.
+) -> WarmStart:
+    """Complete trials of earlier searches that fit the plan.
 
     Parameters
     ----------
@@ -47,7 +55,7 @@ def warm_trials(
         MLflow is asked and refuses.
     """
     taken: list[FrozenTrial] = []
-    lines: list[str] = []
+    lines, warnings = [], []
     measure = _Measure(plan, data.objective_version, needs_all=sampler == "gp")
     for name in names:
         search = find_earlier(name, plan.workload.name, storage, experiment)
@@ -55,11 +63,11 @@ def warm_trials(
         taken += trials
         lines.append(line)
         if trials and search.fingerprint[:36] != data.fingerprint[:36]:
-            lines.append(f"warning: {name} ran on other data; its values may not be those that these data give")
+            warnings.append(f"{name} ran on other data: its values may not be those that these data give")
     if not taken:
         about = "\n".join(lines)
         raise UsageError(f"--warm-from: no trial fits this search. Leave it out to begin without.\n{about}")
-    return taken, lines
+    return WarmStart(tuple(taken), tuple(lines), tuple(warnings))
 
 
 def _choose(name: str, search: EarlierSearch, measure: _Measure) -> tuple[list[FrozenTrial], str]:

@@ -1,0 +1,71 @@
+"""What the platform itself takes per trial, and the driver's memory, as a search grows: python -m benchmarks.scale."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+
+def run_one(trials: int, sampler: str, storage: Path) -> dict[str, Any]:
+    """One search in this process; seconds from the first trial's start to the last one's end."""
+    import ray
+
+    import benchmarks.trivial
+    import search.run
+    from search.folder import SearchFolder
+    from search.journal import read
+    from search.workloads import WORKLOADS
+
+    ray.cloudpickle.register_pickle_by_value(benchmarks.trivial)
+    WORKLOADS["trivial"] = benchmarks.trivial.TRIVIAL
+    started = time.monotonic()
+    flags = ["--trials", str(trials), "--sampler", sampler, "--scheduler", "none", "--max-concurrent", "2"]
+    code = search.run.main(["trivial", "--storage", str(storage), "--name", "scale", *flags])
+    ended = time.monotonic()
+    times = [entry.at_ms for entry in read(SearchFolder(storage, "scale").journal) if entry.event.startswith("trial_")]
+    return {
+        "code": code,
+        "trials": trials,
+        "trial_ms": (max(times) - min(times)) / trials,
+        "wall_s": ended - started,
+        "memory_mb": psutil.Process().memory_info().rss / 1e6,
+    }
+
+
+def main(
+    sizes: tuple[int, ...] = (10, 100, 1000, 5000),
+    sampler: str = "tpe",
+    one: Annotated[int | None, tyro.conf.arg(help="run this size in this process and print its numbers")] = None,
+) -> None:
+    """Run searches of trivial trials, each size in a process of its own, and print a table."""
+    if one is not None:
+        with tempfile.TemporaryDirectory() as folder:
+            numbers = run_one(one, sampler, Path(folder))
+        print(json.dumps(numbers))
+        return
+    table = Table(title=f"platform time per trial, sampler {sampler}, two trials at a time")
+    for column in ("trials", "ms per trial", "whole search [s]", "driver's memory [MB]"):
+        table.add_column(column, justify="right")
+    for size in sizes:
+        command = [sys.executable, "-m", "benchmarks.scale", "--one", str(size), "--sampler", sampler]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+        numbers = json.loads(done.stdout.splitlines()[-1])
+        table.add_row(
+            str(size), f"{numbers['trial_ms']:.1f}", f"{numbers['wall_s']:.1f}", f"{numbers['memory_mb']:.0f}"
+        )
+        print(json.dumps(numbers), file=sys.stderr, flush=True)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
