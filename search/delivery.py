@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import islice
@@ -162,5 +163,6 @@ class Delivery:
     def _advance(self, parcels: Sequence[Parcel]) -> None:
         self._end, self.delivered = parcels[-1].entry.end, self.delivered + len(parcels)
         draft = self._mark.with_name(self._mark.name + ".tmp")
-        draft.write_text(json.dumps({"end": self._end, "entries": self.delivered}))
-        draft.replace(self._mark)
+        with suppress(OSError):  # a full disk: what is delivered again does no harm
+            draft.write_text(json.dumps({"end": self._end, "entries": self.delivered}))
+            draft.replace(self._mark)

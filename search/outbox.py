@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from uuid import uuid4
 
+from search.disk import wait_for_room
 from search.records import TrialRecord
 from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 
@@ -53,6 +54,7 @@ class Outbox:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _parcel(self) -> Path:
+        wait_for_room(self.path.parent)
         parcel = self.path / uuid4().hex[:16]
         parcel.mkdir(parents=True)
         return parcel

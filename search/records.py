@@ -17,6 +17,8 @@ from typing import Any, Literal, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
+from search.causes import reason_of
+
 Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
 
 
@@ -150,7 +152,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         record = self._record(trial)
         if record.outcome:
             return
-        self._end(record, "failed", _last_line(trial))
+        self._end(record, "failed", reason_of(_error_text(trial)))
 
     def close(self, outcome: Outcome, reason: str) -> None:
         """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
@@ -170,9 +172,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 told.callback(getattr(listener, event), record)
 
 
-def _last_line(trial: Trial) -> str:
-    """The exception of a failed trial, without its traceback, which stays in the trial's error file."""
+def _error_text(trial: Trial) -> str:
+    """What Ray wrote of all failures of a trial, tracebacks included."""
     file = Path(trial.error_file or "")  # on this machine; Tune copies it to the storage only later
-    text = file.read_text(errors="replace") if file.is_file() else str(trial.get_error() or "")
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1][:400] if lines else "unknown"
+    return file.read_text(errors="replace") if file.is_file() else str(trial.get_error() or "")

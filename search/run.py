@@ -10,6 +10,7 @@ from rich.console import Console
 from search.chain import run_chain
 from search.command import parse, parse_sync
 from search.conduct import COMPLETE, INTERRUPTED, conduct
+from search.disk import full
 from search.errors import SearchError, without_passwords
 from search.plan import make_plan
 from search.summary import Summary
@@ -37,6 +38,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
+    except OSError as error:
+        if not full(error):
+            raise
+        console.print(
+            f"error: {error}; the same command goes on with --name NAME --resume", markup=False, soft_wrap=True
+        )
+        return INTERRUPTED
     except KeyboardInterrupt:
         console.print("interrupted at once; if trials had run, the same command goes on with --name NAME --resume")
         return INTERRUPTED

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.delivery import Delivery
+from search.disk import files_line
 from search.leaderboard import Leaderboard
 from search.plan import Plan
 from search.resources import Share, on_network_file_system
@@ -67,7 +68,7 @@ class Summary:
         spent, saved = leaderboard.compute_hours, leaderboard.saved_hours
         self.say(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
         self.say(f"mlflow   {_how_to_look(site)}")
-        self.say(f"files    {folder}")
+        self.say(files_line(folder))
 
     def tell_delivery(self, delivery: Delivery, name: str, site: Site) -> None:
         """What MLflow does not have, and how it will."""

@@ -325,4 +325,5 @@ def test_paths_of_states_are_inside_the_folder_of_the_search(done: Finished) -> 
     states = list(done.folder.glob("*/checkpoint_*/state.pt"))
     assert len({state.parents[1] for state in states}) == len(states)  # the last one of each trial only
     kept = {state.parents[1].name.split("_")[0] for state in states}
-    assert kept == {f"{trial.number:05d}" for label, trial in done.trials.items() if done.rows[label]["epoch"]}
+    complete = [row for row in done.board["rows"] if row["rank"]]
+    assert kept == {f"{row['number']:05d}" for row in complete[:5]}  # those of the best trials

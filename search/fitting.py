@@ -1,0 +1,102 @@
+"""Runs the trials of a search, and whatever happens closes every one of them in the study and in the records."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from search.command import Command
+from search.delivery import Delivery
+from search.disk import RoomGuard
+from search.failures import FailureWatch
+from search.folder import SearchFolder
+from search.keep import Keeper, checkpoint_bytes
+from search.opening import Opened
+from search.plan import Plan
+from search.progress import Progress
+from search.records import Outcome, Recorder, TrialRecord
+from search.resources import Share
+from search.sampler import OptunaSearcher, make_sampler, open_study
+from search.scribe import Scribe
+from search.summary import Summary
+from search.tuner import Brake, make_scheduler, make_tuner
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
+
+
+def fit(
+    plan: Plan,
+    command: Command[Any],
+    opened: Opened,
+    share: Share,
+    folder: SearchFolder,
+    scribe: Scribe,
+    delivery: Delivery,
+    brake: Brake,
+    console: Console,
+) -> list[TrialRecord]:
+    """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
+    budget, method, known, warm = command.budget, command.method, opened.known, opened.warm
+    sampler = make_sampler(method.sampler, budget.seed, len(known) + len(warm.trials))
+    searcher = OptunaSearcher(
+        open_study(folder.path, plan.name, plan.goal.objectives.values(), sampler, warm.trials),
+        plan.space,
+        fixed={"epochs": plan.epochs},
+        trials=plan.trials,
+        goal=plan.goal,
+        seed=budget.seed,
+        records=known,
+    )
+    with Progress(console, plan, share.concurrent, delivery, known) as progress, _signals(brake, console):
+        mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
+        say = Summary(console).say
+        keeper = Keeper(plan.goal, command.site.keep, folder.path, say, known=known, at_end=plan.scheduler == "pbt")
+        watch = FailureWatch(brake, budget.max_failures, known)
+        recorder = Recorder([scribe, searcher, progress, keeper, watch], mutable, known)
+        brake.guard = RoomGuard(folder.path, say, lambda: checkpoint_bytes(recorder.records.values()))
+        with ExitStack() as closing:
+            closing.callback(keeper.close)
+            closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))
+            closing.callback(lambda: recorder.close(*_end(brake)))
+            if searcher.left:
+                make_tuner(
+                    plan.workload,
+                    opened.data,
+                    searcher,
+                    recorder,
+                    make_scheduler(plan.scheduler, plan.workload, plan.space.distributions(), budget.seed),
+                    goal=plan.goal,
+                    share=share,
+                    retries=budget.retries,
+                    brake=brake,
+                    folder=folder.path,
+                ).fit()
+    return list(recorder.records.values())
+
+
+def _end(brake: Brake) -> tuple[Outcome, str]:
+    """What became of the trials that were running at the end."""
+    return ("interrupted", "") if brake.reason == "interrupted" else ("stopped_early", brake.reason or "search ended")
+
+
+@contextmanager
+def _signals(brake: Brake, console: Console) -> Iterator[None]:
+    """A signal once ends the search in good order, so that it can be gone on with; Ctrl-C twice, at once."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def pull(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        brake.pull("interrupted")
+        console.print(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
+
+    for number in _SIGNALS:
+        signal.signal(number, pull)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

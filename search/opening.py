@@ -1,0 +1,127 @@
+"""What a search needs before its first trial: data, MLflow, models that it builds on, earlier searches, its own run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from search.branches import Branches, find_branches
+from search.command import Command
+from search.errors import TrackingError, UsageError
+from search.folder import SearchFolder
+from search.plan import Plan
+from search.records import TrialRecord
+from search.resources import Share
+from search.sampler import read_study
+from search.settings import Site
+from search.summary import Summary
+from search.tracking import Experiment, RunFacts, client_of, create_search_run, open_experiment
+from search.warm import WarmStart, warm_start
+from search.workloads import Data
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Everything that is settled before Ray is asked for anything."""
+
+    resumed: bool
+    known: list[TrialRecord]  # of an earlier process
+    data: Data
+    experiment: Experiment
+    branches: Branches
+    warm: WarmStart
+
+
+def open_search(plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary) -> Opened:
+    """Load the data and find all that the search builds on; a search that goes on must be the one that began."""
+    site, storage = command.site, command.site.storage.resolve()
+    data = plan.workload.load_data(command.data, (site.cache or storage / "cache").resolve())
+    experiment = _experiment(plan, site, folder, resumed, summary)
+    before = folder.description()["branches"] if resumed else ()
+    branches = _branches(plan, command.method.branches, data, experiment, before)
+    if plan.workload.join:
+        data = plan.workload.join(data, branches.models)
+    warm = _warm(plan, command, data, folder, experiment)
+    if resumed:
+        folder.require_same(plan, data)
+        folder.set_trials(plan.trials)
+    lines, warnings = [*data.summary, *branches.lines, *warm.lines], [*branches.warnings, *warm.warnings]
+    summary.announce(plan, command.budget, command.method, site, lines, warnings)
+    return Opened(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
+
+
+def run_facts(
+    opened: Opened, plan: Plan, command: Command[Any], share: Share, folder: SearchFolder, more_tags: Mapping[str, str]
+) -> RunFacts:
+    """What the search's MLflow runs have in common: of a new run, or as its folder keeps it."""
+    if opened.resumed:
+        return RunFacts(**folder.description()["facts"])
+    tags = {
+        "search": plan.name,
+        "objective": ",".join(plan.goal.objectives),
+        "objective_version": opened.data.objective_version,
+        **opened.branches.tags,
+        **more_tags,
+    }
+    facts = create_search_run(
+        opened.experiment,
+        name=plan.name,
+        token=folder.token(),
+        settings=_settings(plan, command, share),
+        tags={"workload": plan.workload.name, **tags},
+        fingerprint=opened.data.fingerprint,
+        source="\n".join(opened.data.summary),
+    )
+    folder.describe(plan, opened.data, asdict(facts), opened.branches.runs)
+    return facts
+
+
+def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment:
+    """The workload's experiment. A new search needs a server that answers; one that goes on does not."""
+    try:
+        return open_experiment(site.server, site.storage.resolve(), plan.workload.name)
+    except TrackingError as error:
+        if not resumed:
+            raise
+        summary.say(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
+        experiment_id = folder.description()["facts"]["experiment_id"]
+        return Experiment(client_of(site.server, site.storage.resolve()), experiment_id)
+
+
+def _branches(plan: Plan, named: Sequence[str], data: Data, experiment: Experiment, before: Sequence[str]) -> Branches:
+    """The models that the workload builds on: those named now, or else those of the search that goes on."""
+    if named and not plan.workload.builds_on:
+        raise UsageError(f"--branches: {plan.workload.name} builds on no other model. Leave it out.")
+    return find_branches(experiment.client, plan.workload.builds_on, named or before, data.fingerprint)
+
+
+def _warm(plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, experiment: Experiment) -> WarmStart:
+    """Trials of earlier searches, for a new study; one that goes on has its own beside it."""
+    method = command.method
+    if not method.warm_from or read_study(folder.path, plan.name) is not None:
+        return WarmStart()
+    return warm_start(method.warm_from, plan, method.sampler, data, command.site.storage.resolve(), experiment)
+
+
+def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]:
+    """What a person compares between searches. No address and no URI: those may hold passwords."""
+    budget, method = command.budget, command.method
+    return {
+        "trials": plan.trials,
+        "epochs": plan.epochs,
+        "seed": budget.seed,
+        "retries": budget.retries,
+        "time_limit": budget.time_limit,
+        "max_concurrent": share.concurrent,
+        "cpus_per_trial": share.cpus,
+        "gpus_per_trial": share.gpus,
+        "sampler": method.sampler,
+        "warm_from": ", ".join(method.warm_from) or None,
+        "scheduler": plan.scheduler,
+        "limits": ", ".join(f"{name}={limit:g}" for name, limit in plan.goal.limits.items()),
+        "presets": ", ".join(plan.space.presets) or "none",
+        "searched": ", ".join(sorted(plan.space.distributions())),
+        "held": ", ".join(f"{name}={value}" for name, value in plan.space.held.items()),
+        **command.data.model_dump(mode="json", exclude={"data", "holdout"}),
+    }

@@ -1,0 +1,334 @@
+"""Laws of a full disk: nothing is half written, who writes waits and goes on, and a person is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from finished import run_search
+from optuna.samplers import RandomSampler
+from test_trainable import Direct, trainable
+from tiny import make_tiny
+
+import trainables.room as room
+from search.disk import (
+    RoomGuard,
+    append,
+    enough_room,
+    files_line,
+    full,
+    patience_of_checkpoints,
+    wait_for_room,
+    waiting_until,
+    write_atomically,
+)
+from search.sampler import open_study
+from trainables.room import DiskFullError, Patience, can_write, free_bytes, is_full, megabytes, patiently, size_of
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 6 MB."""
+    yield from mounted(tmp_path, "6m")
+
+
+def mounted(place: Path, size: str) -> Iterator[Path]:
+    folder = place / "small"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True
+    )
+    if mount.returncode:
+        pytest.skip(f"mounting a tmpfs is not allowed here: {mount.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "POLL_S", 0.05)
+
+
+def fill(folder: Path, leave: int = 0) -> Path:
+    """Write until nothing is left, or so much."""
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file, suppress(OSError):
+        while free_bytes(folder) > leave:
+            file.write(b"\0" * 4096)
+    return ballast
+
+
+def freed_soon(ballast: Path, seconds: float = 0.5) -> threading.Thread:
+    thread = threading.Timer(seconds, ballast.unlink)
+    thread.start()
+    return thread
+
+
+# ---------------------------------------------------------------- recognising
+
+
+def test_a_full_disk_is_recognised_however_it_is_told(small: Path) -> None:
+    def write() -> None:
+        (small / "a").write_bytes(b"\0" * 10_000_000)
+
+    def save_to_path() -> None:
+        torch.save({"a": torch.zeros(3_000_000)}, small / "b")
+
+    def save_to_file() -> None:
+        with (small / "c").open("wb") as file:
+            torch.save({"a": torch.zeros(3_000_000)}, file)
+
+    for way in (write, save_to_path, save_to_file):
+        with pytest.raises((OSError, RuntimeError)) as caught:
+            way()
+        assert is_full(caught.value), way
+        assert full(caught.value)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), RuntimeError("cuda"), ValueError(), DiskFullError("x")])
+def test_other_errors_are_not_taken_for_a_full_disk(error: Exception) -> None:
+    assert not is_full(error)
+
+
+def test_a_quota_is_a_full_disk_too() -> None:
+    assert is_full(OSError(errno.EDQUOT, "Disk quota exceeded"))
+
+
+def test_room_is_what_can_be_written(small: Path) -> None:
+    assert enough_room(small, 5_000_000)
+    assert can_write(small, 5_000_000)
+    fill(small)
+    assert not enough_room(small)
+    assert not can_write(small, 4096)
+    assert enough_room(small / "not" / "yet" / "there", 0)
+
+
+# ---------------------------------------------------------------- waiting
+
+
+def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
+    lines: list[str] = []
+    freed_soon(fill(small))
+    wait_for_room(small, 1_000_000, lines.append)
+    assert enough_room(small)
+    assert lines[0].startswith(f"disk full: {small} has 0 bytes free, 1 MB are needed: waiting, nothing is lost")
+    assert lines[-1] == f"disk of {small} has room again: going on"
+    assert len(lines) == 2
+
+
+def test_waiting_ends_when_the_search_is_to_end(small: Path) -> None:
+    fill(small)
+    asked = iter([False, False, True])
+    with waiting_until(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
+        wait_for_room(small, 4096, lambda line: None)
+
+
+def test_patience_ends(small: Path) -> None:
+    fill(small)
+    with pytest.raises(DiskFullError, match="nobody made room in 0 s"):
+        room.wait_for_room(small, 4096, lambda line: None, limit_s=0.1)
+
+
+def test_what_fails_for_another_reason_is_undone_and_not_tried_again() -> None:
+    undone: list[bool] = []
+    with pytest.raises(ZeroDivisionError):
+        patiently(lambda: 1 / 0, lambda: undone.append(True), dict, lambda line: None)
+    assert undone == [True]
+
+
+# ---------------------------------------------------------------- state files
+
+
+def test_a_state_file_holds_the_old_text_or_the_new(small: Path) -> None:
+    file = small / "state.json"
+    write_atomically(file, "old")
+    freed_soon(ballast := fill(small))
+    write_atomically(file, "new" * 10_000, lambda line: None)
+    assert not ballast.exists()
+    assert file.read_text() == "new" * 10_000
+    assert [path.name for path in small.iterdir()] == ["state.json"]
+
+
+def test_a_write_that_cannot_wait_leaves_the_old_state_file(small: Path) -> None:
+    file = small / "state.json"
+    write_atomically(file, "old")
+    fill(small)
+    with waiting_until(lambda: True), pytest.raises(DiskFullError):
+        write_atomically(file, "new" * 10_000, lambda line: None)
+    assert file.read_text() == "old"
+    assert sorted(path.name for path in small.iterdir()) == ["ballast", "state.json"]
+
+
+def test_nothing_is_appended_by_half(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the free room was named wrongly: the write itself fails, and what it added is taken away."""
+    file = small / "lines"
+    append(file, b"first\n")
+    ballast = fill(small, leave=20_000)
+    named = room.free_bytes
+    monkeypatch.setattr(room, "free_bytes", lambda folder: 10**9)
+    sizes: list[int] = []
+    freed = freed_soon(ballast)
+
+    def can_write(folder: Path, size: int) -> bool:
+        sizes.append(file.stat().st_size)
+        return named(folder) > size
+
+    monkeypatch.setattr(room, "can_write", can_write)
+    append(file, b"x" * 50_000 + b"\n", lambda line: None)
+    freed.join()
+    assert set(sizes) == {6}
+    assert file.read_bytes() == b"first\n" + b"x" * 50_000 + b"\n"
+
+
+def test_optunas_journal_waits_and_stays_whole(small: Path) -> None:
+    study = open_study(small, "a-study", ["min"], RandomSampler(seed=1))
+    trial = study.ask()
+    freed_soon(fill(small))
+    trial.set_user_attr("long", "x" * 20_000)
+    study.tell(trial, 1.0)
+    lines = (small / "optuna.journal").read_bytes().splitlines()
+    assert all(json.loads(line) for line in lines)
+    (again,) = open_study(small, "a-study", ["min"], RandomSampler(seed=1)).get_trials()
+    assert (again.value, len(again.user_attrs["long"])) == (1.0, 20_000)
+    assert sorted(path.name for path in small.iterdir()) == ["optuna.journal"]
+
+
+# ---------------------------------------------------------------- size
+
+
+def test_size_counts_each_file_once_however_many_names_it_has(tmp_path: Path) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "one").write_bytes(b"1" * 3_000)
+    os.link(tmp_path / "a" / "one", tmp_path / "a" / "b" / "also")
+    (tmp_path / "a" / "b" / "two").write_bytes(b"2" * 500)
+    assert size_of(tmp_path / "a") == 3_500
+    assert size_of(tmp_path / "none") == 0
+    assert files_line(tmp_path / "a") == f"files    {tmp_path / 'a'} (3.5 kB)"
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1_234, "1.23 kB"), (32 * 2**20, "33.6 MB"), (1.2e9, "1.2 GB")],
+)
+def test_sizes_are_told_as_people_read_them(size: int, text: str) -> None:
+    assert megabytes(size) == text
+
+
+def test_patience_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert patience_of_checkpoints() == Patience()
+    monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "0.5")
+    monkeypatch.setenv("SEARCH_DISK_WAIT_S", "7")
+    assert patience_of_checkpoints() == Patience(reserve_bytes=2**19, limit_s=7)
+
+
+# ---------------------------------------------------------------- between the steps of a search
+
+
+def test_the_search_is_held_while_it_could_not_write_its_own_state(small: Path) -> None:
+    lines: list[str] = []
+    guard = RoomGuard(small, lines.append, lambda: 1_000_000)
+    guard(lambda: False)
+    assert "trials wait" in lines.pop(0)  # 6 MB are less than the reserve
+    freed_soon(fill(small))
+    time.sleep(0.1)
+    started = time.monotonic()
+    guard(lambda: False)
+    assert time.monotonic() - started > 0.2
+    assert "the search waits, nothing is lost" in lines[0]
+
+
+def test_a_search_that_is_to_end_is_not_held(small: Path) -> None:
+    fill(small)
+    RoomGuard(small, lambda line: None)(lambda: True)
+
+
+# ---------------------------------------------------------------- checkpoints
+
+
+def test_a_broken_checkpoint_is_not_gone_on_from_but_the_one_before_it_is(tmp_path: Path) -> None:
+    one = trainable()
+    for number in range(2):
+        one.step()
+        (tmp_path / f"checkpoint_00000{number}").mkdir()
+        one.save_checkpoint(str(tmp_path / f"checkpoint_00000{number}"))
+    state = tmp_path / "checkpoint_000001" / "state.pt"
+    state.write_bytes(state.read_bytes()[:100])
+    again = Direct({"hyperparameters": {"epochs": 3, "x": 0.1}, "continue_from": str(state.parent)})
+    assert again.step()["epoch"] == 2
+    none = Direct(
+        {"hyperparameters": {"epochs": 3, "x": 0.1}, "continue_from": str(tmp_path / "gone" / "checkpoint_1")}
+    )
+    assert none.step()["epoch"] == 1
+
+
+@pytest.fixture
+def middling(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 24 MB."""
+    yield from mounted(tmp_path, "24m")
+
+
+def fill_for_a_while(storage: Path, name: str, seconds: float) -> threading.Thread:
+    """As soon as a trial of the search has written some checkpoints."""
+
+    def work() -> None:
+        while not list(storage.glob(f"searches/{name}/0*/checkpoint_00000[3-9]/state.pt")):
+            time.sleep(0.02)
+        ballast = fill(storage)
+        time.sleep(seconds)
+        ballast.unlink()
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_search_on_a_full_disk_waits_and_goes_on(middling: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "2")
+    thread = fill_for_a_while(middling, "paused", 8)
+    done = run_search(
+        make_tiny(), middling, "paused", "--trials", "2", "--epochs", "20", "--scheduler", "none",
+        "--set", "epoch_seconds=0.1",
+    )  # fmt: skip
+    thread.join()
+    assert done.code == 0, done.text
+    assert done.seconds > 8
+    assert "disk full" in done.text
+    assert "nothing is lost" in done.text
+    assert done.board["outcomes"] == {"complete": 2}
+    for label, run in done.children.items():
+        assert [step for step, _ in done.curve(label, "loss")] == list(range(1, 21))
+        assert run.data.tags["attempts"] == "1", "a trial failed of it"
+    assert {trial.state.name for trial in done.study.get_trials()} == {"COMPLETE"}
+    for state in done.folder.glob("*/checkpoint_*/state.pt"):
+        torch.load(state, weights_only=True)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_checkpoint_that_waited_in_vain_fails_with_a_clear_reason(
+    middling: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is room enough for the search's own state, but not for what checkpoints must leave."""
+    monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "1000")
+    monkeypatch.setenv("SEARCH_DISK_WAIT_S", "1")
+    done = run_search(
+        make_tiny(), middling, "in-vain", "--trials", "1", "--epochs", "2", "--scheduler", "none", "--retries", "0"
+    )
+    (row,) = (row for row in done.rows.values() if row["kind"] == "trial")
+    assert row["outcome"] == "failed"
+    assert "DiskFullError: disk full: " in row["reason"]
+    assert "nobody made room in 1 s" in row["reason"]
+    assert list(done.folder.glob("*/checkpoint_*")) == []

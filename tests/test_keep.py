@@ -1,0 +1,263 @@
+"""Laws of the search's folder: whose checkpoints stay, and that the others lose all but their small tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from finished import Finished
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from ray.tune import Checkpoint
+
+from search.keep import Keeper, checkpoint_bytes
+from search.records import Outcome, TrialRecord
+from trainables.goal import Goal
+
+LOSS = Goal({"loss": "min"})
+WEIGHTS = {"state.pt", "best.pt", "last.pt"}
+TABLES = {"report/losses.csv", "report/error.txt"}
+
+
+class Bench:
+    """Trials with real files, and the keeper that hears of them."""
+
+    def __init__(self, folder: Path, keep: int = 2, goal: Goal = LOSS, **more: Any) -> None:
+        self.folder, self.lines = folder, list[str]()
+        self.keeper = Keeper(goal, keep, folder, self.lines.append, **more)
+
+    def begin(self, number: int, tune_id: str = "abc", checkpoints: int = 2) -> TrialRecord:
+        record = TrialRecord(tune_id, number, None, {}, epochs=9, started=0.0)
+        self.keeper.trial_started(record)
+        for index in range(checkpoints):
+            self.save(record, index)
+        return record
+
+    def save(self, record: TrialRecord, index: int) -> None:
+        folder = self.folder / f"{record.number:05d}_{record.trial_id}" / f"checkpoint_{index:06d}"
+        write(folder, WEIGHTS | TABLES | {"report/response.png"})
+        record.checkpoint = Checkpoint(str(folder))
+        self.keeper.checkpoint_saved(record)
+
+    def end(self, record: TrialRecord, outcome: Outcome = "complete", **metrics: float) -> TrialRecord:
+        record.outcome, record.metrics = outcome, metrics
+        self.keeper.trial_ended(record)
+        return record
+
+    def run(self, number: int, loss: float) -> TrialRecord:
+        return self.end(self.begin(number), loss=loss)
+
+    def kept(self) -> set[int]:
+        """Trials that have their weights."""
+        return {int(path.parents[1].name[:5]) for path in self.folder.glob("*/checkpoint_*/state.pt")}
+
+
+def write(folder: Path, names: Iterable[str]) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x" * 100)
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+# ---------------------------------------------------------------- who stays
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.integers(0, 99), min_size=1, max_size=9, unique=True), st.integers(0, 4))
+def test_the_best_stay_whatever_the_order_in_which_they_end(
+    tmp_path_factory: pytest.TempPathFactory, losses: list[int], keep: int
+) -> None:
+    bench = Bench(tmp_path_factory.mktemp("search"), keep)
+    for number, loss in enumerate(losses):
+        bench.run(number, float(loss))
+        best = sorted(losses[: number + 1])[:keep]
+        assert bench.kept() == {losses.index(loss) for loss in best}
+
+
+def test_limits_go_before_the_objective(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=1, goal=Goal({"loss": "min"}, {"size": 1.0}))
+    bench.end(bench.begin(0), loss=0.1, size=2.0)
+    bench.end(bench.begin(1), loss=0.9, size=0.5)
+    assert bench.kept() == {1}
+
+
+def test_the_whole_front_stays_and_is_filled_up(tmp_path: Path) -> None:
+    goal = Goal({"loss": "min", "size": "min"})
+    bench = Bench(tmp_path, keep=2, goal=goal)
+    for number, (loss, size) in enumerate([(1, 9), (9, 1), (5, 5), (6, 6)]):
+        bench.end(bench.begin(number), loss=loss, size=size)
+    assert bench.kept() == {0, 1, 2}
+    bench.end(bench.begin(4), loss=0.5, size=0.5)
+    assert bench.kept() == {4, 0}
+
+
+@pytest.mark.parametrize("outcome", ["stopped_early", "diverged", "failed"])
+def test_whoever_ends_without_being_complete_keeps_nothing(tmp_path: Path, outcome: Outcome) -> None:
+    bench = Bench(tmp_path)
+    bench.end(bench.begin(0), outcome, loss=0.0)
+    assert bench.kept() == set()
+
+
+def test_running_and_interrupted_trials_keep_all_they_have(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=0)
+    bench.begin(0)
+    bench.end(bench.begin(1), "interrupted", loss=0.0)
+    bench.keeper.close()
+    assert len(list(tmp_path.glob("*/checkpoint_*/state.pt"))) == 4
+
+
+# ---------------------------------------------------------------- what stays
+
+
+def test_of_the_best_the_last_checkpoint_stays_as_it_is(tmp_path: Path) -> None:
+    record = Bench(tmp_path).run(0, 1.0)
+    assert record.checkpoint is not None
+    assert [path.name for path in Path(record.checkpoint.path).parent.iterdir()] == ["checkpoint_000001"]
+    assert files(Path(record.checkpoint.path)) == WEIGHTS | TABLES | {"report/response.png"}
+
+
+def test_of_the_others_the_small_tables_stay(tmp_path: Path) -> None:
+    record = Bench(tmp_path, keep=0).run(0, 1.0)
+    assert record.checkpoint is not None
+    assert files(Path(record.checkpoint.path)) == TABLES
+
+
+def test_a_checkpoint_without_a_report_goes_as_a_whole_but_not_the_error_of_the_trial(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    quiet, loud = bench.begin(0, checkpoints=0), bench.begin(1, checkpoints=0)
+    for record in (quiet, loud):
+        write(tmp_path / f"{record.number:05d}_abc" / "checkpoint_000003", ["state.pt"])  # half written: of no record
+    write(tmp_path / "00001_abc", ["error.txt"])
+    bench.end(quiet, "failed")
+    bench.end(loud, "failed")
+    assert files(tmp_path) == {"00001_abc/error.txt"}
+    assert [path.name for path in tmp_path.iterdir()] == ["00001_abc"]
+
+
+def test_a_second_name_of_a_file_is_not_touched(tmp_path: Path) -> None:
+    """What waits for MLflow are hard links."""
+    bench = Bench(tmp_path / "search", keep=0)
+    record = bench.begin(0)
+    assert record.checkpoint is not None
+    (tmp_path / "staged.pt").hardlink_to(Path(record.checkpoint.path) / "best.pt")
+    bench.end(record, loss=1.0)
+    assert (tmp_path / "staged.pt").read_text() == "x" * 100
+
+
+# ---------------------------------------------------------------- later processes
+
+
+def test_the_folder_before_a_resume_goes_with_the_first_new_checkpoint(tmp_path: Path) -> None:
+    record = Bench(tmp_path).begin(7, "before")
+    bench = Bench(tmp_path, known=[record])
+    record.trial_id = "after"
+    bench.keeper.trial_resumed(record)
+    assert (tmp_path / "00007_before").exists()
+    bench.save(record, 0)
+    assert [path.name for path in tmp_path.iterdir()] == ["00007_after"]
+    bench.save(record, 1)
+    bench.end(record, loss=1.0)
+    assert bench.kept() == {7}
+
+
+def test_the_folder_before_a_resume_stays_while_it_holds_the_last_checkpoint(tmp_path: Path) -> None:
+    record = Bench(tmp_path).begin(7, "before")
+    record.outcome = "interrupted"
+    bench = Bench(tmp_path, known=[record])
+    assert bench.kept() == {7}
+    record.trial_id = "after"
+    bench.end(record, loss=1.0)  # its last epoch was already done
+    assert files(tmp_path / "00007_before" / "checkpoint_000001") >= WEIGHTS
+
+
+def test_trials_of_an_earlier_process_are_rivals_and_what_it_left_undone_is_done(tmp_path: Path) -> None:
+    before = Bench(tmp_path, keep=9)
+    known = [before.run(number, float(number)) for number in range(4)]
+    write(tmp_path / "00001_much-earlier" / "checkpoint_000000", WEIGHTS)
+    bench = Bench(tmp_path, keep=2, known=known)
+    assert bench.kept() == {0, 1}
+    assert not (tmp_path / "00001_much-earlier").exists()
+    bench.run(4, 0.5)
+    assert bench.kept() == {0, 4}
+
+
+def test_in_a_population_nothing_goes_before_the_end(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=1, at_end=True)
+    bench.run(0, 2.0)
+    bench.run(1, 1.0)
+    bench.end(bench.begin(2), "failed")
+    assert bench.kept() == {0, 1, 2}
+    bench.keeper.close()
+    assert bench.kept() == {1}
+
+
+# ---------------------------------------------------------------- what cannot be deleted
+
+
+def test_what_cannot_be_deleted_is_told_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = Bench(tmp_path, keep=0)
+
+    def refuse(self: Path, **_how: Any) -> None:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    bench.run(0, 1.0)
+    assert any(line.startswith(f"warning  not deleted: {tmp_path}") for line in bench.lines)
+
+
+def test_storage_that_is_not_local_is_left_alone_and_this_is_told_once(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=0)
+    for number in range(3):
+        record = bench.begin(number)
+        remote: Any = SimpleNamespace(path="bucket/x", filesystem=SimpleNamespace(type_name="s3"))
+        record.checkpoint = remote
+        bench.end(record, loss=1.0)
+    assert bench.kept() == {0, 1, 2}
+    assert bench.lines == ["warning  checkpoints in s3 storage are all kept: --keep deletes only in local folders"]
+
+
+def test_a_folder_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
+    bench = Bench(tmp_path / "never made", keep=0)
+    bench.end(bench.begin(0, checkpoints=0), "failed")
+    bench.end(bench.begin(1, checkpoints=0), loss=1.0)
+    assert bench.lines == []
+
+
+def test_the_size_of_a_checkpoint_is_that_of_the_largest_that_runs(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    records = [bench.begin(0), bench.begin(1), bench.begin(2, checkpoints=0), bench.run(3, 1.0)]
+    assert records[1].checkpoint is not None
+    write(Path(records[1].checkpoint.path), ["more.pt"])
+    assert checkpoint_bytes(records) == 700
+    assert checkpoint_bytes([]) == 0
+
+
+# ---------------------------------------------------------------- a real search
+
+
+@pytest.mark.slow
+def test_a_search_keeps_the_best_and_draws_from_the_tables_of_all(run_tiny: Callable[..., Finished]) -> None:
+    presets: dict[str, dict[str, Any]] = {f"p{number}": {"x": 0.3 + number / 10, "y": 0.0} for number in range(5)}
+    presets["fails"] = {"x": 0.2, "y": 0.0, "crash_epoch": 3}
+    done = run_tiny("bounded", "--trials", "0", "--epochs", "4", "--keep", "2", "--presets", "all", presets=presets)
+    assert done.code == 0, done.text
+    numbers = {label: done.trials[label].number for label in presets}
+    kept = {int(path.parents[1].name[:5]) for path in done.folder.glob("*/checkpoint_*/last.pt")}
+    assert kept == {numbers["p0"], numbers["p1"]}
+    assert {path.parents[1].name[:5] for path in done.folder.glob("*/checkpoint_*/state.pt")} == {
+        f"{number:05d}" for number in kept
+    }
+    for label in ("p0", "p1", "p2", "p3", "p4"):
+        run = done.children[label]
+        assert {"checkpoint/best.pt", "checkpoint/last.pt", "report/value.csv"} <= set(done.files(run)), label
+        best = torch.load(done.client.download_artifacts(run.info.run_id, "checkpoint/best.pt"), weights_only=True)
+        assert best["x"].item() == pytest.approx(presets[label]["x"])
+        assert set(done.artifact(run, "comparison/labels.txt").split()) == {"p0", "p1", "p2", "p3", "p4"}
+    assert f"files    {done.folder} (" in done.text

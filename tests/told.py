@@ -1,0 +1,101 @@
+"""A search without Ray: what its scribe is told goes through a real journal to a real MLflow."""
+
+from __future__ import annotations
+
+import time
+from copy import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlflow.entities import Run
+
+from search.delivery import Delivery, Parcel
+from search.journal import TRIAL_EVENTS, Journal, apply, read
+from search.outbox import Outbox
+from search.records import TrialRecord
+from search.scribe import Scribe
+from search.tracking import Experiment, MlflowTarget, RunFacts, create_search_run
+from trainables.goal import Goal
+
+
+def record(number: int = 0, **more: Any) -> TrialRecord:
+    return TrialRecord(
+        trial_id=f"id-{number}", number=number, preset=None, hyperparameters={"x": 0.5, "epochs": 4}, epochs=4,
+        started=1_000.0 + number, **more,
+    )  # fmt: skip
+
+
+def facts_of(experiment: Experiment, token: str = "a-word", name: str = "a-search", **more: Any) -> RunFacts:
+    """Of the search's own run, made if there is none with this token."""
+    usual: dict[str, Any] = {
+        "settings": {"trials": 3, "time_limit": None},
+        "tags": {"search": name, "objective": "loss", "objective_version": "tiny-1"},
+        "fingerprint": "f" * 64,
+        "source": "two lines\nof words",
+    }
+    return create_search_run(experiment, name, token=token, **(usual | more))
+
+
+@dataclass
+class Told:
+    """One search: its scribe writes, ``deliver`` carries what is written to MLflow."""
+
+    experiment: Experiment
+    facts: RunFacts
+    folder: Path
+    lines: list[str] = field(default_factory=list)  # said to people
+
+    def __post_init__(self) -> None:
+        self.outbox = Outbox(self.folder)
+        self.journal = Journal(self.folder / "search.journal")
+        self.scribe = Scribe(self.journal, self.outbox)
+
+    def target(self) -> MlflowTarget:
+        return MlflowTarget(self.experiment.client, self.facts, Goal({"loss": "min"}), self.outbox)
+
+    def deliver(self) -> MlflowTarget:
+        """All that is not delivered yet, as another process would do it."""
+        target = self.target()
+        delivery = Delivery(self.journal.path, target, self.lines.append)
+        delivery.start()
+        assert delivery.close(), self.lines
+        return target
+
+    def parcels(self) -> list[Parcel]:
+        """Everything that was ever written, each with its trial as it was then."""
+        return parcels_of(self.journal.path)
+
+    def runs(self) -> list[Run]:
+        """Those of trials, by number."""
+        query = f"tags.`mlflow.parentRunId` = '{self.facts.run_id}'"
+        found = self.experiment.client.search_runs([self.experiment.id], query)
+        return sorted(found, key=lambda run: int(run.data.tags["trial_number"]))
+
+    def rows(self, run: Run, metric: str = "loss") -> list[tuple[int, float]]:
+        """(step, value) of each row that MLflow holds, in order of steps."""
+        history = self.experiment.client.get_metric_history(run.info.run_id, metric)
+        return sorted((row.step, row.value) for row in history)
+
+    # --- a life
+
+    def live(self, trial: TrialRecord, *losses: float, outcome: Any = "complete", reason: str = "") -> TrialRecord:
+        """One trial from its start to its end, an epoch for each loss."""
+        self.scribe.trial_started(trial)
+        for loss in losses:
+            self.epoch(trial, loss)
+        trial.outcome, trial.reason, trial.ended = outcome, reason, time.time()
+        self.scribe.trial_ended(trial)
+        return trial
+
+    def epoch(self, trial: TrialRecord, loss: float, **metrics: float) -> None:
+        trial.epoch, trial.metrics = trial.epoch + 1, {**metrics, "loss": loss}
+        self.scribe.epoch_ended(trial)
+
+
+def parcels_of(journal: Path) -> list[Parcel]:
+    """All entries of a journal, each with its trial as it was then."""
+    records: dict[int, TrialRecord] = {}
+    return [
+        Parcel(entry, copy(apply(records, entry)) if entry.event in TRIAL_EVENTS else None) for entry in read(journal)
+    ]
