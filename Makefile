@@ -34,6 +34,7 @@ bench: $(READY)  ## the benchmarks, each prints a table
 	$(PYTHON) -m benchmarks.pt_ingest
 	$(PYTHON) -m benchmarks.pt_training
 	$(PYTHON) -m benchmarks.overhead
+	$(PYTHON) -m benchmarks.scale --sizes 10 100 1000
 
 clean:
 	rm -rf .venv

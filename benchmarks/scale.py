@@ -42,22 +42,71 @@ def run_one(trials: int, sampler: str, storage: Path) -> dict[str, Any]:
     }
 
 
+def run_plain(trials: int, folder: Path) -> dict[str, Any]:
+    """The same with OptunaSearch, MLflowLoggerCallback and Tune's defaults."""
+    import mlflow
+    import ray
+    from ray import tune
+    from ray.air.integrations.mlflow import MLflowLoggerCallback
+    from ray.tune.search.optuna import OptunaSearch
+
+    def train(config: dict[str, float]) -> None:
+        tune.report({"loss": (config["x"] - 0.3) ** 2 + config["y"] ** 2})
+
+    uri = f"sqlite:///{folder}/mlflow.db"
+    mlflow.MlflowClient(uri).create_experiment("plain", artifact_location=(folder / "artifacts").as_uri())
+    started = time.monotonic()
+    ray.init(include_dashboard=False, log_to_driver=False)
+    space = {name: tune.uniform(-1, 1) for name in ("x", "y")}
+    results = tune.Tuner(
+        train,
+        param_space=space,
+        tune_config=tune.TuneConfig(
+            search_alg=OptunaSearch(metric="loss", mode="min"), num_samples=trials, max_concurrent_trials=2
+        ),
+        run_config=tune.RunConfig(
+            storage_path=str(folder), name="plain", callbacks=[MLflowLoggerCallback(uri, experiment_name="plain")]
+        ),
+    ).fit()
+    ended, first = time.monotonic(), min(result.metrics["timestamp"] for result in results)
+    return {
+        "code": 0,
+        "trials": trials,
+        "trial_ms": (max(result.metrics["timestamp"] for result in results) - first) / trials * 1e3,
+        "wall_s": ended - started,
+        "memory_mb": psutil.Process().memory_info().rss / 1e6,
+    }
+
+
 def main(
     sizes: tuple[int, ...] = (10, 100, 1000, 5000),
     sampler: str = "tpe",
+    plain: bool = False,
     one: Annotated[int | None, tyro.conf.arg(help="run this size in this process and print its numbers")] = None,
 ) -> None:
-    """Run searches of trivial trials, each size in a process of its own, and print a table."""
+    """Run searches of trivial trials, each size in a process of its own, and print a table.
+
+    Parameters
+    ----------
+    sizes : int ...
+        Numbers of trials.
+    sampler : str
+        Of ours.
+    plain : bool
+        The plain recipe instead of ours.
+    """
     if one is not None:
         with tempfile.TemporaryDirectory() as folder:
-            numbers = run_one(one, sampler, Path(folder))
+            numbers = run_plain(one, Path(folder)) if plain else run_one(one, sampler, Path(folder))
         print(json.dumps(numbers))
         return
-    table = Table(title=f"platform time per trial, sampler {sampler}, two trials at a time")
+    what = "plain recipe" if plain else f"sampler {sampler}"
+    table = Table(title=f"platform time per trial, {what}, two trials at a time")
     for column in ("trials", "ms per trial", "whole search [s]", "driver's memory [MB]"):
         table.add_column(column, justify="right")
     for size in sizes:
         command = [sys.executable, "-m", "benchmarks.scale", "--one", str(size), "--sampler", sampler]
+        command += ["--plain"] if plain else []
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         numbers = json.loads(done.stdout.splitlines()[-1])
         table.add_row(

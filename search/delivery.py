@@ -39,6 +39,9 @@ class Target(Protocol):
 
     refused: list[str]  # what will never be taken, and why
 
+    def distrust(self) -> None:
+        """The journal has lost entries that were delivered: what comes again may be there already."""
+
     def deliver(self, parcels: Sequence[Parcel]) -> None:
         """Write all of them, or raise ``Away``."""
 
@@ -63,6 +66,8 @@ class Delivery:
         self._mark = journal.with_name(journal.name + ".delivered")
         self._records: dict[int, TrialRecord] = {}
         self._end, self.delivered = self._replay()
+        self._waiting: list[Parcel] = []
+        self._size = WINDOW
         self._away_since: float | None = None
         self._closing_since: float | None = None
         self._patience_s = PATIENCE_S
@@ -103,24 +108,30 @@ class Delivery:
 
     def _replay(self) -> tuple[int, int]:
         """Trials as they were at the place up to which the journal is delivered; that place in bytes and entries."""
-        if not self._mark.exists():
-            return 0, 0
-        mark = json.loads(self._mark.read_text())
-        for entry in read(self._journal):
-            if entry.end > mark["end"]:
+        marked, end, entries = self._marked(), 0, 0
+        for entry in read(self._journal) if marked else ():
+            if entry.end > marked:
                 break
+            end, entries = entry.end, entries + 1
             if entry.event in TRIAL_EVENTS:
                 apply(self._records, entry)
-        return int(mark["end"]), int(mark["entries"])
+        if end < marked:  # its last lines were damaged and cut off
+            self._target.distrust()
+        return end, entries
+
+    def _marked(self) -> int:
+        """Byte up to which the journal is delivered."""
+        try:
+            return int(json.loads(self._mark.read_text())["end"])
+        except (OSError, ValueError):
+            return 0  # then all of it is delivered again, which changes nothing
 
     def _work(self) -> None:
         while True:
-            parcels = self._next()
-            if parcels:
-                done = self._insist(lambda parcels=parcels: self._target.deliver(parcels))  # type: ignore[misc]
-                if not done:
+            self._waiting = self._waiting or self._next()
+            if self._waiting:
+                if not self._insist(self._deliver_some):
                     return
-                self._advance(parcels)
             elif self._closing_since is not None:
                 self._complete = self._insist(self._target.settle)
                 return
@@ -133,6 +144,18 @@ class Delivery:
             trial = copy(apply(self._records, entry)) if entry.event in TRIAL_EVENTS else None
             parcels.append(Parcel(entry, trial))
         return parcels
+
+    def _deliver_some(self) -> None:
+        """The first of those that wait: fewer after a failure, so that a server that answers now and then will do."""
+        some = self._waiting[: self._size]
+        try:
+            self._target.deliver(some)
+        except Away:
+            self._size = max(1, len(some) // 2)
+            raise
+        self._size = min(WINDOW, 2 * self._size)
+        self._advance(some)
+        del self._waiting[: len(some)]
 
     def _insist(self, write: Callable[[], None]) -> bool:
         """Try until it works; False: the search is over and the server has been away for longer than the patience."""
@@ -164,5 +187,5 @@ class Delivery:
         self._end, self.delivered = parcels[-1].entry.end, self.delivered + len(parcels)
         draft = self._mark.with_name(self._mark.name + ".tmp")
         with suppress(OSError):  # a full disk: what is delivered again does no harm
-            draft.write_text(json.dumps({"end": self._end, "entries": self.delivered}))
+            draft.write_text(json.dumps({"end": self._end}))
             draft.replace(self._mark)

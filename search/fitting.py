@@ -57,6 +57,7 @@ def fit(
         keeper = Keeper(plan.goal, command.site.keep, folder.path, say, known=known, at_end=plan.scheduler == "pbt")
         watch = FailureWatch(brake, budget.max_failures, known)
         recorder = Recorder([scribe, searcher, progress, keeper, watch], mutable, known)
+        recorder.catch_up(searcher.ended())
         brake.guard = RoomGuard(folder.path, say, lambda: checkpoint_bytes(recorder.records.values()))
         with ExitStack() as closing:
             closing.callback(keeper.close)

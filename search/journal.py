@@ -52,7 +52,8 @@ class Journal:
     def append(self, event: str, at_ms: int, **content: Any) -> None:
         """Write one entry; waits while the disk is full."""
         line = json.dumps({"event": event, "at_ms": at_ms, **content}, separators=(",", ":")) + "\n"
-        append(self.path, line.encode(), sync=False)  # a process that is killed loses nothing of it
+        # a process that is killed loses nothing; a machine that loses power must not forget what the study is told next
+        append(self.path, line.encode(), sync=event == "trial_ended")
         self.entries += 1
 
     def append_trial(self, event: str, at_ms: int, trial: TrialRecord) -> None:

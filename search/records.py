@@ -154,6 +154,11 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             return
         self._end(record, "failed", reason_of(_error_text(trial)))
 
+    def catch_up(self, ended: Mapping[int, tuple[Outcome, str]]) -> None:
+        """Tell again of ends that were told before, and that the journal has lost."""
+        for number, (outcome, reason) in ended.items():
+            self._end(self.records[number], outcome, reason)
+
     def close(self, outcome: Outcome, reason: str) -> None:
         """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
         for record in self.records.values():

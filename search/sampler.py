@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
 from optuna.study import StudyDirection
@@ -26,7 +27,7 @@ from ray.tune.search import Searcher
 from search import memory
 from search.causes import OUT_OF_MEMORY, cause_of
 from search.disk import append_whole
-from search.records import TrialRecord
+from search.records import Outcome, TrialRecord
 from trainables.goal import Goal, Mode
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -81,13 +82,31 @@ class HeldTrial:
         return lambda name, *args, **kwargs: self._held[name] if name in self._held else method(name, *args, **kwargs)
 
 
+class RepeatableSampler(RandomSampler):
+    """Random points of which each depends on the seed and its trial's number alone.
+
+    A search that goes on after a death draws the points that it would have drawn.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        self._seed = seed
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        words = (self._seed, trial.number, *param_name.encode())
+        seed = int(np.random.SeedSequence(words).generate_state(1)[0])
+        return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
+
+
 def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
     """The sampler of that name; TPE is multivariate, grouped, and reckons with trials that still run.
 
     A study that goes on with ``known`` trials must not draw its first points again. (A QMC sampler keeps its place in
-    the study.)
+    the study, and random points follow from the numbers of their trials.)
     """
-    if known and name != "qmc":
+    if known and name not in ("qmc", "random"):
         seed = int(np.random.SeedSequence((seed, known)).generate_state(1)[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -101,7 +120,7 @@ def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
             case "qmc":
                 return QMCSampler(seed=seed, scramble=True, warn_independent_sampling=False)
             case "random":
-                return RandomSampler(seed=seed)
+                return RepeatableSampler(seed)
     raise ValueError(f"no sampler is called {name!r}")
 
 
@@ -212,6 +231,17 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
                 self._open[number] = self._asked(number)
                 self.trial_ended(record)
 
+    def ended(self) -> dict[int, tuple[Outcome, str]]:
+        """How trials ended of which the study knows that and the records do not: their journal was damaged."""
+        return {
+            trial.number: (trial.user_attrs["outcome"], trial.user_attrs["reason"])
+            for trial in self._study.get_trials(deepcopy=False)
+            if trial.number in self._records
+            and self._records[trial.number].outcome == "interrupted"
+            and trial.state.is_finished()
+            and "outcome" in trial.user_attrs
+        }
+
     def _asked(self, number: int) -> optuna.Trial:
         return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
@@ -278,7 +308,9 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        asked = self._open.pop(trial.number)
+        asked = self._open.pop(trial.number, None)
+        if asked is None:  # see ``ended``
+            return
         for key in ("outcome", "reason", "epoch"):
             asked.set_user_attr(key, getattr(trial, key))
         if trial.metrics and trial.outcome in ("complete", "stopped_early"):  # else a stopped trial would pass for one

@@ -5,17 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import platform
+import socket
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # a run whose answer is lost must not be made twice
+# One more try for each request: what is longer away is waited for here. A run that this makes twice is found later.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from filelock import FileLock
@@ -43,6 +47,7 @@ _STATUS = {
     "failed": "FAILED",
 }
 _NEVER = {400, 404, 409, 413, 422}  # answers that trying again will not change
+_PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of what a search cannot begin without
 _ROWS = 1_000  # metrics that MLflow takes in one request
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 
@@ -76,9 +81,10 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         artifacts = (storage / "mlflow" / "artifacts" / workload).as_uri()
         (storage / "mlflow").mkdir(parents=True, exist_ok=True)
     try:
+        _require_listener(uri)
         with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
-            experiment = client.get_experiment_by_name(workload)
+            experiment = _persist(lambda: client.get_experiment_by_name(workload))
             if experiment is not None and experiment.lifecycle_stage == "deleted":
                 raise TrackingError(
                     f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
@@ -86,7 +92,12 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
                 )
             if experiment is not None:
                 return Experiment(client, str(experiment.experiment_id))
-            new = client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT)
+            new = _persist(
+                lambda: (
+                    _experiment_id(client, workload)
+                    or client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT)
+                )
+            )
             return Experiment(client, str(new))
     except TrackingError:
         raise
@@ -96,6 +107,31 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
             f"in {storage}."
         ) from error
+
+
+def _experiment_id(client: MlflowClient, workload: str) -> str | None:
+    """If somebody else, or a request whose answer was lost, has made it."""
+    experiment = client.get_experiment_by_name(workload)
+    return str(experiment.experiment_id) if experiment else None
+
+
+def _persist(call: Callable[[], Any]) -> Any:
+    """What a call returns, which a server that stumbles may spoil a few times."""
+    for pause_s in _PAUSES_S:
+        try:
+            return call()
+        except Exception as error:
+            if _status_of(error) in _NEVER:
+                raise
+        time.sleep(pause_s)
+    return call()
+
+
+def _require_listener(uri: str) -> None:
+    """MLflow tries for minutes to reach a database that is not there; whoever just started a command wants to know."""
+    parts = urlsplit(uri)
+    if parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql") and parts.hostname and parts.port:
+        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
 def client_of(uri: str | None, storage: Path) -> MlflowClient:
@@ -142,30 +178,26 @@ def create_search_run(
         The server refused it, or is away.
     """
     client = experiment.client
-    try:
+    own = {
+        "kind": "search",
+        "token": token,
+        "mlflow.user": user(),
+        "mlflow.source.type": "LOCAL",
+        "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
+        "mlflow.source.git.commit": git_commit(),
+        "host": platform.node(),
+        **versions(),
+    }
+
+    def find_or_create() -> Run:
         made = client.search_runs([experiment.id], f"tags.token = '{token}'", max_results=1)
-        run = (
-            made[0]
-            if made
-            else client.create_run(
-                experiment.id,
-                run_name=name,
-                tags={
-                    "kind": "search",
-                    "token": token,
-                    "mlflow.user": user(),
-                    "mlflow.source.type": "LOCAL",
-                    "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
-                    "mlflow.source.git.commit": git_commit(),
-                    "host": platform.node(),
-                    **versions(),
-                    **tags,
-                },
-            )
-        )
+        return made[0] if made else client.create_run(experiment.id, run_name=name, tags=own | dict(tags))
+
+    try:
+        run = _persist(find_or_create)
         params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value is not None]
-        client.log_batch(run.info.run_id, params=params)
-        client.log_inputs(run.info.run_id, [_dataset(fingerprint, source)])
+        _persist(lambda: client.log_batch(run.info.run_id, params=params))
+        _persist(lambda: client.log_inputs(run.info.run_id, [_dataset(fingerprint, source)]))
     except MlflowException as error:
         where = without_passwords(client.tracking_uri)
         raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
@@ -181,14 +213,19 @@ def _dataset(fingerprint: str, source: str) -> DatasetInput:
 
 @contextmanager
 def system_metrics(experiment: Experiment, run_id: str, resumed: bool) -> Iterator[None]:
-    """CPU, memory and GPUs of the driver's machine, logged while the search runs."""
+    """CPU, memory and GPUs of the driver's machine, logged while the search runs and the server answers."""
     uri = experiment.client.tracking_uri
-    monitor = SystemMetricsMonitor(run_id, tracking_uri=uri, resume_logging=resumed)
-    monitor.start()
+    try:
+        monitor = SystemMetricsMonitor(run_id, tracking_uri=uri, resume_logging=resumed)
+    except Exception:  # it asks the server how far an earlier process was
+        monitor = None
+    if monitor:
+        monitor.start()
     try:
         yield
     finally:
-        monitor.finish()
+        if monitor:
+            monitor.finish()
 
 
 class MlflowTarget:
@@ -203,8 +240,12 @@ class MlflowTarget:
         self._runs: dict[int, str] = {}  # by number of the trial
         self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics that are still to be written
         self._unsure = True  # runs may be there already: of an earlier process, or an answer was lost
-        self._lost = False  # an answer: runs may be there twice
+        self._distrust = False  # rows may be there already, with other times
+        self._present: dict[int, set[tuple[str, int]]] = {}  # metric and step of those rows, by number of the trial
         self.refused: list[str] = []
+
+    def distrust(self) -> None:
+        self._distrust = True
 
     def deliver(self, parcels: Sequence[Parcel]) -> None:
         self._rows.clear()
@@ -212,20 +253,25 @@ class MlflowTarget:
             if self._unsure:
                 self._look_around()
             for parcel in parcels:
-                getattr(self, f"_{parcel.entry.event}")(parcel)
+                self._deliver(parcel)
             for number in list(self._rows):
                 self._write_rows(number)
         except Away:
-            self._unsure = self._lost = True
+            self._unsure = True
             raise
         for parcel in parcels:
             if parcel.entry.event == "files":
                 self._outbox.delivered(parcel.entry.content["parcel"])
 
     def settle(self) -> None:
-        if self._lost:
-            self._delete_doubles()
+        self._delete_doubles()
         self._outbox.clear()
+
+    def _deliver(self, parcel: Parcel) -> None:
+        try:
+            getattr(self, f"_{parcel.entry.event}")(parcel)
+        except _Refused as refused:  # a run for it
+            self.refused.append(str(refused))
 
     # --- trials
 
@@ -314,7 +360,9 @@ class MlflowTarget:
         self._unsure = False
 
     def _children(self) -> list[Run]:
-        query = f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'"
+        return self._find(f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'")
+
+    def _find(self, query: str) -> list[Run]:
         found: list[Run] = []
         page = None
         while True:
@@ -348,18 +396,40 @@ class MlflowTarget:
         return run_id
 
     def _delete_doubles(self) -> None:
-        """Runs that were made although no answer came: of each trial only the one that was written to stays."""
-        for run in self._children():
-            number = int(run.data.tags["trial_number"])
-            if run.info.run_id != self._runs.setdefault(number, run.info.run_id):
-                self._try(lambda run=run: self._client.delete_run(run.info.run_id))  # type: ignore[misc]
+        """Runs that were made although no answer came, by MLflow's own client too: the one that was written to stays.
+
+        Of each trial, and of the search.
+        """
+        try:
+            token = self._ask(lambda: self._client.get_run(self._facts.run_id)).data.tags.get("token", "")
+            doubles = [run for run in self._find(f"tags.token = '{token}'") if run.info.run_id != self._facts.run_id]
+            for run in self._children():
+                number = int(run.data.tags["trial_number"])
+                if run.info.run_id != self._runs.setdefault(number, run.info.run_id):
+                    doubles.append(run)
+        except _Refused as refused:  # somebody has deleted the search's own run
+            self.refused.append(str(refused))
+            return
+        for run in doubles:
+            self._try(lambda run=run: self._client.delete_run(run.info.run_id))  # type: ignore[misc]
 
     # --- writing
 
     def _write_rows(self, number: int) -> None:
         rows, run_id = self._rows.pop(number, []), self._runs[number]
+        if rows and self._distrust:
+            present = self._present_rows(number)
+            rows = [row for row in rows if (row.key, row.step) not in present]
         for first in range(0, len(rows), _ROWS):
             self._write_batch(run_id, rows[first : first + _ROWS])
+
+    def _present_rows(self, number: int) -> set[tuple[str, int]]:
+        if number not in self._present:
+            run_id = self._runs[number]
+            names = self._ask(lambda: self._client.get_run(run_id)).data.metrics
+            histories = [self._ask(lambda name=name: self._client.get_metric_history(run_id, name)) for name in names]  # type: ignore[misc]
+            self._present[number] = {(row.key, row.step) for history in histories for row in history}
+        return self._present[number]
 
     def _write_batch(self, run_id: str, rows: list[Metric]) -> None:
         """One row that is refused must not cost the others."""

@@ -69,6 +69,7 @@ class Finished:
     name: str
     workload: str = "tiny"
     seconds: float = 0.0
+    uri: str = ""  # of the server; empty: the database in the storage
 
     @property
     def folder(self) -> Path:
@@ -97,7 +98,7 @@ class Finished:
 
     @cached_property
     def client(self) -> MlflowClient:
-        return MlflowClient(embedded_uri(self.storage))
+        return MlflowClient(self.uri or embedded_uri(self.storage))
 
     @cached_property
     def runs(self) -> list[Run]:

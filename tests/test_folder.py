@@ -1,20 +1,26 @@
-"""Laws of a search's folder: claimed once, and what it keeps for a resume comes back unchanged."""
+"""Laws of a search's folder: held by one process at a time, and what it keeps for the next one comes back unchanged."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ray import tune
 from tiny import TinyData, make_tiny
 
 from search.errors import NameTakenError, UsageError
-from search.folder import SearchFolder
+from search.folder import JOURNAL, STUDY, SearchFolder
+from search.journal import Journal
 from search.plan import Plan, make_plan
 from search.records import TrialRecord
 from search.settings import Budget, Method, Site
+
+FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}
 
 
 def plan_of(epochs: int = 4, **method: Any) -> Plan:
@@ -29,43 +35,146 @@ def record(number: int, **more: Any) -> TrialRecord:
     )  # fmt: skip
 
 
-def test_a_folder_is_claimed_by_one(tmp_path: Path) -> None:
+def begun(storage: Path, data: TinyData | None = None) -> SearchFolder:
+    """The folder of a search that is described."""
+    folder = SearchFolder(storage, "mine")
+    with folder.held():
+        folder.describe(plan_of(), data or TinyData(), FACTS, ["below"])
+    return folder
+
+
+# ---------------------------------------------------------------- one at a time
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with (
+        SearchFolder(tmp_path, "mine").held(),
+        pytest.raises(NameTakenError, match=f"process {os.getpid()} on {platform.node()}"),
+        SearchFolder(tmp_path, "mine").held(),
+    ):
+        pass
+
+
+def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
+    """What it wrote down as the owner stays behind; the lock itself does not."""
+    script = (
+        "import os, sys\nfrom pathlib import Path\nfrom search.folder import SearchFolder\n"
+        "with SearchFolder(Path(sys.argv[1]), 'mine').held():\n    os.kill(os.getpid(), 9)"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=120, check=False)
+    assert died.returncode == -9
     folder = SearchFolder(tmp_path, "mine")
-    folder.check(resume=False)
-    folder.claim()
-    with pytest.raises(NameTakenError, match="'mine' exists already"):
-        SearchFolder(tmp_path, "mine").claim()
-    with pytest.raises(NameTakenError, match="--resume"):
-        SearchFolder(tmp_path, "mine").check(resume=False)
+    assert json.loads((folder.path / "owner.json").read_text())["pid"] != os.getpid()
+    with folder.held():
+        assert json.loads((folder.path / "owner.json").read_text())["pid"] == os.getpid()
 
 
-def test_what_was_never_begun_cannot_be_resumed(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no interrupted search named 'mine'"):
-        SearchFolder(tmp_path, "mine").check(resume=True)
+def test_a_name_under_which_nothing_was_begun_is_free_again(tmp_path: Path) -> None:
+    with SearchFolder(tmp_path, "mine").held():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_records_come_back_as_they_were(tmp_path: Path) -> None:
+def test_a_search_that_was_begun_stays_and_its_name_is_taken(tmp_path: Path) -> None:
     folder = SearchFolder(tmp_path, "mine")
-    folder.claim()
-    kept = [
-        record(0, outcome="complete", epoch=4, metrics={"loss": 0.5}, best={"epoch": 2, "value": 0.25}, ended=9.5),
-        record(1, outcome="interrupted", epoch=2, checkpoint=tune.Checkpoint(str(tmp_path)), attempts=2),
-        record(2, outcome="diverged", reason="not_finite in epoch 1: loss = nan"),
-    ]
-    folder.save(kept)
-    folder.check(resume=True)
-    found = SearchFolder(tmp_path, "mine").records()
-    assert [replace(one, checkpoint=None) for one in found] == [replace(one, checkpoint=None) for one in kept]
-    assert found[1].checkpoint is not None
-    assert found[1].checkpoint.path == str(tmp_path)
-    assert sorted(path.name for path in folder.path.iterdir()) == ["trials.json"]  # no draft is left
+    folder.refuse_if_taken()
+    begun(tmp_path)
+    with pytest.raises(NameTakenError, match=r"'mine' exists already.*--resume.*another --name"):
+        folder.refuse_if_taken()
 
 
-def test_the_same_search_finds_its_run(tmp_path: Path) -> None:
+def test_the_word_for_mlflow_is_the_same_after_a_death(tmp_path: Path) -> None:
+    """Its run may have been made just before: another process finds it by this word."""
     folder = SearchFolder(tmp_path, "mine")
-    folder.claim()
-    folder.describe(plan_of(), TinyData("data-1"), "the-run")
-    assert folder.run_id(plan_of(), TinyData("data-1")) == "the-run"
+    with folder.held():
+        token = folder.token()
+    with SearchFolder(tmp_path, "mine").held():
+        assert SearchFolder(tmp_path, "mine").token() == token
+    assert len(token) == 32
+
+
+def test_a_storage_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(UsageError, match=r"--storage: cannot write to .*Name another"),
+        SearchFolder(tmp_path / "file", "mine").held(),
+    ):
+        pass
+
+
+# ---------------------------------------------------------------- what comes back
+
+
+def test_records_come_back_as_the_journal_left_them(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    complete = record(
+        0, outcome="complete", epoch=4, metrics={"loss": 0.5}, best={"epoch": 2, "value": 0.25}, ended=9.5
+    )
+    journal = Journal(folder.journal)
+    for trial in (complete, record(2, outcome="diverged", reason="not_finite in epoch 1: loss = nan")):
+        journal.append_trial("trial_ended", 1, trial)
+    assert folder.records()[0] == complete
+    assert folder.records()[1].reason == "not_finite in epoch 1: loss = nan"
+
+
+def test_a_trial_that_nobody_ended_was_interrupted(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    Journal(folder.journal).append_trial("epoch_ended", 1, record(1, epoch=2, metrics={"loss": 1.0}))
+    (found,) = folder.records()
+    assert (found.outcome, found.epoch) == ("interrupted", 2)
+
+
+def test_the_description_holds_the_runs_and_the_number_of_trials(tmp_path: Path) -> None:
+    folder = begun(tmp_path)
+    folder.set_trials(9)
+    about = SearchFolder(tmp_path, "mine").description()
+    assert (about["facts"], about["branches"], about["trials"]) == (FACTS, ["below"], 9)
+    folder.require_same(plan_of(), TinyData())  # the number of trials may differ
+
+
+def test_no_draft_is_left_beside_the_description(tmp_path: Path) -> None:
+    assert {path.name for path in begun(tmp_path).path.iterdir()} <= {"search.json", "lock"}
+
+
+@pytest.mark.parametrize("name", [JOURNAL, STUDY])
+def test_half_a_line_is_cut_off_both_journals(tmp_path: Path, name: str) -> None:
+    folder = begun(tmp_path)
+    (folder.path / name).write_text('{"a": 1}\n{"b": ')
+    folder.mend()
+    assert (folder.path / name).read_text() == '{"a": 1}\n'
+    assert (folder.path / f"{name}.damaged").read_text() == '{"b": '
+
+
+# ---------------------------------------------------------------- whether it has ended
+
+
+def test_a_search_has_ended_when_all_its_trials_and_it_itself_have(tmp_path: Path) -> None:
+    folder, journal = begun(tmp_path), Journal(SearchFolder(tmp_path, "mine").journal)
+    journal.append_trial("trial_ended", 1, record(0, outcome="complete"))
+    assert not folder.ended(1)  # no word of its end
+    journal.append("search_ended", 2, status="FINISHED")
+    assert folder.ended(1)
+    assert not folder.ended(2)  # one that was never begun
+    journal.append("search_resumed", 3)
+    assert not folder.ended(1)
+
+
+@pytest.mark.parametrize("status", ["KILLED", "FAILED"])
+def test_a_search_that_ended_badly_may_go_on(tmp_path: Path, status: str) -> None:
+    folder, journal = begun(tmp_path), Journal(SearchFolder(tmp_path, "mine").journal)
+    journal.append_trial("trial_ended", 1, record(0, outcome="complete"))
+    journal.append("search_ended", 2, status=status)
+    assert not folder.ended(1)
+
+
+def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> None:
+    folder, journal = begun(tmp_path), Journal(SearchFolder(tmp_path, "mine").journal)
+    journal.append_trial("trial_ended", 1, record(0, outcome="interrupted"))
+    journal.append("search_ended", 2, status="FINISHED")
+    assert not folder.ended(1)
+
+
+# ---------------------------------------------------------------- the same search
 
 
 @pytest.mark.parametrize(
@@ -76,20 +185,22 @@ def test_the_same_search_finds_its_run(tmp_path: Path) -> None:
         (plan_of(set=("x=0.5",)), "data-1", "searched"),
         (plan_of(also=("optional",)), "data-1", "searched"),
         (plan_of(presets="known"), "data-1", "presets"),
+        (plan_of(objective="size"), "data-1", "objectives"),
+        (plan_of(limit=("size=1",)), "data-1", "limits"),
     ],
 )
 def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: Plan, data: str, told: str) -> None:
-    folder = SearchFolder(tmp_path, "mine")
-    folder.claim()
-    folder.describe(plan_of(), TinyData("data-1"), "the-run")
+    folder = begun(tmp_path, TinyData("data-1"))
     with pytest.raises(UsageError, match=f"--resume: .*{told}"):
-        folder.run_id(plan, TinyData(data))
+        folder.require_same(plan, TinyData(data))
 
 
 def test_another_version_of_the_objective_is_another_search(tmp_path: Path) -> None:
     """Values of different versions are never compared silently."""
-    folder = SearchFolder(tmp_path, "mine")
-    folder.claim()
-    folder.describe(plan_of(), TinyData(), "the-run")
+    folder = begun(tmp_path)
     with pytest.raises(UsageError, match=r"objective version .* was 'tiny-1' and is now 'tiny-2'"):
-        folder.run_id(plan_of(), TinyData(objective_version="tiny-2"))
+        folder.require_same(plan_of(), TinyData(objective_version="tiny-2"))
+
+
+def test_without_the_data_only_the_flags_are_compared(tmp_path: Path) -> None:
+    begun(tmp_path, TinyData("data-1")).require_same(plan_of())

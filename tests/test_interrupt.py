@@ -1,4 +1,4 @@
-"""Ctrl-C in a search of its own process, as a terminal sends it: nothing that was reached is lost."""
+"""Ctrl-C and a batch system's signals in a search of its own process: nothing that was reached is lost."""
 
 from __future__ import annotations
 
@@ -177,12 +177,58 @@ def test_after_a_resume_no_trial_is_open(resumed: Finished) -> None:
     assert len(resumed.study.get_trials()) == 4
 
 
-def test_a_search_that_has_ended_cannot_be_resumed(resumed: Finished) -> None:
+def test_a_finished_search_that_is_resumed_says_so_and_tells_its_result_again(resumed: Finished) -> None:
+    """A batch script that is submitted twice ends well twice, and does nothing the second time."""
+    before = (resumed.folder / "search.journal").read_text()
     process = start(resumed.storage, *FLAGS, "--resume")
     text = end(process, 60)
-    assert process.returncode == 2
-    assert "all 4 trials" in text
+    assert process.returncode == 0, text
+    assert "all its trials have ended; --trials +N adds more" in text
+    assert "trial-003" in text
     assert "Traceback" not in text
+    assert (resumed.folder / "search.journal").read_text() == before
+
+
+def test_a_finished_search_is_not_begun_again(resumed: Finished) -> None:
+    process = start(resumed.storage, *FLAGS)
+    text = end(process, 60)
+    assert process.returncode == 2, text
+    assert "'cut' exists already" in text
+    assert "--resume" in text
+
+
+@pytest.fixture(scope="module")
+def batch(tmp_path_factory: pytest.TempPathFactory) -> list[Finished]:
+    """One search under three batch jobs of the same script: two are warned or ended, the third has time enough."""
+    storage, done = tmp_path_factory.mktemp("batch"), []
+    flags = ("--name", "job", "--epochs", "40", "--trials", "0", "--scheduler", "none", "--presets", "slow")
+    for number, epoch in ((signal.SIGTERM, 3), (signal.SIGUSR1, 9)):
+        process = start(storage, *flags, "--resume", "auto")
+        wait_for(storage, f"searches/job/00000_*/checkpoint_00000{epoch}/state.pt", process)
+        os.kill(process.pid, number)
+        text = end(process, 60)
+        done.append(Finished(process.returncode, text, storage, "job"))
+    process = start(storage, *flags, "--resume", "auto", TINY_EPOCH_SECONDS="0")
+    text = end(process, 120)
+    return [*done, Finished(process.returncode, text, storage, "job")]
+
+
+@pytest.mark.parametrize(("place", "name"), [(0, "SIGTERM"), (1, "SIGUSR1")])
+def test_a_batch_systems_signal_leaves_a_search_that_can_go_on(batch: list[Finished], place: int, name: str) -> None:
+    assert batch[place].code == 130, batch[place].text
+    assert f"{name}: closing the running trials" in batch[place].text
+    assert "slow: interrupted" in batch[place].text
+    assert "Traceback" not in batch[place].text
+
+
+def test_the_same_batch_script_goes_on_until_the_search_has_ended(batch: list[Finished]) -> None:
+    done, config = batch[-1], TinyConfig(x=0.1)
+    assert done.code == 0, done.text
+    assert done.board["outcomes"] == {"complete": 1}
+    assert done.curve("slow", "loss") == [(step, pytest.approx(expected_loss(config, step))) for step in range(1, 41)]
+    assert len(set(done.curve("slow", "resumed_at"))) == 40
+    assert len({value for _, value in done.curve("slow", "resumed_at")}) == 3
+    assert {run.info.status for run in done.runs} == {"FINISHED"}
 
 
 def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
@@ -192,7 +238,7 @@ def test_a_second_ctrl_c_leaves_at_once(tmp_path: Path) -> None:
     wait_for(tmp_path, "searches/twice/*/checkpoint_*/state.pt", process)
     os.kill(process.pid, signal.SIGINT)
     assert process.stdout is not None
-    while "Ctrl-C again" not in (line := process.stdout.readline()):
+    while "Ctrl-C to leave at once" not in (line := process.stdout.readline()):
         assert line, "it ended without a word"
     os.kill(process.pid, signal.SIGINT)
     text = end(process, 20)

@@ -304,3 +304,10 @@ def test_a_sample_that_fills_half_of_the_bins_is_enough_and_one_that_does_not_is
         check_binning(PtBinning(), truth[::2] * 0.99)
     with pytest.raises(DataError, match=r"none .* 0 of 210 events lie inside"):
         check_binning(PtBinning(), truth + 20)
+
+
+def test_bins_that_were_used_can_still_be_compared() -> None:
+    """The command line compares settings with their defaults."""
+    used = PtBinning()
+    assert len(used.edges_gev) == 11
+    assert used == PtBinning()

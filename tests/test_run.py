@@ -83,11 +83,13 @@ def test_wrong_words_are_named_with_what_is_right(tmp_path: Path, flags: list[st
 def test_a_name_that_is_taken_is_refused_and_nothing_touched(tmp_path: Path) -> None:
     folder = tmp_path / "searches" / "mine"
     folder.mkdir(parents=True)
+    (folder / "search.json").write_text("{}")
     code, text = call(TINY, "tiny", "--storage", str(tmp_path), "--name", "mine")
     assert code == 2
     assert "A search named 'mine' exists already" in text
     assert len(text.splitlines()) == 1
-    assert list(folder.iterdir()) == []
+    assert {path.name for path in folder.iterdir()} <= {"search.json", "lock"}
+    assert (folder / "search.json").read_text() == "{}"
 
 
 def test_bad_data_is_told_as_it_is(tmp_path: Path) -> None:

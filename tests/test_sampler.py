@@ -271,7 +271,7 @@ def test_every_sampler_lives_with_presets_branches_and_all_ends(tmp_path: Path, 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_flag_makes_the_sampler_of_its_name(name: str) -> None:
-    assert type(make_sampler(name, 1)) is SAMPLERS[name]
+    assert isinstance(make_sampler(name, 1), SAMPLERS[name])
 
 
 def test_tpe_reckons_with_running_trials_and_groups_of_branches() -> None:

@@ -66,16 +66,18 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         """From the last checkpoint, or, where a death left that one broken, from one before it.
 
         Without any of them the trial begins anew: its epochs are the same again. (On a retry Tune loads the newest
-        checkpoint of this process next, and the one named may be deleted.)
+        checkpoint of this process next, and the one named may be deleted.) After the last epoch nothing can be gone on
+        with: of a trial whose end was not told the last epoch is repeated.
         """
         earlier = [folder for folder in last.parent.glob("checkpoint_*") if folder.name < last.name]
         for folder in (last, *sorted(earlier, reverse=True)):
             try:
                 self.load_checkpoint(str(folder))
-                break
+                if not self._training.finished:
+                    break
             except Exception as error:  # whatever torch makes of a broken file
                 print(f"checkpoint {folder} cannot be used: {error}")
-                self._begin_anew(config)
+            self._begin_anew(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial into this actor: nothing of the last one is left but the data."""

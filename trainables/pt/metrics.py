@@ -46,7 +46,7 @@ class PtBinning(BaseModel):
         """Version of the scores with everything here that changes their meaning; momenta in GeV."""
         return f"{OBJECTIVE_VERSION} bins={self.bin_width_gev:g} range=0-{self.max_pt_gev:g} min={self.min_bin_count}"
 
-    @cached_property
+    @property  # not cached: an array in it would keep a settings object from being compared
     def edges_gev(self) -> NDArray[np.float64]:
         """Edges of the bins, from 0; the last bin is narrower where the width does not divide the range."""
         bins = int(np.ceil(self.max_pt_gev / self.bin_width_gev - 1e-9))

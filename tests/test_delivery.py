@@ -1,0 +1,430 @@
+"""Laws of the delivery: everything in order, for as long as it takes, and nothing twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from told import Told, facts_of, record
+
+import search.delivery
+from search.delivery import WINDOW, Away, Delivery, Parcel
+from search.journal import Journal, as_json
+from search.tracking import Experiment, open_experiment
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pauses of milliseconds."""
+    for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "POLL_S"):
+        monkeypatch.setattr(search.delivery, name, 0.005)
+
+
+class Flaky:
+    """A target that fails on purpose, at the attempts that it is told; it keeps what it was given."""
+
+    def __init__(self, fails: Callable[[int], bool] = lambda attempt: False, half: bool = False) -> None:
+        self._fails, self._half = fails, half  # half: it takes a part before it fails
+        self.attempts: list[list[Parcel]] = []
+        self.taken: list[Parcel] = []
+        self.settled, self.distrusted, self.refused = 0, False, list[str]()
+
+    def distrust(self) -> None:
+        self.distrusted = True
+
+    def deliver(self, parcels: Sequence[Parcel]) -> None:
+        self.attempts.append(list(parcels))
+        if self._fails(len(self.attempts)):
+            self.taken += parcels[: len(parcels) // 2] if self._half else []
+            raise Away("not now")
+        self.taken += parcels
+
+    def settle(self) -> None:
+        self.settled += 1
+
+    @property
+    def times(self) -> list[int]:
+        return [parcel.entry.at_ms for parcel in self.taken]
+
+
+class Gone(Flaky):
+    """Away from the first attempt on, until somebody lets it come back."""
+
+    def __init__(self) -> None:
+        self.back = threading.Event()
+        super().__init__(lambda attempt: not self.back.is_set())
+
+    def settle(self) -> None:
+        if not self.back.is_set():
+            raise Away("still not")
+        super().settle()
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "journal")
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What people are told."""
+    return []
+
+
+def write(journal: Journal, *times: int) -> None:
+    for at_ms in times:
+        journal.append("files", at_ms)
+
+
+def delivered(journal: Journal, target: Flaky, lines: list[str], patience_s: float = 5) -> Delivery:
+    """A delivery that is over."""
+    delivery = Delivery(journal.path, target, lines.append)
+    delivery.start()
+    delivery.close(patience_s)
+    return delivery
+
+
+def wait_until(true: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+# ---------------------------------------------------------------- with a target that fails on purpose
+
+
+def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[str]) -> None:
+    write(journal, *range(2 * WINDOW + 3))
+    target = Flaky()
+    delivery = delivered(journal, target, lines)
+    assert target.times == list(range(2 * WINDOW + 3))
+    assert [len(window) for window in target.attempts] == [WINDOW, WINDOW, 3]
+    assert (delivery.complete, delivery.behind, delivery.delivered) == (True, 0, 2 * WINDOW + 3)
+    assert (target.settled, lines) == (1, [])
+
+
+def test_what_is_written_while_it_works_arrives_too(journal: Journal, lines: list[str]) -> None:
+    target = Flaky()
+    delivery = Delivery(journal.path, target, lines.append)
+    delivery.start()
+    for at_ms in range(30):
+        write(journal, at_ms)
+        if at_ms % 10 == 0:
+            wait_until(lambda at_ms=at_ms: len(target.taken) == at_ms + 1)
+    assert delivery.close()
+    assert target.times == list(range(30))
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_what_failed_is_tried_again_as_a_whole(journal: Journal, lines: list[str], half: bool) -> None:
+    """From its first entry on: nobody knows how much of it was taken."""
+    write(journal, *range(10))
+    target = Flaky(lambda attempt: attempt < 3, half)
+    assert delivered(journal, target, lines).complete
+    assert {window[0].entry.at_ms for window in target.attempts[:3]} == {0}
+    assert target.times[-10:] == list(range(10))  # after what it took before it failed
+    assert all(parcel.entry.event == "files" for parcel in target.taken)
+
+
+def test_a_target_that_fails_now_and_then_gets_everything(journal: Journal, lines: list[str]) -> None:
+    """One that cannot take a whole window takes smaller ones."""
+
+    class Small(Flaky):
+        def deliver(self, parcels: Sequence[Parcel]) -> None:
+            if len(parcels) > 7:
+                raise Away("too much for now")
+            super().deliver(parcels)
+
+    write(journal, *range(100))
+    target = Small()
+    assert delivered(journal, target, lines).complete
+    assert target.times == list(range(100))
+
+
+def test_each_parcel_holds_its_trial_as_it_was_then(journal: Journal, lines: list[str]) -> None:
+    trial, states = record(), []
+    for trial.epoch, trial.metrics in ((1, {"loss": 0.9}), (2, {"loss": 0.4}), (3, {"loss": 0.1})):
+        journal.append_trial("epoch_ended", trial.epoch, trial)
+        states.append(as_json(trial))
+    target = Flaky(lambda attempt: attempt == 1)
+    delivered(journal, target, lines)
+    assert [as_json(parcel.trial) for parcel in target.taken if parcel.trial] == states
+
+
+def test_nothing_comes_twice_after_a_restart(journal: Journal, lines: list[str]) -> None:
+    """The place up to which it is delivered stands beside the journal."""
+    write(journal, 1, 2, 3)
+    delivered(journal, Flaky(), lines)
+    write(journal, 4, 5)
+    target = Flaky()
+    delivery = Delivery(journal.path, target, lines.append)
+    assert (delivery.behind, delivery.delivered) == (2, 3)
+    delivery.start()
+    assert delivery.close()
+    assert target.times == [4, 5]
+    assert not target.distrusted
+
+
+def test_a_restart_knows_the_trials_that_were_told_before(journal: Journal, lines: list[str]) -> None:
+    trial = record(3)
+    journal.append_trial("trial_started", 1, trial)
+    delivered(journal, Flaky(), lines)
+    trial.outcome = "complete"
+    journal.append_trial("trial_ended", 2, trial)
+    target = Flaky()
+    delivered(journal, target, lines)
+    (parcel,) = target.taken
+    assert parcel.trial is not None
+    assert as_json(parcel.trial) == as_json(trial)
+
+
+def test_what_a_killed_process_had_half_delivered_comes_again(journal: Journal, lines: list[str]) -> None:
+    """It could not write down how far it was."""
+    write(journal, *range(4))
+    killed = Flaky(lambda attempt: True, half=True)
+    assert not delivered(journal, killed, lines, patience_s=0).complete
+    target = Flaky()
+    delivered(journal, target, lines)
+    assert target.times == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("mark", ["", "{", '{"end": "a"}'])
+def test_a_mark_that_cannot_be_read_is_none(journal: Journal, lines: list[str], mark: str) -> None:
+    write(journal, 1, 2)
+    delivered(journal, Flaky(), lines)
+    journal.path.with_name("journal.delivered").write_text(mark)
+    target = Flaky()
+    delivered(journal, target, lines)
+    assert target.times == [1, 2]
+
+
+def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: Journal, lines: list[str]) -> None:
+    """What was delivered of it and is gone may come again: the target is told to look."""
+    write(journal, 1, 2, 3)
+    delivered(journal, Flaky(), lines)
+    journal.path.write_bytes(journal.path.read_bytes()[:-2])
+    again, target = Journal(journal.path), Flaky()
+    delivery = Delivery(journal.path, target, lines.append)
+    assert target.distrusted
+    write(again, 30, 40)
+    delivery.start()
+    assert delivery.close()
+    assert target.times == [30, 40]
+
+
+def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journal, lines: list[str]) -> None:
+    write(journal, 1, 2, 3)
+    target = Gone()
+    delivery = Delivery(journal.path, target, lines.append)
+    assert delivery.trouble == ""
+    delivery.start()
+    wait_until(lambda: delivery.trouble)
+    write(journal, 4)
+    assert "MLflow away for 0.0 min" in delivery.trouble
+    assert delivery.behind == 4
+    target.back.set()
+    wait_until(lambda: delivery.behind == 0)
+    assert delivery.trouble == ""
+    assert delivery.close()
+    assert ["does not answer" in line for line in lines] == [True, False]
+    assert "answers again" in lines[1]
+
+
+def test_patience_at_the_end_has_an_end(journal: Journal, lines: list[str]) -> None:
+    write(journal, 1)
+    started = time.monotonic()
+    delivery = delivered(journal, Gone(), lines, patience_s=0.2)
+    assert time.monotonic() - started < 30
+    assert (delivery.complete, delivery.behind) == (False, 1)
+
+
+def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: Journal, lines: list[str]) -> None:
+    write(journal, 1)
+    target = Gone()
+    delivery = Delivery(journal.path, target, lines.append)
+    delivery.start()
+    wait_until(lambda: delivery.trouble)
+    threading.Timer(0.2, target.back.set).start()
+    assert delivery.close(patience_s=60)
+    assert (target.times, target.settled) == ([1], 1)
+
+
+def test_a_server_that_is_away_when_all_is_told_is_not_settled(journal: Journal, lines: list[str]) -> None:
+    target = Gone()
+    assert not delivered(journal, target, lines, patience_s=0).complete
+    assert target.settled == 0
+
+
+# ---------------------------------------------------------------- with MLflow itself
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return open_experiment(None, tmp_path_factory.mktemp("tracking"), "tiny")
+
+
+@pytest.fixture
+def told(experiment: Experiment, tmp_path: Path) -> Told:
+    return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """``failing("create_run", times, done)``: so many calls of this method raise, after or instead of doing it."""
+
+    def fail(method: str, times: int, done: bool, error: Exception | None = None) -> None:
+        real, left = getattr(MlflowClient, method), [times]
+
+        def call(self: MlflowClient, *args: Any, **more: Any) -> Any:
+            answer = real(self, *args, **more) if done or not left[0] else None
+            if left[0]:
+                left[0] -= 1
+                raise error or ConnectionError("the answer was lost")
+            return answer
+
+        monkeypatch.setattr(MlflowClient, method, call)
+
+    return fail
+
+
+def whole(told: Told) -> None:
+    """A search of two trials, with a file each and one of its own."""
+    told.scribe.text("hello", "hello.txt")
+    told.live(record(0), 0.9, 0.5)
+    told.live(record(1), 0.8, 0.7, 0.6)
+    told.scribe.end("FINISHED")
+
+
+def require_whole(told: Told) -> None:
+    """Each run and each row of it once, and nothing waits any more."""
+    client = told.experiment.client
+    assert [told.rows(run) for run in told.runs()] == [[(1, 0.9), (2, 0.5)], [(1, 0.8), (2, 0.7), (3, 0.6)]]
+    assert {run.info.status for run in told.runs()} == {"FINISHED"}
+    assert client.get_run(told.facts.run_id).info.status == "FINISHED"
+    assert [file.path for file in client.list_artifacts(told.facts.run_id)] == ["hello.txt"]
+    for run in told.runs():
+        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["hyperparameters.json"]
+    assert not told.outbox.path.exists()
+
+
+def test_the_same_parcels_twice_leave_the_same_behind(told: Told) -> None:
+    whole(told)
+    parcels, target = told.parcels(), told.target()
+    target.deliver(parcels)
+    target.deliver(parcels)
+    told.target().deliver(parcels[4:])  # another process, from somewhere on
+    target.settle()
+    require_whole(told)
+
+
+@pytest.mark.parametrize("done", [False, True])
+@pytest.mark.parametrize("method", ["create_run", "log_batch", "set_terminated", "log_artifacts", "log_inputs"])
+def test_a_lost_request_or_answer_leaves_nothing_twice(
+    told: Told, failing: Callable[..., None], method: str, done: bool
+) -> None:
+    whole(told)
+    failing(method, 2, done)
+    assert told.deliver().refused == []
+    require_whole(told)
+
+
+def test_a_run_that_was_made_twice_is_there_once(told: Told) -> None:
+    """MLflow's own client asks again when an answer is lost, and says nothing."""
+    whole(told)
+    real = MlflowClient.create_run
+
+    def twice(self: MlflowClient, *args: Any, **more: Any) -> Any:
+        real(self, *args, **more)
+        return real(self, *args, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(MlflowClient, "create_run", twice)
+        told.deliver()
+    require_whole(told)
+
+
+def test_doubles_of_a_killed_process_are_deleted_by_the_next(told: Told) -> None:
+    trial = record()
+    told.scribe.trial_started(trial)
+    told.target().deliver(told.parcels())
+    (run,) = told.runs()
+    tags = {name: run.data.tags[name] for name in ("mlflow.parentRunId", "trial_number", "kind")}
+    told.experiment.client.create_run(told.experiment.id, tags=tags)
+    told.epoch(trial, 0.5)
+    told.deliver()
+    (only,) = told.runs()
+    assert told.rows(only) == [(1, 0.5)]
+
+
+def test_a_search_whose_own_run_was_made_twice_has_one(told: Told) -> None:
+    client, token = told.experiment.client, {"token": told.folder.name}
+    client.create_run(told.experiment.id, tags=token)
+    whole(told)
+    told.deliver()
+    (only,) = client.search_runs([told.experiment.id], f"tags.token = '{told.folder.name}'")
+    assert only.info.run_id == told.facts.run_id
+    require_whole(told)
+
+
+def test_a_row_that_is_refused_does_not_cost_the_others(told: Told) -> None:
+    trial = record()
+    told.scribe.trial_started(trial)
+    told.epoch(trial, 0.9)
+    told.epoch(trial, 0.5, **{"no such name $": 1.0, "good": 2.0})
+    told.epoch(trial, 0.4)
+    refused = told.deliver().refused
+    (run,) = told.runs()
+    assert told.rows(run) == [(1, 0.9), (2, 0.5), (3, 0.4)]
+    assert told.rows(run, "good") == [(2, 2.0)]
+    assert len(refused) == 1
+    assert refused[0].startswith("metric no such name $ of step 2: ")
+
+
+def test_a_run_that_is_refused_does_not_cost_the_others(told: Told, failing: Callable[..., None]) -> None:
+    whole(told)
+    failing("create_run", 4, False, MlflowException.invalid_parameter_value("never"))  # its start and what follows
+    told.deliver()
+    assert [told.rows(run) for run in told.runs()] == [[(1, 0.8), (2, 0.7), (3, 0.6)]]
+
+
+def test_epochs_that_come_again_after_a_damage_are_there_once(told: Told) -> None:
+    """The journal lost them when they were delivered already; the trial does them again, later."""
+    trial = record()
+    told.scribe.trial_started(trial)
+    told.epoch(trial, 0.9)
+    told.epoch(trial, 0.5, other=1.0)
+    told.deliver()
+    path = told.journal.path
+    path.write_bytes(path.read_bytes()[:-3])
+    time.sleep(0.01)
+    again = Told(told.experiment, told.facts, told.folder)
+    again.scribe.resumed()
+    trial = again.parcels()[1].trial or trial
+    target = again.target()
+    delivery = Delivery(path, target, print)
+    again.scribe.trial_resumed(trial)
+    again.epoch(trial, 0.5, other=1.0)
+    again.epoch(trial, 0.3, other=2.0)
+    delivery.start()
+    assert delivery.close()
+    (run,) = again.runs()
+    assert again.rows(run) == [(1, 0.9), (2, 0.5), (3, 0.3)]
+    assert again.rows(run, "other") == [(2, 1.0), (3, 2.0)]
+
+
+def test_what_waits_is_plain_to_read(told: Told) -> None:
+    """A person may look into a journal that MLflow does not have yet."""
+    whole(told)
+    events = [json.loads(line)["event"] for line in told.journal.path.read_text().splitlines()]
+    assert events == [
+        "files", "trial_started", "epoch_ended", "epoch_ended", "files", "trial_ended",
+        "trial_started", "epoch_ended", "epoch_ended", "epoch_ended", "files", "trial_ended", "search_ended",
+    ]  # fmt: skip
