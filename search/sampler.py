@@ -228,7 +228,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             record = self._records.get(number)
             if record is not None and record.outcome != "interrupted":
                 self._interrupted.remove(number)
-                self._open[number] = self._asked(number)
+                self._open_again(number)
                 self.trial_ended(record)
 
     def ended(self) -> dict[int, tuple[Outcome, str]]:
@@ -242,8 +242,13 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
             and "outcome" in trial.user_attrs
         }
 
-    def _asked(self, number: int) -> optuna.Trial:
-        return optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+    def _open_again(self, number: int) -> optuna.Trial:
+        """A trial of an earlier process, with its last epoch, which was written down just before the study was told."""
+        trial = optuna.Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        self._open[number] = trial
+        if number in self._records and self._records[number].epoch:
+            self.epoch_ended(self._records[number])
+        return trial
 
     @property
     def left(self) -> int:
@@ -266,7 +271,7 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
         return self._config(trial)
 
     def _go_on(self, number: int) -> dict[str, Any]:
-        trial = self._open[number] = self._asked(number)
+        trial = self._open_again(number)
         config = self._config(trial)
         record = self._records.get(number)  # none: asked for, and interrupted before it started
         if record is None:
@@ -302,7 +307,10 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
     def trial_retried(self, trial: TrialRecord) -> None: ...
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        if not self._goal.several:  # Optuna takes intermediate values of one objective only
+        if self._goal.several:  # Optuna takes intermediate values of one objective only
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # it has the epoch already
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
 
     def checkpoint_saved(self, trial: TrialRecord) -> None: ...

@@ -111,18 +111,24 @@ def kill(life: subprocess.Popen[bytes]) -> list[psutil.Process]:
 
     Without Ray's two agents, which hold nothing and notice the end of their node only after a while.
     """
-    everybody = psutil.Process(life.pid).children(recursive=True)
-    agents = [process for process in everybody if process.name().startswith(("ray::DashboardA", "ray::RuntimeEnv"))]
-    family = [process for process in everybody if process not in agents]
+    family = psutil.Process(life.pid).children(recursive=True)
     life.kill()
     life.wait(30)
     deadline = time.monotonic() + 30
-    while (alive := [process for process in family if lives(process)]) and time.monotonic() < deadline:
+    while (alive := [one for one in family if lives(one) and not _agent(one)]) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for process in [*alive, *agents]:
+    for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
     return alive
+
+
+def _agent(process: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        command = " ".join(process.cmdline())
+        words = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "dashboard/agent.py", "runtime_env/agent/main.py")
+        return any(word in command for word in words)
+    return False
 
 
 def lives(process: psutil.Process) -> bool:

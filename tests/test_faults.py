@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -291,16 +292,17 @@ def died(tmp_path_factory: pytest.TempPathFactory) -> Alone:
 
 
 @pytest.fixture
-def dead(died: Alone) -> Alone:
-    """The same, as it was when it died."""
+def dead(died: Alone, tmp_path: Path) -> Alone:
+    """The same, as it was when it died; its database elsewhere, for MLflow keeps those open that it knows."""
     shutil.rmtree(died.storage)
     shutil.copytree(died.storage.with_name("copy"), died.storage)
-    return died
+    shutil.copy(died.storage / "mlflow" / "mlflow.db", tmp_path)
+    return replace(died, uri=f"sqlite:///{tmp_path / 'mlflow.db'}")
 
 
 def _go_on(dead: Alone) -> Finished:
-    where = ("--trials", "3", "--epochs", str(EPOCHS), "--resume", *REPEATABLE)
-    return run_search(make_tiny(), dead.storage, dead.name, *where)
+    where = ("--trials", "3", "--epochs", str(EPOCHS), "--resume", *REPEATABLE, "--tracking-uri", dead.uri)
+    return replace(run_search(make_tiny(), dead.storage, dead.name, *where), uri=dead.uri)
 
 
 def _checkpoints(dead: Alone) -> list[Path]:

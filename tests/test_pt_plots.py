@@ -121,11 +121,13 @@ def test_the_table_of_scores_comes_back_as_it_was_with_all_that_stands_beside_it
             np.testing.assert_array_equal(others[name][quantity], value)
 
 
+@pytest.mark.slow
 def test_the_report_stands_in_no_table_of_another_selection(data: PtData, scores: Scores, tmp_path: Path) -> None:
     write_report(tmp_path, replace(data, selection="loose"), scores, {})
     assert REPORT not in read_response_table(tmp_path / RESPONSE_TABLE)[1]
 
 
+@pytest.mark.slow
 def test_the_branches_of_a_combined_model_stand_in_its_table(tmp_path: Path) -> None:
     data = simulate_combined_data(1500, 3)
     write_report(tmp_path, data, naive_scores(data)[ENERGY_FORMULA], POINTS)
@@ -167,6 +169,7 @@ def test_the_detector_study_finds_the_core_of_known_deviations(data: PtData, tmp
         np.testing.assert_array_equal(getattr(again, name), getattr(study, name))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [10.0, 5.0, 0.2])
 def test_few_and_many_bins_can_be_drawn_without_the_report_beside_them(
     data: PtData, tmp_path: Path, width: float
@@ -177,6 +180,7 @@ def test_few_and_many_bins_can_be_drawn_without_the_report_beside_them(
     assert REPORT not in read_response_table(tmp_path / RESPONSE_TABLE)[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prediction", ["nan", "constant", "negative", "huge"])
 def test_hopeless_models_can_be_drawn(scores: Scores, tmp_path: Path, prediction: str) -> None:
     truth_N = scores.truth_N
@@ -198,6 +202,7 @@ def test_hopeless_models_can_be_drawn(scores: Scores, tmp_path: Path, prediction
     assert all(is_png(path) for path in tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_a_sample_that_fills_no_bin_can_be_drawn(data: PtData, scores: Scores, tmp_path: Path) -> None:
     none = PtBinning(min_bin_count=100_000)
     empty = score(scores.pred_N, scores.truth_N, none)
@@ -206,6 +211,7 @@ def test_a_sample_that_fills_no_bin_can_be_drawn(data: PtData, scores: Scores, t
     assert all(is_png(path) for path in tmp_path.glob("*.png"))
 
 
+@pytest.mark.slow
 def test_unknown_points_on_the_surface_can_be_drawn(data: PtData, scores: Scores, tmp_path: Path) -> None:
     unknown = {
         part: replace(events, surface_dphi_N=np.full(len(events), np.nan, np.float32))
@@ -226,6 +232,7 @@ def test_trials_without_a_history_are_compared_without_one(bare_report: Path, tm
     assert names(tmp_path) == {"resolution_vs_pt.png", "bias_vs_pt.png"}
 
 
+@pytest.mark.slow
 def test_drawing_leaves_the_users_style_and_pyplot_alone(
     data: PtData, scores: Scores, full_report: Path, tmp_path: Path
 ) -> None:

@@ -390,6 +390,7 @@ def test_weights_are_copies(model: str, data: PtData) -> None:
     assert not any(tensor.requires_grad for tensor in weights.values())
 
 
+@pytest.mark.slow
 def test_the_report_has_figures_and_tables(model: str, data: PtData, tmp_path: Path) -> None:
     training = begin(model, data)
     training.train_epoch()
@@ -400,6 +401,7 @@ def test_the_report_has_figures_and_tables(model: str, data: PtData, tmp_path: P
     assert ("post_correction.png" in files) == (model == "combined")
 
 
+@pytest.mark.slow
 def test_it_trains_where_neither_search_nor_drawing_is_installed() -> None:
     program = """
 import sys

@@ -222,6 +222,51 @@ def test_an_interrupted_study_goes_on_with_what_it_left_open(tmp_path: Path) -> 
     assert told.intermediate_values == {1: 0.9, 2: 0.8}
 
 
+def test_random_points_follow_from_their_numbers_however_often_a_search_is_begun_again(tmp_path: Path) -> None:
+    """A search that died has the points of one that did not."""
+
+    def points(folder: Path, lives: int) -> list[float]:
+        folder.mkdir()
+        found, records = [], []
+        for life in range(lives):
+            study = open_study(folder, "a-study", ["min"], make_sampler("random", 5, known=len(found)))
+            searcher = OptunaSearcher(
+                study, space_of(presets={}), fixed={"epochs": 4}, trials=6, goal=LOSS, seed=0, records=records
+            )
+            for number in range(6 // lives):
+                found.append(live(searcher, f"{life}-{number}", [0.5], "complete")["hyperparameters"]["x"])
+        return found
+
+    assert points(tmp_path / "whole", 1) == points(tmp_path / "in-pieces", 3)
+    assert len(set(points(tmp_path / "again", 1))) == 6
+
+
+def test_an_epoch_that_was_written_down_just_before_a_death_is_told_after_it(tmp_path: Path) -> None:
+    """The journal comes first: the study may lack the last epoch of a trial that goes on behind it."""
+    before = searcher_of(tmp_path, space_of(presets={}), trials=1)
+    record = record_of("1", before.suggest("1"))
+    record.epoch, record.metrics, record.outcome = 2, {"loss": 0.9}, "interrupted"
+    after = searcher_of(tmp_path, space_of(presets={}), trials=1, records=[record])
+    after.suggest("2")
+    assert reread(tmp_path).get_trials()[0].intermediate_values == {2: 0.9}
+
+
+def test_the_study_tells_of_ends_that_the_records_have_lost(tmp_path: Path) -> None:
+    """A damaged journal: Optuna's trials cannot be opened again, so the study is believed."""
+    before = searcher_of(tmp_path, space_of(presets={}), trials=2)
+    lost = record_of("1", before.suggest("1"))
+    lost.epoch, lost.metrics, lost.outcome = 4, {"loss": 0.5}, "complete"
+    before.epoch_ended(lost)
+    before.trial_ended(lost)
+    lost.outcome = "interrupted"
+    after = searcher_of(tmp_path, space_of(presets={}), trials=2, records=[lost])
+    assert after.ended() == {0: ("complete", "")}
+    assert after.left == 1
+    lost.outcome = "complete"
+    after.trial_ended(lost)  # which it knows
+    assert after.ended() == {}
+
+
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_study_that_goes_on_does_not_draw_its_first_points_again(tmp_path: Path, name: str) -> None:
     space = space_of(presets={})

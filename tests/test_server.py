@@ -19,6 +19,8 @@ from mlflow.exceptions import MlflowException
 from proxy import FaultyProxy, listening
 from server import MlflowServer, Postgres, free_port, running_server
 
+pytestmark = pytest.mark.slow  # a real server takes seconds to start
+
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +94,6 @@ def test_a_run_written_through_the_proxy_arrives(
     assert not proxy.faults
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("end", ["stop", "kill"])
 def test_after_a_restart_data_and_address_are_the_same(
     proxy: FaultyProxy, mlflow_server: MlflowServer, run_id: str, end: str
@@ -111,7 +112,6 @@ def test_after_a_restart_data_and_address_are_the_same(
     assert client.list_artifacts(run_id)[0].path == "note.txt"
 
 
-@pytest.mark.slow
 def test_the_server_survives_a_restart_of_its_database(tmp_path: Path) -> None:
     postgres = Postgres()
     try:
@@ -139,7 +139,6 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     server.kill()  # as whoever cleans up does
 
 
-@pytest.mark.slow
 def test_a_server_whose_first_process_died_leaves_no_other_behind(tmp_path: Path) -> None:
     server = MlflowServer(tmp_path, f"sqlite:///{tmp_path / 'mlflow.db'}")
     server.start()
@@ -149,7 +148,6 @@ def test_a_server_whose_first_process_died_leaves_no_other_behind(tmp_path: Path
     assert not listening(server.port)
 
 
-@pytest.mark.slow
 def test_nothing_outlives_tests_that_are_killed(tmp_path: Path) -> None:
     """Not the server, not PostgreSQL, not its folder."""
     program = (

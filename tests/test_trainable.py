@@ -125,6 +125,20 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
         assert (result["epoch"], result["metrics"]["resumed_at"], result["best"]["epoch"]) == (2, 1, 1)
 
 
+def test_of_a_trial_whose_end_was_not_told_the_last_epoch_is_repeated(tmp_path: Path) -> None:
+    """After its last checkpoint there is nothing to train, and an epoch too many would have another value."""
+    first = trainable(slope=9.0)
+    for epoch in (1, 2, 3):
+        last = first.step()
+        (tmp_path / f"checkpoint_{epoch}").mkdir()
+        first.save_checkpoint(str(tmp_path / f"checkpoint_{epoch}"))
+    again = Direct(
+        {"hyperparameters": HYPER, "continue_from": str(tmp_path / "checkpoint_3")}
+    ).step()
+    assert (again["epoch"], again["outcome"], again["metrics"]["resumed_at"]) == (3, "complete", 2)
+    assert again["metrics"]["loss"] == last["metrics"]["loss"]
+
+
 def test_a_reused_actor_is_as_new() -> None:
     """Pitfall 29."""
     one = trainable(nan_epoch=1)
