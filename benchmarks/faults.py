@@ -3,9 +3,11 @@
     python -m benchmarks.faults
 
 Searches of trivial trials with a real MLflow server on a real PostgreSQL (both must be installed), and a proxy between
-them that misbehaves: those of the tests, in tests/. A point is one metric of one trial at one epoch. Seconds to recover
-are those from the moment at which the cause is gone (the killed process is started again, the server answers again)
-until MLflow has everything, less the time that the same part takes undisturbed where trials still run.
+them that misbehaves: those of the tests, in tests/. A point is one metric of one trial at one epoch.
+
+Seconds to recover, of a killed driver: from the start of the next process until its journal has two lines more, imports
+and Ray included; of a killed worker: until the next epoch; of a server that was away: from the moment at which it
+answers again until it has what waited.
 """
 
 from __future__ import annotations

@@ -133,7 +133,7 @@ def test_of_a_trial_whose_end_was_not_told_the_last_epoch_is_repeated(tmp_path: 
         (tmp_path / f"checkpoint_{epoch}").mkdir()
         first.save_checkpoint(str(tmp_path / f"checkpoint_{epoch}"))
     again = Direct(
-        {"hyperparameters": HYPER, "continue_from": str(tmp_path / "checkpoint_3")}
+        {"hyperparameters": {"epochs": 3, "x": 0.1, "slope": 9.0}, "continue_from": str(tmp_path / "checkpoint_3")}
     ).step()
     assert (again["epoch"], again["outcome"], again["metrics"]["resumed_at"]) == (3, "complete", 2)
     assert again["metrics"]["loss"] == last["metrics"]["loss"]
