@@ -35,6 +35,7 @@ bench: $(READY)  ## the benchmarks, each prints a table
 	$(PYTHON) -m benchmarks.pt_training
 	$(PYTHON) -m benchmarks.overhead
 	$(PYTHON) -m benchmarks.scale --sizes 10 100 1000
+	$(PYTHON) -m benchmarks.faults
 
 clean:
 	rm -rf .venv

@@ -111,11 +111,12 @@ def _run(
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
         outbox = Outbox(folder.path)
-        scribe = Scribe(Journal(folder.journal), outbox)
+        journal = Journal(folder.journal)
+        scribe = Scribe(journal, outbox)
         delivery = Delivery(folder.journal, MlflowTarget(client, facts, plan.goal, outbox), summary.say)
         told, metrics = _told(scribe, delivery, brake), system_metrics(opened.experiment, facts.run_id, resumed)
         with waiting_until(brake.due), told, metrics:
-            if resumed:
+            if journal.entries:
                 scribe.resumed()
             else:
                 scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
