@@ -57,9 +57,10 @@ def test_every_search_of_the_chain_scores_the_same_events(place: Path, text: str
 
 def test_the_combined_model_stands_on_the_kept_epochs_of_the_two_winners(place: Path, text: str) -> None:
     below = [Finished(0, "", place, f"c.{name}", name) for name in ("pt-energy", "pt-dphi")]
-    runs = [search.parent.data.tags["best_run"] for search in below]
-    for run in runs:
-        assert run in text
+    assert text
+    top = Finished(0, "", place, "c.pt-combined", "pt-combined")
+    for name, search in zip(("pt-energy", "pt-dphi"), below, strict=True):
+        assert top.parent.data.tags[f"builds_on.{name}"] == search.parent.data.tags["best_run"]
     rows = Finished(0, "", place, "c.pt-combined", "pt-combined").rows
     for search, label in zip(below, ("energy branch", "dphi branch"), strict=True):
         best = next(row for row in search.board["rows"] if row["rank"] == 1)
