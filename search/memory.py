@@ -1,12 +1,13 @@
-"""Trials of earlier searches beside a study: its sampler sees them, nobody else does.
+"""What a sampler sees of a study: trials of earlier searches beside its own, and of very many not all.
 
-They are kept in a study of their own in the same storage. The study of a search holds its own trials alone, so that
-its numbers, its counts and its best trial are those of the search, whatever it began with.
+Those of earlier searches are kept in a study of their own in the same storage. The study of a search holds its own
+trials alone, so that its numbers, its counts and its best trial are those of the search, whatever it began with.
 """
 
 from __future__ import annotations
 
 import copy
+import heapq
 from collections.abc import Container, Iterable, Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 _SUFFIX = ".warm"
+_BEST_SHARE = 4  # one in so many of the trials that a sampler sees may be there for its values
 
 
 def keep(storage: BaseStorage, name: str, directions: Sequence[StudyDirection], trials: Iterable[FrozenTrial]) -> None:
@@ -38,15 +40,23 @@ def kept(storage: BaseStorage, name: str) -> list[FrozenTrial]:
 
 
 class Remembering(BaseSampler):
-    """A sampler to which a study seems to begin with complete trials of earlier searches."""
+    """A sampler to which a study seems to begin with complete trials of earlier searches, and to end in time.
 
-    def __init__(self, sampler: BaseSampler, earlier: Sequence[FrozenTrial]) -> None:
-        self._sampler, self._earlier = sampler, earlier
+    Parameters
+    ----------
+    earlier : sequence of FrozenTrial
+    most : int
+        Ended trials that it sees. What a sampler takes for a point grows with them, and TPE itself gives old trials
+        little weight. Of more the best are seen, and the newest.
+    """
+
+    def __init__(self, sampler: BaseSampler, earlier: Sequence[FrozenTrial], most: int) -> None:
+        self._sampler, self._earlier, self._most = sampler, earlier, most
         self._seen: _Seen | None = None
 
     def _as_seen(self, study: Study) -> Study:
         if self._seen is None:
-            self._seen = _Seen(study, self._earlier)
+            self._seen = _Seen(study, self._earlier, self._most)
         return self._seen
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -80,17 +90,47 @@ class _Seen(Study):
     that all trials have in common would pass them over.
     """
 
-    def __init__(self, study: Study, earlier: Sequence[FrozenTrial]) -> None:
+    def __init__(self, study: Study, earlier: Sequence[FrozenTrial], most: int) -> None:
         super().__init__(study.study_name, study._storage, study.sampler, study.pruner)
-        self._study = study
+        self._study, self._most = study, most
         self._earlier = [copy.copy(trial) for trial in earlier]
         for place, trial in enumerate(self._earlier):
             trial.number = -1 + place / len(earlier)  # type: ignore[assignment]
+        self._ended, self._passed_over = 0, frozenset[float]()
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        own = self._study._get_trials(deepcopy, states, use_cache)
-        if states is not None and TrialState.COMPLETE not in states:
-            return own
-        return [*(copy.deepcopy(self._earlier) if deepcopy else self._earlier), *own]
+        trials = self._all(states, use_cache)
+        passed_over = self._too_many(use_cache)
+        seen = [trial for trial in trials if trial.number not in passed_over] if passed_over else trials
+        return copy.deepcopy(seen) if deepcopy else seen
+
+    def _all(self, states: Container[TrialState] | None, use_cache: bool) -> list[FrozenTrial]:
+        own = self._study._get_trials(False, states, use_cache)
+        return own if states is not None and TrialState.COMPLETE not in states else [*self._earlier, *own]
+
+    def _too_many(self, use_cache: bool) -> frozenset[float]:
+        """Numbers of the ended trials that are neither among the best nor among the newest."""
+        ended = self._all((TrialState.COMPLETE, TrialState.PRUNED), use_cache)
+        if len(ended) != self._ended and len(ended) > self._most:
+            best = self._best([trial for trial in ended if trial.state == TrialState.COMPLETE])
+            others = [trial.number for trial in ended if trial.number not in best]
+            self._ended, self._passed_over = len(ended), frozenset(others[: len(ended) - self._most])
+        return self._passed_over
+
+    def _best(self, complete: Sequence[FrozenTrial]) -> set[float]:
+        """Numbers of the best by each objective; whoever keeps the limits goes first."""
+        signs = [1 if direction == StudyDirection.MINIMIZE else -1 for direction in self._study.directions]
+        count = self._most // _BEST_SHARE // len(signs)
+
+        def by(objective: int) -> list[FrozenTrial]:
+            return heapq.nsmallest(
+                count, complete, key=lambda trial: (_violation(trial), signs[objective] * trial.values[objective])
+            )
+
+        return {trial.number for objective in range(len(signs)) for trial in by(objective)}
+
+
+def _violation(trial: FrozenTrial) -> float:
+    return sum(excess for excess in trial.constraints.values() if excess > 0)

@@ -33,6 +33,7 @@ from trainables.goal import Goal, Mode
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 LEARNS_FROM_OTHERS = ("tpe", "gp")  # samplers; cmaes keeps its state in its own trials, qmc and random have none
+_MOST_SEEN = {TPESampler: 1_000, GPSampler: 250}  # ended trials: TPE's time grows with them, GP's with their cube
 _JOURNAL = "optuna.journal"
 
 
@@ -152,7 +153,7 @@ def open_study(
         storage=storage,
         study_name=name,
         directions=directions,
-        sampler=memory.Remembering(sampler, kept) if kept else sampler,
+        sampler=memory.Remembering(sampler, kept, most) if (most := _MOST_SEEN.get(type(sampler))) else sampler,
         load_if_exists=True,
     )
     if kept and "warm_from" not in study.user_attrs:
