@@ -170,3 +170,12 @@ def test_gradient_reaches_only_neurons_that_were_kept() -> None:
     assert gradient is not None
     assert torch.equal(gradient[0] != 0, active)
     assert 0 < int(active.sum()) < int((network.hidden[0](feature)[0] > 0).sum())
+
+
+def test_a_feature_that_varies_by_its_rounding_alone_is_constant() -> None:
+    phi_N = np.linspace(-3, 3, 300)
+    train_N1 = np.hypot(*(93.5 * np.stack([np.cos(phi_N), np.sin(phi_N)])).astype(np.float32))[:, np.newaxis]
+    assert np.ptp(train_N1) > 0
+    network = build_network(PtEnergyConfig(), 1, 0)
+    network.fit_scaler(train_N1)
+    assert network.scale[0] == 1

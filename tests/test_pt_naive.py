@@ -54,7 +54,7 @@ def ideal_events(events: int, seed: int, energy_scale: float = 1.0, calorimeter_
 
 
 def make_data(train: Events, validation: Events) -> PtData:
-    return PtData(train, validation, PtBinning(), CutFlow(), "strict", "made by hand", ())
+    return PtData(train, validation, PtBinning(), CutFlow(), "strict", -1, "made by hand", ())
 
 
 def test_c_of_ideal_helices_is_that_of_the_report() -> None:

@@ -61,6 +61,7 @@ class PtData:
     binning: PtBinning
     cut_flow: CutFlow  # of train and validation
     selection: Selection
+    charge: Charge
     fingerprint: str  # content of files, selection, charge, split: same fingerprint, same arrays
     summary: tuple[str, ...]  # lines for people: files, events, what the cuts remove, what was skipped
 
@@ -95,6 +96,7 @@ def load_data(settings: PtDataSettings, cache_dir: Path) -> PtData:
         binning=settings.binning,
         cut_flow=cut_flow,
         selection=settings.selection,
+        charge=settings.charge,
         fingerprint=sample.fingerprint,
         summary=(*_summary(settings, sample, cut_flow), *_binning_lines(settings.binning, validation)),
     )

@@ -64,13 +64,16 @@ class PtBinning(BaseModel):
         return np.bincount(self.bin_of(truth_N), minlength=bins + 1)[:bins]
 
 
-def check_binning(binning: PtBinning, truth_N: NDArray[Any]) -> None:
+def check_binning(binning: PtBinning, truth_N: NDArray[Any], part: str = "validation") -> None:
     """Raise DataError when fewer than half of the bins have enough events: the scores would not cover the range.
 
     Parameters
     ----------
+    binning : PtBinning
     truth_N : array of float
-        True pT of the validation events, in GeV.
+        True pT in GeV.
+    part : str
+        Of the sample: that of these events, to be named in the message.
     """
     count = binning.count(truth_N)
     used = int((count >= binning.min_bin_count).sum())
@@ -78,7 +81,7 @@ def check_binning(binning: PtBinning, truth_N: NDArray[Any]) -> None:
         return
     raise DataError(
         f"resolution: {used or 'none'} of the {len(count)} pT bins of {binning.bin_width_gev:g} GeV up to "
-        f"{binning.max_pt_gev:g} GeV hold{'s' if used < 2 else ''} {binning.min_bin_count} validation events; expected "
+        f"{binning.max_pt_gev:g} GeV hold{'s' if used < 2 else ''} {binning.min_bin_count} {part} events; expected "
         f"at least half of them. {count.sum()} of {len(truth_N)} events lie inside, the fullest bin holds "
         f"{count.max()}. Give more events, widen --bin-width-gev, or end the bins where the events end (--max-pt-gev)."
     )
@@ -136,8 +139,8 @@ class Scores:
 
     @cached_property
     def residual(self) -> NDArray[np.float64]:
-        """r of every event, NaN where its true pT is in no bin, or throughout if there is nothing to score."""
-        return _residual(self.pred_N, self.truth_N, self.binning)
+        """r of every event, as ``residuals`` gives it."""
+        return residuals(self.pred_N, self.truth_N, self.binning)
 
     @cached_property
     def curve(self) -> ResponseCurve:
@@ -177,18 +180,13 @@ class Scores:
         shapes, curve = self.shapes, self.curve
         residual_N = self.residual[self.binning.bin_of(self.truth_N) < len(self.used)]
         tail = _mean(np.where(np.isnan(residual_N), np.nan, np.abs(residual_N) > TAIL))
-        bias_V = np.maximum(_largest(shapes.median_VK), _largest(shapes.peak_VK))
-        return {
-            "resolution": _mean(curve.resolution_K),
-            "resolution_error": float(jackknife_error(_means(shapes.relative_width))),
-            "half_width": _mean(curve.half_width_K),
-            "core_sigma": _mean(curve.core_sigma_K),
-            "core_sigma_error": float(jackknife_error(_means(shapes.relative_sigma))),
+        numbers: dict[str, float] = {}
+        for name, value_V in over_bins(shapes).items():
+            numbers[name] = float(value_V[0])
+            if name in OBJECTIVES:
+                numbers[f"{name}_error"] = float(jackknife_error(value_V))
+        return numbers | {
             "std": _mean(curve.std_K),
-            "bias": float(bias_V[0]),
-            "bias_error": float(jackknife_error(bias_V)),
-            "bias_median": float(_largest(shapes.median_VK)[0]),
-            "bias_peak": float(_largest(shapes.peak_VK)[0]),
             "tail": tail,
             "tail_error": float(np.sqrt(tail * (1 - tail) / max(len(residual_N), 1))),
             "mean": _mean(residual_N),
@@ -201,7 +199,7 @@ class Scores:
 def score(pred_N: NDArray[Any], truth_N: NDArray[Any], binning: PtBinning) -> Scores:
     """Compare reconstructed with true pT, both in GeV. Never raises for what a model predicts: see ``Scores``."""
     pred_N, truth_N = np.asarray(pred_N, np.float64), np.asarray(truth_N, np.float64)
-    residual_N, bin_N = _residual(pred_N, truth_N, binning), binning.bin_of(truth_N)
+    residual_N, bin_N = residuals(pred_N, truth_N, binning), binning.bin_of(truth_N)
     used = binning.count(truth_N) >= binning.min_bin_count
     among_used = np.append(np.where(used, np.cumsum(used) - 1, -1), -1)[bin_N]
     kept_N = among_used >= 0
@@ -209,7 +207,24 @@ def score(pred_N: NDArray[Any], truth_N: NDArray[Any], binning: PtBinning) -> Sc
     return Scores(binning, pred_N, truth_N, used, shapes)
 
 
-def _residual(pred_N: NDArray[np.float64], truth_N: NDArray[np.float64], binning: PtBinning) -> NDArray[np.float64]:
+def over_bins(shapes: Shapes) -> dict[str, NDArray[np.float64]]:
+    """Means over the bins and largest biases, of each variant of the sample: (V,)."""
+    bias_median_V, bias_peak_V = _largest(shapes.median_VK), _largest(shapes.peak_VK)
+    return {
+        "resolution": _means(shapes.relative_width),
+        "half_width": _means(shapes.half_width_VK),
+        "core_sigma": _means(shapes.relative_sigma),
+        "bias": np.maximum(bias_median_V, bias_peak_V),
+        "bias_median": bias_median_V,
+        "bias_peak": bias_peak_V,
+    }
+
+
+def residuals(pred_N: NDArray[np.float64], truth_N: NDArray[np.float64], binning: PtBinning) -> NDArray[np.float64]:
+    """r = pred / truth - 1 of every event, from pT in GeV.
+
+    NaN where the true pT is in no bin; throughout if predictions are not finite or all the same.
+    """
     residual_N = np.full(len(truth_N), np.nan)
     if not np.isfinite(pred_N).all() or (pred_N == pred_N[:1]).all():
         return residual_N

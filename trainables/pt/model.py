@@ -67,9 +67,13 @@ class PtNetwork(nn.Module):
         return pt_N
 
     def fit_scaler(self, train_NF: NDArray[np.float32]) -> None:
-        """Mean and standard deviation of each feature over the training events; a constant feature keeps scale 1."""
-        varies_F = train_NF.max(axis=0) > train_NF.min(axis=0)  # of a constant, rounding leaves a tiny deviation
+        """Mean and standard deviation of each feature over the training events; a constant feature keeps scale 1.
+
+        Constant is what varies by its rounding alone, as the radius of clusters at one face: divided by that,
+        predictions would hang on the last bit of an input.
+        """
         std_F = train_NF.std(axis=0, dtype=np.float64)
+        varies_F = std_F > 4 * np.finfo(np.float32).eps * np.abs(train_NF).max(axis=0)
         self.mean.copy_(torch.from_numpy(train_NF.mean(axis=0, dtype=np.float64)))
         self.scale.copy_(torch.from_numpy(np.where(varies_F, std_F, 1.0)))
 

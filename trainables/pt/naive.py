@@ -93,18 +93,23 @@ def fit_c(train: Events) -> float:
     return float(np.median(_truth_gev(train) * train.dphi_N.astype(np.float64)))
 
 
-def naive_predictions(data: PtData) -> dict[str, NDArray[np.float64]]:
-    """pT in GeV of the validation events by each formula, by name.
+def formula_predictions(train: Events, events: Events) -> dict[str, NDArray[np.float64]]:
+    """pT in GeV of ``events`` by each formula, by name.
 
     ``C/dphi`` is the bending of a helix from the origin, with C fitted to the training events, ``E sin(theta)``
     the energy of the cluster at the EMCal's inner face and the direction from the origin to it.
     """
-    x_N, y_N, z_N, energy_N = data.validation.cluster_N24[:, 0].astype(np.float64).T
+    x_N, y_N, z_N, energy_N = events.cluster_N24[:, 0].astype(np.float64).T
     transverse_N = np.hypot(x_N, y_N)
     return {
-        ANGLE_FORMULA: fit_c(data.train) / data.validation.dphi_N.astype(np.float64),
+        ANGLE_FORMULA: fit_c(train) / events.dphi_N.astype(np.float64),
         ENERGY_FORMULA: energy_N * transverse_N / np.hypot(transverse_N, z_N),
     }
+
+
+def naive_predictions(data: PtData) -> dict[str, NDArray[np.float64]]:
+    """pT in GeV of the validation events by each formula, by name."""
+    return formula_predictions(data.train, data.validation)
 
 
 def naive_scores(data: PtData) -> dict[str, Scores]:

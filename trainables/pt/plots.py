@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.evaluation import Evaluation
 from trainables.figures import (
     COLOURS,
     GREY,
@@ -25,8 +26,9 @@ from trainables.figures import (
     drawn,
     legend_above,
 )
+from trainables.holdout_plots import draw_evaluations
 from trainables.pt.metrics import CONSTRAINTS, ResponseCurve
-from trainables.pt.naive import REPORT
+from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
 from trainables.pt.tables import LOSS_TABLE, RESPONSE_TABLE, UNCORRECTED, Columns, columns_of, read_response_table
 from trainables.tables import read_columns
 
@@ -61,6 +63,11 @@ def plot_correction(path: Path, corrected: ResponseCurve, uncorrected: ResponseC
     """Resolution and median with and without the post-correction."""
     curves = {"with post-correction": corrected, "without": uncorrected}
     _plot_pair(path, curves, {}, ("resolution", "median"))
+
+
+def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:
+    """Resolution of models and formulas on the holdout, and the differences of models to the reference."""
+    draw_evaluations(evaluations, (ANGLE_FORMULA, ENERGY_FORMULA), file, reference)
 
 
 def _plot_pair(

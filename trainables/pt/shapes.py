@@ -1,12 +1,14 @@
-"""Median, width and Gaussian core of a quantity in bins, for a whole sample and with each jackknife group left out."""
+"""Median, width and Gaussian core of a quantity in bins, for a whole sample, its jackknife groups and its replicas."""
 
 # N events, K bins, G jackknife groups, V = 1 + G variants of the sample: all of it, then one group left out each,
-# C = V K cells (one bin of one variant, variant by variant), M events in all cells together
+# C = V K cells (one bin of one variant, variant by variant), M events in all cells together; R bootstrap replicas
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +21,16 @@ CORE_STEPS = 25  # of the iteration; on a Gaussian each halves what is missing o
 FARTHEST = 20.0  # events farther from the median than this many half-widths count as if they were there
 
 
+Cells = NDArray[np.float64]  # one number for each cell, or for each replica of one bin
+WindowSums = Callable[[Cells, Cells], tuple[NDArray[np.int64], Cells, Cells]]
+
+
 @dataclass(frozen=True)
 class Shapes:
-    """Shape of r = pred / truth - 1 in each bin, for each variant of the sample; the first is all of it."""
+    """Shape of r = pred / truth - 1 in each bin, for each variant of the sample; the first is all of it.
+
+    Variants are those of ``shapes_of_bins``, or the bootstrap replicas of ``shapes_of_replicas``.
+    """
 
     median_VK: NDArray[np.float64]
     half_width_VK: NDArray[np.float64]  # of the central 68 %
@@ -48,8 +57,38 @@ def shapes_of_bins(value_N: NDArray[np.float64], bin_N: NDArray[np.int64], bins:
     value_M, count_C = _cells(value_N, bin_N, bins)
     low_C, median_C, high_C = (_quantile(value_M, count_C, quantile) for quantile in QUANTILES)
     half_width_C = (high_C - low_C) / 2
-    peak_C, sigma_C = _gaussian_core(value_M, count_C, median_C, half_width_C)
+    peak_C, sigma_C = _core_of_cells(value_M, count_C, median_C, half_width_C)
     return Shapes(*(each_C.reshape(GROUPS + 1, bins) for each_C in (median_C, half_width_C, peak_C, sigma_C)))
+
+
+def shapes_of_replicas(value_N: NDArray[np.float64], count_RN: NDArray[np.integer]) -> Shapes:
+    """Shapes (R, 1) of one bin, of which each replica draws N values: the first ``count_RN[:, 0]`` times, and so on.
+
+    Parameters
+    ----------
+    value_N : array
+        At least two, in rising order.
+    count_RN : array of whole numbers
+        Each row adds up to N.
+    """
+    upto_RN = np.cumsum(count_RN, axis=1, dtype=np.int32)
+    low_R, median_R, high_R = (_quantile_of_counts(value_N, upto_RN, quantile) for quantile in QUANTILES)
+    half_width_R = (high_R - low_R) / 2
+    low, centre, high = np.quantile(value_N, QUANTILES)  # all replicas are measured in the width of the values
+    unit = (high - low) / 2 if high > low else 1.0
+    z_N = np.clip((value_N - centre) / unit, -FARTHEST, FARTHEST)
+    sum_RN, square_RN = (np.cumsum(count_RN * power_N, axis=1) for power_N in (z_N, z_N * z_N))
+
+    def window_sums(low_R: Cells, high_R: Cells) -> tuple[NDArray[np.int64], Cells, Cells]:
+        first_R, end_R = np.searchsorted(z_N, low_R, side="left"), np.searchsorted(z_N, high_R, side="right")
+        count_R, total_R, squares_R = (
+            _upto(sums_RN, end_R) - _upto(sums_RN, first_R) for sums_RN in (upto_RN, sum_RN, square_RN)
+        )
+        return count_R, total_R, squares_R
+
+    mean_R, sigma_R = _gaussian_core(window_sums, (median_R - centre) / unit, half_width_R / unit)
+    columns = (median_R, half_width_R, centre + unit * mean_R, unit * sigma_R)
+    return Shapes(*(column_R[:, np.newaxis] for column_R in columns))
 
 
 def jackknife_error(value_V: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -84,13 +123,24 @@ def _quantile(value_M: NDArray[np.float64], count_C: NDArray[np.int64], quantile
     return between_C
 
 
-def _gaussian_core(
+def _quantile_of_counts(
+    value_N: NDArray[np.float64], upto_RN: NDArray[np.int32], quantile: float
+) -> NDArray[np.float64]:
+    """The same of each replica, from how many of its events are not above each value."""
+    place = (len(value_N) - 1) * quantile
+    below = int(place)
+    low_R, high_R = (value_N[(upto_RN > rank).argmax(axis=1)] for rank in (below, min(below + 1, len(value_N) - 1)))
+    between_R: NDArray[np.float64] = low_R + (place - below) * (high_R - low_R)
+    return between_R
+
+
+def _core_of_cells(
     value_M: NDArray[np.float64],
     count_C: NDArray[np.int64],
     median_C: NDArray[np.float64],
     half_width_C: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and sigma of the Gaussian that has the moments of each cell's events within CORE sigma of its mean.
+    """Peak and sigma of the Gaussian core of each cell.
 
     Sums over a window come from cumulative sums, its ends from a search among pairs (cell, value), for which
     complex numbers stand: they are ordered by real, then by imaginary part.
@@ -100,15 +150,35 @@ def _gaussian_core(
     cell_C = np.arange(len(count_C))
     key_M = np.repeat(cell_C, count_C) + 1j * z_M
     sum_M, square_M = (np.append(0, np.cumsum(power_M)) for power_M in (z_M, z_M * z_M))
-    mean_C, sigma_C = np.zeros(len(count_C)), np.where(half_width_C > 0, 1.0, 0.0)
-    for _ in range(CORE_STEPS):
-        first_C = np.searchsorted(key_M, cell_C + 1j * (mean_C - CORE * sigma_C), side="left")
-        end_C = np.searchsorted(key_M, cell_C + 1j * (mean_C + CORE * sigma_C), side="right")
-        events_C = np.maximum(end_C - first_C, 2)
-        mean_C = (sum_M[end_C] - sum_M[first_C]) / events_C
-        variance_C = (square_M[end_C] - square_M[first_C] - events_C * mean_C**2) / (events_C - 1)
-        sigma_C = np.sqrt(np.maximum(variance_C, 0) / CORE_VARIANCE)
+
+    def window_sums(low_C: Cells, high_C: Cells) -> tuple[NDArray[np.int64], Cells, Cells]:
+        first_C = np.searchsorted(key_M, cell_C + 1j * low_C, side="left")
+        end_C = np.searchsorted(key_M, cell_C + 1j * high_C, side="right")
+        return end_C - first_C, sum_M[end_C] - sum_M[first_C], square_M[end_C] - square_M[first_C]
+
+    start_C, width_C = np.zeros(len(count_C)), np.where(half_width_C > 0, 1.0, 0.0)
+    mean_C, sigma_C = _gaussian_core(window_sums, start_C, width_C)
     return median_C + unit_C * mean_C, unit_C * sigma_C
+
+
+def _gaussian_core(window_sums: WindowSums, mean_C: Cells, sigma_C: Cells) -> tuple[Cells, Cells]:
+    """Mean and sigma of the Gaussian that has the moments of each cell's events within CORE sigma of its mean.
+
+    Begins with the mean and sigma given. ``window_sums`` says of the events between two values how many they are,
+    their sum and the sum of their squares.
+    """
+    for _ in range(CORE_STEPS):
+        events_C, sum_C, square_C = window_sums(mean_C - CORE * sigma_C, mean_C + CORE * sigma_C)
+        events_C = np.maximum(events_C, 2)
+        mean_C = sum_C / events_C
+        variance_C = (square_C - events_C * mean_C**2) / (events_C - 1)
+        sigma_C = np.sqrt(np.maximum(variance_C, 0) / CORE_VARIANCE)
+    return mean_C, sigma_C
+
+
+def _upto(sums_RN: NDArray[Any], end_R: NDArray[np.int64]) -> NDArray[Any]:
+    """Of the first ``end_R`` values, from cumulative sums."""
+    return np.where(end_R > 0, sums_RN[np.arange(len(end_R)), np.maximum(end_R, 1) - 1], 0)
 
 
 def _ratio(width_VK: NDArray[np.float64], response_VK: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -117,6 +117,7 @@ def simulate_data(events: int = 1000, seed: int = 0, binning: PtBinning | None =
         binning=binning or PtBinning(bin_width_gev=5.0, min_bin_count=10),
         cut_flow=flow,
         selection="strict",
+        charge=-1,
         fingerprint=f"simulated-{events}-{seed}",
         summary=(f"{events} simulated events",),
     )

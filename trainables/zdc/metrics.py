@@ -34,6 +34,7 @@ CRYSTALS = 400
 GROUPS = 10  # parts of the sample, the same each time, left out in turn for the statistical errors
 CHUNK = 1024  # events scored at once
 SMALLEST_PROB = 1e-7  # a hit where none was deemed possible costs -log of this, not infinity
+MaskProb = Callable[[Tensor], Tensor]  # a model: raw conditions (B, 6) -> probabilities (B, 20, 20)
 
 
 class Binning(BaseModel):
@@ -82,8 +83,16 @@ class Binning(BaseModel):
         return torch.where(inside_B, bin_B, len(self.edges_mev) - 1)
 
 
-def check_binning(binning: Binning, energy_mev_blocks: Iterable[NDArray[np.float64]]) -> None:
-    """Raise DataError when a region has no bin with enough validation events: its mse would be a mean of nothing."""
+def check_binning(binning: Binning, energy_mev_blocks: Iterable[NDArray[np.float64]], part: str = "validation") -> None:
+    """Raise DataError when a region has no bin with enough events: its mse would be a mean of nothing.
+
+    Parameters
+    ----------
+    binning : Binning
+    energy_mev_blocks : iterable of arrays
+    part : str
+        Of the sample: that of these events, to be named in the message.
+    """
     count_K, events = np.zeros(len(binning.edges_mev) - 1, np.int64), 0
     for energy_N in energy_mev_blocks:
         inside_N = energy_N[(energy_N >= 0) & (energy_N < binning.max_energy_mev)]
@@ -95,7 +104,7 @@ def check_binning(binning: Binning, energy_mev_blocks: Iterable[NDArray[np.float
         if fullest < binning.min_bin_count:
             raise DataError(
                 f"mse_{region}: none of its {int(in_region_K.sum())} energy bins of {binning.bin_width_mev:g} MeV "
-                f"holds {binning.min_bin_count} validation events, the fullest holds {fullest} of {events}. Give more "
+                f"holds {binning.min_bin_count} {part} events, the fullest holds {fullest} of {events}. Give more "
                 "events, widen --bin-width-mev, or move the regions to where the events are (--low-energy-mev, "
                 "--high-energy-mev, --max-energy-mev)."
             )
@@ -207,10 +216,7 @@ class ScoreSums:
         self._prob_KGX.view(-1, CRYSTALS).index_add_(0, cell_B, prob_BX.double())
         self._hit_KGX.view(-1, CRYSTALS).index_add_(0, cell_B, hit_BX.double())
         self._prob_square_X += prob_BX.square().sum(dim=0, dtype=torch.float64)
-        brier_B = (prob_BX - hit_BX).square().mean(dim=1)
-        said_BX = torch.where(hit_BX > 0.5, prob_BX, 1 - prob_BX).clamp(min=SMALLEST_PROB)
-        brier_bce_B2 = torch.stack((brier_B, -said_BX.log().mean(dim=1)), dim=1)
-        self._brier_bce_G2.index_add_(0, group_B, brier_bce_B2.double())
+        self._brier_bce_G2.index_add_(0, group_B, brier_and_bce(prob_BX, hit_BX).double())
 
     def scores(self) -> Scores:
         """Scores of the events added so far."""
@@ -236,8 +242,15 @@ class ScoreSums:
         )
 
 
-def score_events(mask_prob: Callable[[Tensor], Tensor], events: ResidentEvents, binning: Binning) -> Scores:
-    """Score a model on these events; ``mask_prob``: raw conditions (B, 6) -> probabilities (B, 20, 20)."""
+def brier_and_bce(prob_BX: Tensor, hit_BX: Tensor) -> Tensor:
+    """Both of each event, means over its crystals: (B, 2)."""
+    brier_B = (prob_BX - hit_BX).square().mean(dim=1)
+    said_BX = torch.where(hit_BX > 0.5, prob_BX, 1 - prob_BX).clamp(min=SMALLEST_PROB)
+    return torch.stack((brier_B, -said_BX.log().mean(dim=1)), dim=1)
+
+
+def score_events(mask_prob: MaskProb, events: ResidentEvents, binning: Binning) -> Scores:
+    """Score a model on these events."""
     sums = ScoreSums(binning, events.condition_N6.device)
     with torch.no_grad():
         for condition_B6, hit_BHW in events.in_order(CHUNK):

@@ -4,13 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from trainables.zdc.metrics import CHUNK, CRYSTALS, Binning, Scores, score_events
+from trainables.zdc.metrics import CHUNK, CRYSTALS, Binning, MaskProb, Scores, score_events
 from trainables.zdc.resident import ResidentEvents
 
 if TYPE_CHECKING:
@@ -19,24 +18,28 @@ if TYPE_CHECKING:
 CONSTANT_MASK, MEAN_MASK_PER_BIN = "constant-mask", "mean-mask-per-bin"
 
 
-def naive_scores(data: ZDCData) -> dict[str, Scores]:
-    """Scores on the validation events of what is fitted to the training events, by name.
+def fit_naive(data: ZDCData) -> dict[str, MaskProb]:
+    """What is fitted to the training events, by name; for conditions on the CPU.
 
     ``constant-mask`` says of every event the mean hit map of all training events, ``mean-mask-per-bin`` that
     of the training events in the event's energy bin.
     """
-    cpu = torch.device("cpu")
-    mask_KHW = _mean_masks(ResidentEvents(data.train, cpu), data.binning)
-    validation = ResidentEvents(data.validation, cpu)
+    binning = data.binning
+    mask_KHW = _mean_masks(ResidentEvents(data.train, torch.device("cpu")), binning)
 
     def constant(condition_B6: Tensor) -> Tensor:
         return mask_KHW[-1].expand(len(condition_B6), -1, -1)
 
     def per_bin(condition_B6: Tensor) -> Tensor:
-        return mask_KHW[data.binning.bin_of(condition_B6[:, 0])]
+        return mask_KHW[binning.bin_of(condition_B6[:, 0])]
 
-    predictors: dict[str, Callable[[Tensor], Tensor]] = {CONSTANT_MASK: constant, MEAN_MASK_PER_BIN: per_bin}
-    return {name: score_events(predict, validation, data.binning) for name, predict in predictors.items()}
+    return {CONSTANT_MASK: constant, MEAN_MASK_PER_BIN: per_bin}
+
+
+def naive_scores(data: ZDCData) -> dict[str, Scores]:
+    """Scores of both on the validation events, by name."""
+    validation = ResidentEvents(data.validation, torch.device("cpu"))
+    return {name: score_events(mask_prob, validation, data.binning) for name, mask_prob in fit_naive(data).items()}
 
 
 def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:

@@ -14,9 +14,12 @@ from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
+from trainables.evaluation import Evaluation
 from trainables.figures import COLOURS, GREY, INK, NAIVE_STYLES, Series, colour_of, draw_series, draw_steps, drawn
+from trainables.holdout_plots import draw_evaluations
 from trainables.tables import read_columns
 from trainables.zdc.metrics import Binning, MseCurve, Scores
+from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
 
 if TYPE_CHECKING:
@@ -48,6 +51,11 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
             )
         axes.set(xlabel="epoch", ylabel="regression loss [nats per crystal]")
         axes.legend()
+
+
+def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:
+    """mse(E) of models and naive predictors on the holdout, and the differences of models to the reference."""
+    draw_evaluations(evaluations, (CONSTANT_MASK, MEAN_MASK_PER_BIN), file, reference)
 
 
 def plot_masks(path: Path, scores: Scores) -> None:

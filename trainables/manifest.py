@@ -1,0 +1,107 @@
+"""What ``model.json`` of a package says: checksums of all files, the model's inputs and outputs, what was checked."""
+
+# N events, C columns
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+
+FORMAT = 1
+WEIGHTS = "weights.safetensors"
+UNITS = {"gev": "GeV", "rad": "rad", "cm": "cm"}  # by the end of a column's name
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=100)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Column(_Entry):
+    """One raw input, and between what values the model is known to work."""
+
+    name: str  # ends with its unit
+    unit: str
+    lowest: float
+    highest: float
+
+    @classmethod
+    def all_of(cls, names: Sequence[str], input_NC: NDArray[np.float32]) -> tuple[Column, ...]:
+        """The columns of these events, with their ranges there."""
+        lowest_C, highest_C = input_NC.min(axis=0).tolist(), input_NC.max(axis=0).tolist()
+        return tuple(
+            cls(name=name, unit=UNITS[name.rpartition("_")[2]], lowest=low, highest=high)
+            for name, low, high in zip(names, lowest_C, highest_C, strict=True)
+        )
+
+
+class Output(_Entry):
+    """What one event gives."""
+
+    name: str
+    unit: str
+    shape: tuple[int, ...]  # of one event
+    description: str
+
+
+class Exported(_Entry):
+    """An ONNX file: what goes in and out, and how far ONNX Runtime was from PyTorch on how many events."""
+
+    input: str  # float32, (N, columns)
+    columns: tuple[str, ...]
+    scaler: FileName | None = None  # JSON: inputs are ``(value - mean) / scale`` of it
+    output: str  # float32, (N, ...)
+    opset: int
+    events: int
+    largest_difference: float  # relative
+    allowed_difference: float
+    floor: float  # of the output's unit: smaller outputs are compared with this
+
+
+class Stored(_Entry):
+    """A file as it was written."""
+
+    sha256: Sha256
+    bytes: int
+
+
+class Source(_Entry):
+    """Where weights are from."""
+
+    workload: str
+    run: str
+    hyperparameters: dict[str, JsonValue]
+
+
+class Description(_Entry):
+    """What a workload says of its model."""
+
+    inputs: tuple[Column, ...]
+    output: Output
+    rules: tuple[str, ...]  # for people: what is refused, what is only warned of, what is meant
+    data: dict[str, JsonValue]  # settings of the data that the model takes for granted: charge, threshold
+    onnx: dict[FileName, Exported]
+    example: tuple[tuple[float, ...], ...]  # some rows of inputs
+    about: dict[str, JsonValue]  # search, trial, seed, commit, fingerprint, objective version ...
+
+
+class Manifest(Description):
+    """``model.json``."""
+
+    format: Literal[1]
+    model: Source
+    branches: dict[str, Source]
+    files: dict[FileName, Stored]
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        named = {WEIGHTS, *self.onnx, *(graph.scaler for graph in self.onnx.values() if graph.scaler)}
+        if missing := sorted(named - set(self.files)):
+            raise ValueError(f"no checksum of {', '.join(missing)}")
+        return self
