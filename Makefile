@@ -3,8 +3,9 @@ PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 STORAGE ?= results
+PORT ?= 5000
 
-.PHONY: zdc pt ui test check lint bench clean
+.PHONY: zdc pt ui screenshots test check lint bench clean
 
 zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run zdc --storage $(STORAGE)
@@ -12,9 +13,15 @@ zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two core
 pt: $(READY)  ## the pT chain on its carried sample: three searches, a few minutes on two cores
 	$(PYTHON) -m search.run pt --storage $(STORAGE)
 
-ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000
-	$(PYTHON) -m mlflow server --host 127.0.0.1 --port 5000 --workers 1 \
+ui: export MLFLOW_DISABLE_TELEMETRY := true
+ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
+ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000, or another PORT
+	@mkdir -p $(STORAGE)/mlflow
+	$(PYTHON) -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow/mlflow.db
+
+screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the test that looks at them
+	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
 
 test: lint  ## everything that .ci/run checks
 	$(PYTHON) -m pytest

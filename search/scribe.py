@@ -9,7 +9,9 @@ from typing import Any
 
 from search.journal import Journal
 from search.leaderboard import Leaderboard
+from search.notes import experiment_note, first_views, result_note, result_views
 from search.outbox import Outbox
+from search.plan import Plan
 from search.records import TrialRecord
 
 
@@ -43,6 +45,13 @@ class Scribe:
 
     # --- the search itself
 
+    def opened(self, plan: Plan) -> None:
+        """What the search is about, for whoever looks at its pages while it runs."""
+        at_ms, goal = _now_ms(), plan.goal
+        views = first_views(goal, plan.workload.columns, at_ms)
+        note = experiment_note(plan.workload.title, goal.objective)
+        self._journal.append("search_opened", at_ms, note=note, views=views)
+
     def resumed(self) -> None:
         self._journal.append("search_resumed", _now_ms())
 
@@ -56,8 +65,10 @@ class Scribe:
         self._journal.append("files", _now_ms(), number=trial.number if trial else None, parcel=parcel)
 
     def result(self, leaderboard: Leaderboard) -> None:
-        """The best trial's name, number and scores, and the numbers of a front."""
-        best = leaderboard.best
+        """What people read of it; the best trial's name, number and scores, and the numbers of a front."""
+        at_ms, best = _now_ms(), leaderboard.best
+        views = result_views(leaderboard, at_ms)
+        self._journal.append("search_described", at_ms, note=result_note(leaderboard), views=views)
         if best is None:
             return
         names = [*leaderboard.objectives, *(name for name in best.beside if name in best.metrics)]

@@ -31,6 +31,7 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.delivery import Away, Parcel
 from search.errors import TrackingError, first_line, without_passwords
+from search.notes import LONGEST, NOTE, above, colour, opening_note, with_links
 from search.outbox import Outbox
 from search.provenance import git_commit, user, versions
 from search.records import TrialRecord
@@ -178,12 +179,15 @@ def create_search_run(
         The server refused it, or is away.
     """
     client = experiment.client
+    command = _command()
     own = {
         "kind": "search",
         "token": token,
         "mlflow.user": user(),
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": without_passwords(" ".join(["python -m search.run", *sys.argv[1:]]))[:5_000],
+        "mlflow.source.name": " ".join(command.split()[2:4]),  # the pages show what comes after the last slash only
+        "command": command,
+        NOTE: opening_note(command, source),
         "mlflow.source.git.commit": git_commit(),
         "host": platform.node(),
         **versions(),
@@ -195,13 +199,20 @@ def create_search_run(
 
     try:
         run = _persist(find_or_create)
-        params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value is not None]
+        params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value not in (None, "")]
         _persist(lambda: client.log_batch(run.info.run_id, params=params))
         _persist(lambda: client.log_inputs(run.info.run_id, [_dataset(fingerprint, source)]))
     except MlflowException as error:
         where = without_passwords(client.tracking_uri)
         raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
     return RunFacts(str(run.info.run_id), experiment.id, tags, fingerprint, source)
+
+
+def _command() -> str:
+    """What the user typed, without passwords."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name if spec and spec.name.startswith("search.") else "search.run"
+    return without_passwords(" ".join(["python -m", module, *sys.argv[1:]]))[:LONGEST]
 
 
 def _dataset(fingerprint: str, source: str) -> DatasetInput:
@@ -236,7 +247,7 @@ class MlflowTarget:
 
     def __init__(self, client: MlflowClient, facts: RunFacts, goal: Goal, outbox: Outbox) -> None:
         self._client, self._facts, self._goal, self._outbox = client, facts, goal, outbox
-        self._tags = {"kind": "trial", **facts.tags}
+        self._tags = {**facts.tags, "kind": "trial"}
         self._runs: dict[int, str] = {}  # by number of the trial
         self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics that are still to be written
         self._unsure = True  # runs may be there already: of an earlier process, or an answer was lost
@@ -295,11 +306,16 @@ class MlflowTarget:
         self._tag(self._known_run(parcel), {"attempts": parcel.trial.attempts})
 
     def _epoch_ended(self, parcel: Parcel) -> None:
-        content, first = parcel.entry.content, self._goal.objective  # with which the UI's plots begin
-        names = sorted(content["metrics"], key=lambda name: name != first)
+        content = parcel.entry.content
+        names = sorted(content["metrics"], key=self._place)
         rows = [Metric(name, float(content["metrics"][name]), parcel.entry.at_ms, content["epoch"]) for name in names]
         self._known_run(parcel)
         self._rows[content["number"]] += rows
+
+    def _place(self, metric: str) -> int:
+        """Among a run's metrics: the objectives, with which the pages begin, then their errors and floors, the rest."""
+        goals = self._goal.objectives
+        return 0 if metric in goals else 1 if metric.startswith(tuple(f"{name}_" for name in goals)) else 2
 
     def _checkpoint_saved(self, parcel: Parcel) -> None: ...
 
@@ -323,6 +339,25 @@ class MlflowTarget:
         self._try(lambda: self._client.set_terminated(run_id, status, end_time=ended_ms))
 
     # --- the search itself
+
+    def _search_opened(self, parcel: Parcel) -> None:
+        """In the experiment, as far as nobody has written anything there."""
+        content, experiment_id = parcel.entry.content, self._facts.experiment_id
+        present = self._ask(lambda: self._client.get_experiment(experiment_id)).tags
+        ours = {NOTE: with_links(content["note"], experiment_id, {}), **content["views"]}
+        self._tag_experiment({key: value for key, value in ours.items() if not present.get(key)})
+
+    def _search_described(self, parcel: Parcel) -> None:
+        content, run_id = parcel.entry.content, self._facts.run_id
+        present = self._ask(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
+        note = with_links(content["note"], self._facts.experiment_id, self._runs)
+        self._tag(run_id, {NOTE: above(note, present)})
+        self._tag_experiment(content["views"])
+
+    def _tag_experiment(self, tags: Mapping[str, str]) -> None:
+        experiment_id = self._facts.experiment_id
+        for key, value in tags.items():
+            self._try(lambda key=key, value=value: self._client.set_experiment_tag(experiment_id, key, value))  # type: ignore[misc]
 
     def _search_resumed(self, parcel: Parcel) -> None:
         self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
@@ -382,6 +417,7 @@ class MlflowTarget:
             "mlflow.source.name": "search.run",
             "mlflow.source.git.commit": git_commit(),
             "mlflow.user": user(),
+            "mlflow.runColor": colour(trial.number),  # MLflow's own, made of the run's id, are often the same
             "trial_number": str(trial.number),
         }
         if trial.preset:
@@ -444,7 +480,7 @@ class MlflowTarget:
             self._write_batch(run_id, rows[half:])
 
     def _tag(self, run_id: str, tags: Mapping[str, object]) -> None:
-        batch = [RunTag(key, str(value)[:5_000]) for key, value in tags.items()]
+        batch = [RunTag(key, str(value)[:LONGEST]) for key, value in tags.items()]
         self._try(lambda: self._client.log_batch(run_id, tags=batch))
 
     def _try(self, write: Callable[[], object]) -> None:

@@ -1,0 +1,195 @@
+"""Laws of what people read in MLflow: descriptions that keep what people write, and views of the trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny import make_tiny
+from told import Told, facts_of, record
+
+from search.leaderboard import Leaderboard, make_leaderboard
+from search.notes import LONGEST, NOTE, above, colour, opening_note, result_note, result_views, view_tag, with_links
+from search.plan import Plan, make_plan
+from search.records import TrialRecord
+from search.settings import Budget, Method, Site
+from search.tracking import Experiment, open_experiment
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
+    return open_experiment(None, tmp_path_factory.mktemp("notes"), "tiny")
+
+
+@pytest.fixture
+def told(experiment: Experiment, tmp_path: Path) -> Told:
+    return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
+
+
+def plan_of(objective: str = "loss") -> Plan:
+    workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), limits={"size": 0.5})
+    return make_plan(workload, Budget(), Method(objective=objective), Site(name="s"), demo=True)
+
+
+def ended(number: int, loss: float, preset: str | None = None) -> TrialRecord:
+    metrics = {"loss": loss, "loss_error": 0.01, "size": 0.1 * number}
+    trial = record(number, outcome="complete", epoch=4, metrics=metrics, best={"epoch": 3, "value": loss}, seconds=60.0)
+    trial.preset, trial.hyperparameters = preset, {"x": loss, "epochs": 4, "seed": number}
+    return trial
+
+
+def board_of(*records: TrialRecord, objective: str = "loss") -> Leaderboard:
+    return make_leaderboard(plan_of(objective), records, {"guess": {"loss": 1.0, "size": 1.0}}, "tiny-1")
+
+
+TWO = (ended(0, 0.7, preset="known"), ended(1, 0.4))
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_a_result_begins_with_the_counts_the_best_trial_and_the_way_to_all() -> None:
+    failed = record(2, outcome="failed", reason="OSError: gone")
+    first, *_ = result_note(board_of(*TWO, failed)).splitlines()
+    assert first.startswith("**2 complete, 1 failed** · loss (minimised) · best: [trial-001](trial:1) with 0.4 · ")
+    assert first.endswith("(view:loss)")
+
+
+def test_a_result_holds_the_leaderboard_as_a_table_with_a_link_for_each_trial() -> None:
+    lines = [line for line in result_note(board_of(*TWO)).splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert cells[0] == ["", "trial", "loss", "size", "best epoch", "min"]
+    assert [row[1] for row in cells[2:]] == ["[trial-001](trial:1)", "[known](trial:0)", "guess"]
+    assert cells[2] == ["1", "[trial-001](trial:1)", "0.4 +- 0.01", "0.1", "3 of 4", "1.0"]
+    assert "guess: the best trial beats it on loss (0.4 against 1)" in result_note(board_of(*TWO))
+
+
+def test_a_search_without_a_complete_trial_tells_why() -> None:
+    failed = [record(number, outcome="failed", reason="OSError: gone") for number in range(3)]
+    note = result_note(board_of(*failed, record(3, outcome="diverged", reason="not finite")))
+    assert note.splitlines()[0] == "**1 diverged, 3 failed** · loss (minimised) · nothing to rank"
+    assert note.splitlines()[2:] == ["- 3 times: OSError: gone", "- 1 times: not finite"]
+
+
+def test_a_long_command_does_not_make_a_wide_page() -> None:
+    note = opening_note("python -m search.run zdc --data " + "a/b.root " * 4 + "--trials 3", "4 events\ncache /here")
+    assert "- 4 events" in note
+    assert "/here" not in note
+    assert "\\\n  --trials 3\n" in note
+
+
+def test_links_lead_to_pages_of_runs_that_are_known() -> None:
+    text = "[a](trial:1) [b](trial:2) [all](view:loss) [searches](searches)"
+    runs = "#/experiments/7/runs"
+    assert with_links(text, "7", {1: "abc"}) == (
+        f"[a]({runs}/abc?workflowType=machine_learning) b "
+        f"[all]({runs}?viewStateShareKey=loss&workflowType=machine_learning) "
+        f"[searches]({runs}?workflowType=machine_learning)"
+    )
+
+
+def test_what_people_have_written_stays_whatever_comes_above_it() -> None:
+    once = above("first result", "how it began, and what I think of it")
+    assert above("second result", once) == once.replace("first", "second")
+    assert above("first result", once) == once
+    filled = above("r" * LONGEST, "mine")
+    assert len(filled) <= LONGEST
+    assert filled.endswith("mine")
+
+
+# ---------------------------------------------------------------- views
+
+
+def test_trials_that_are_shown_together_have_different_colours() -> None:
+    colours_NC = np.array([[int(colour(trial)[place : place + 2], 16) for place in (1, 3, 5)] for trial in range(20)])
+    distances_NN = np.linalg.norm(colours_NC[:, None] - colours_NC[None], axis=-1)
+    assert distances_NN[np.triu_indices(20, 1)].min() > 40
+    assert distances_NN[np.triu_indices(6, 1)].min() > 65
+
+
+def state_of(tags: Mapping[str, str], name: str = "loss") -> Mapping[str, Any]:
+    state: Mapping[str, Any] = json.loads(json.loads(tags[view_tag(name)])["state"])
+    return state
+
+
+def test_only_complete_trials_are_ranked_and_with_what_the_leaderboard_shows() -> None:
+    state = state_of(result_views(board_of(*TWO), 5))
+    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`loss`", True)
+    assert "tags.outcome = 'complete'" in state["searchFilter"]
+    metrics = [column for column in state["selectedColumns"] if column.startswith("metrics")]
+    assert metrics == ["metrics.`loss`", "metrics.`loss_error`", "metrics.`size`"]
+    assert "tags.`keeps_limits`" in state["selectedColumns"]
+
+
+def test_all_trials_have_curves_that_compare_and_no_plane_of_last_values() -> None:
+    """The last value of a stopped trial is not that of a whole one."""
+    state = state_of(result_views(board_of(*TWO), 5), "loss-all")
+    assert state["searchFilter"] == "tags.kind = 'trial'"
+    assert "loss" not in state["orderByKey"]
+    assert [chart["type"] for chart in state["compareRunCharts"]] == ["LINE", "LINE"]
+
+
+def test_axes_are_hyperparameters_that_all_trials_have_and_that_differ() -> None:
+    """A trial that lacks one would be missing among the parallel coordinates."""
+    first, second = ended(0, 0.7), ended(1, 0.4)
+    first.hyperparameters |= {"y": 1}
+    second.hyperparameters |= {"y": 2, "only": 3}
+    (chart,) = (
+        one for one in state_of(result_views(board_of(first, second), 5))["compareRunCharts"] if "selectedParams" in one
+    )
+    assert chart["selectedParams"] == ["x", "y"]
+    assert chart["selectedMetrics"] == ["loss"]
+
+
+def test_two_objectives_have_a_plane_and_a_curve_each() -> None:
+    charts = state_of(result_views(board_of(*TWO, objective="loss,size"), 5))["compareRunCharts"]
+    assert [chart["type"] for chart in charts] == ["LINE", "LINE", "SCATTER", "PARALLEL"]
+    assert [charts[2][axis]["key"] for axis in ("xaxis", "yaxis")] == ["loss", "size"]
+    assert [chart["scaleType"] for chart in charts[:2]] == ["log", "linear"]  # a size is zero
+
+
+# ---------------------------------------------------------------- what arrives
+
+
+def note_of(told: Told) -> str:
+    note: str = told.experiment.client.get_run(told.facts.run_id).data.tags[NOTE]
+    return note
+
+
+def test_a_search_is_described_once_however_often_it_is_told(told: Told) -> None:
+    assert note_of(told) == opening_note(
+        told.experiment.client.get_run(told.facts.run_id).data.tags["command"], told.facts.source
+    )
+    for trial in TWO:
+        told.scribe.trial_started(trial)
+    told.scribe.result(board_of(*TWO))
+    told.target().deliver(told.parcels())
+    once = note_of(told)
+    assert once.startswith("**2 complete**")
+    for run in told.runs():
+        assert f"/runs/{run.info.run_id}?" in once
+    told.experiment.client.set_tag(told.facts.run_id, NOTE, once + "\nlooks good to me")
+    told.target().deliver(told.parcels())
+    assert note_of(told) == once + "\nlooks good to me"
+    tags = told.experiment.client.get_experiment(told.experiment.id).tags
+    assert state_of(tags)["orderByKey"] == "metrics.`loss`"
+
+
+def test_an_experiment_is_described_until_somebody_does_it_better(told: Told) -> None:
+    client, experiment_id = told.experiment.client, told.experiment.id
+    told.scribe.opened(plan_of("size"))
+    told.deliver()
+    tags = client.get_experiment(experiment_id).tags
+    assert "[best by size](#/experiments/" in tags[NOTE]
+    assert state_of(tags, "size")["orderByKey"] == "metrics.`size`"
+    client.set_experiment_tag(experiment_id, NOTE, "ours")
+    client.set_experiment_tag(experiment_id, view_tag("size"), "better")
+    told.scribe.opened(plan_of("size"))
+    told.deliver()
+    tags = client.get_experiment(experiment_id).tags
+    assert (tags[NOTE], tags[view_tag("size")]) == ("ours", "better")
