@@ -119,6 +119,7 @@ def _run(
             if journal.entries:
                 scribe.resumed()
             else:
+                scribe.opened(plan)
                 scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             records = fit(plan, command, opened, share, folder, scribe, delivery, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
@@ -129,8 +130,9 @@ def _run(
             summary.conclude(leaderboard, folder.path, site)
             if brake.reason not in ("", "interrupted"):
                 summary.say(f"ended    early: {brake.reason}")
-            if brake.reason != "interrupted":
+            if plan.drawn and brake.reason != "interrupted":
                 _draw(plan, leaderboard, records, scribe, summary)
+                _report(folder, scribe, summary)
     summary.tell_delivery(delivery, plan.name, site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
     return Conducted(INTERRUPTED if brake.reason == "interrupted" else code, leaderboard, facts.run_id)
@@ -154,6 +156,21 @@ def _draw(plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], scri
         draw_gallery(plan, leaderboard, records, scribe)
     except Exception as error:  # figures must not cost the search its good end
         summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+
+
+def _report(folder: SearchFolder, scribe: Scribe, summary: Summary) -> None:
+    """The page that python -m search.report makes, here and in MLflow."""
+    try:
+        from search.page.page import REPORT, make_page, write_page  # only here: its libraries take a second to load
+        from search.page.source import read_search
+
+        page = make_page(read_search(folder.path.parents[1], folder.path.name, "finished"))
+        write_page(page, folder.path / REPORT)
+        scribe.text(page, REPORT)
+    except Exception as error:  # nor must a page
+        summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
+    else:
+        summary.say(f"report   {folder.path / REPORT}")
 
 
 def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:

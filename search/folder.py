@@ -20,6 +20,7 @@ from search.journal import mend, read, records_of
 from search.plan import Plan
 from search.records import TrialRecord
 from search.workloads import Data
+from trainables.files import DataSettings
 
 JOURNAL, STUDY, DESCRIPTION, LEADERBOARD = "search.journal", "optuna.journal", "search.json", "leaderboard.json"
 
@@ -102,9 +103,18 @@ class SearchFolder:
 
     # --- what the search is
 
-    def describe(self, plan: Plan, data: Data, facts: dict[str, Any], branches: list[str]) -> None:
-        """Keep what a resumed search must have in common with this one, its number of trials, and its MLflow runs."""
-        self._write({"facts": facts, "branches": branches, "trials": plan.trials, **_identity(plan, data)})
+    def describe(self, plan: Plan, data: Data, settings: DataSettings, **more: Any) -> None:
+        """Keep what a resumed search must have in common with this one, and its number of trials.
+
+        Parameters
+        ----------
+        settings : DataSettings
+            By which its data are found again.
+        more : JSON values
+            What later commands need of it: ``facts`` (its MLflow runs), ``branches``, ``method``, ``commit``.
+        """
+        where = settings.absolute().model_dump(mode="json")
+        self._write({**more, "settings": where, "trials": plan.trials, **_identity(plan, data)})
 
     def set_trials(self, trials: int) -> None:
         self._write({**self.description(), "trials": trials})

@@ -11,6 +11,7 @@ from search.command import Command
 from search.errors import TrackingError, UsageError
 from search.folder import SearchFolder
 from search.plan import Plan
+from search.provenance import git_commit
 from search.records import TrialRecord
 from search.resources import Share
 from search.sampler import read_study
@@ -73,7 +74,16 @@ def run_facts(
         fingerprint=opened.data.fingerprint,
         source="\n".join(opened.data.summary),
     )
-    folder.describe(plan, opened.data, asdict(facts), opened.branches.runs)
+    method = {"sampler": command.method.sampler, "scheduler": plan.scheduler, "time_limit": command.budget.time_limit}
+    folder.describe(
+        plan,
+        opened.data,
+        command.data,
+        facts=asdict(facts),
+        branches=opened.branches.runs,
+        method=method,
+        commit=git_commit(),
+    )
     return facts
 
 

@@ -33,6 +33,7 @@ class Plan:
     goal: Goal
     scheduler: str
     demo: bool
+    drawn: bool = True  # with figures that compare its trials, and a page, at its end
 
     @property
     def samples(self) -> int:

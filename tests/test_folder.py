@@ -19,6 +19,7 @@ from search.journal import Journal
 from search.plan import Plan, make_plan
 from search.records import TrialRecord
 from search.settings import Budget, Method, Site
+from trainables.files import DataSettings
 
 FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}
 
@@ -39,7 +40,7 @@ def begun(storage: Path, data: TinyData | None = None) -> SearchFolder:
     """The folder of a search that is described."""
     folder = SearchFolder(storage, "mine")
     with folder.held():
-        folder.describe(plan_of(), data or TinyData(), FACTS, ["below"])
+        folder.describe(plan_of(), data or TinyData(), DataSettings(), facts=FACTS, branches=["below"])
     return folder
 
 

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -36,6 +36,11 @@ class DataSettings(BaseModel):
         description="leave out files that are absent, broken, empty or without their tree, and list them; "
         "wrong content is never left out",
     )
+
+    def absolute(self) -> Self:
+        """The same with names that mean the same in any folder."""
+        names = {part: tuple(_absolute(name) for name in getattr(self, part)) for part in ("data", "holdout")}
+        return self.model_copy(update=names)
 
 
 class UnreadableFile(DataError):  # noqa: N818 - reads as what it says about the file
@@ -77,6 +82,10 @@ def _expand_list(name: str) -> Iterator[str]:
         raise DataError(f"{path}: the list names no file. Expected one path a line.")
     for entry in entries:
         yield from _expand(entry, path.parent)
+
+
+def _absolute(name: str) -> str:
+    return name if "://" in name else str(Path(name).expanduser().absolute())
 
 
 def _expand(name: str, base: Path) -> Iterator[str]:
