@@ -111,7 +111,7 @@ def _look_up(client: MlflowClient, experiments: Mapping[str, str], name: str) ->
 def _trial(client: MlflowClient, run: Run, name: str) -> Run:
     """The run itself if it is of a trial; the best trial's if it is of a search."""
     tags = run.data.tags
-    if tags.get("kind") == "search":
+    if tags.get("kind") in ("search", "finalists"):
         if "best_run" not in tags:
             raise UsageError(f"--branches {name}: no trial of that search is complete.")
         return client.get_run(tags["best_run"])

@@ -8,23 +8,30 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
+import torch
 
 import spaces.pt
 import spaces.zdc
 import trainables.pt.chain
 import trainables.pt.combined
 import trainables.pt.data
+import trainables.pt.evaluation
+import trainables.pt.export
 import trainables.pt.metrics
 import trainables.pt.naive
 import trainables.pt.plots
 import trainables.pt.simulate
 import trainables.zdc.data
+import trainables.zdc.evaluation
+import trainables.zdc.export
 import trainables.zdc.metrics
 import trainables.zdc.naive
 import trainables.zdc.plots
 import trainables.zdc.simulate
+from trainables.evaluation import Evaluation
 from trainables.files import DataSettings
 from trainables.goal import Mode
+from trainables.package import Package
 from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
 from trainables.training import TrainedModel, Training, TrainingConfig
@@ -55,6 +62,39 @@ class Defaults:
     held: Mapping[str, Any]  # hyperparameters
 
 
+@dataclass(frozen=True)
+class Tolerance:
+    """By how much a metric of which less is better may be worse than the champion's."""
+
+    relative: float = 0.0  # of the champion's value
+    absolute: float = 0.0
+
+    def of(self, value: float) -> float:
+        return self.absolute + self.relative * abs(value)
+
+    def __str__(self) -> str:
+        parts = [f"{self.relative:.3g} of the champion's"] * bool(self.relative) + [f"{self.absolute:g}"] * bool(
+            self.absolute
+        )
+        return " + ".join(parts) or "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """How a workload's models are judged on the holdout, and given to those who use them."""
+
+    preset: str  # the yardstick beside the champion
+    watched: Mapping[str, Tolerance]  # metrics of which less is better
+    load_holdout: Callable[[Any, Path], Any]  # (settings, cache folder)
+    # (model, models that it builds on, events, data, bootstrap replicas, device)
+    evaluate: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, int, torch.device], Evaluation]
+    naive: Callable[[Any, Any, int], Mapping[str, Evaluation]]  # (data, holdout, replicas): fitted on training events
+    draw: Callable[[Mapping[str, Evaluation], Path, str | None], None]  # label -> scores; file; whom to compare with
+    # (model, models that it builds on, holdout, data settings, what else there is to say, folder)
+    package: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, Mapping[str, Any], Path], Package]
+    replicas: int = 1_000
+
+
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """One model problem: everything the platform needs to know of it."""
@@ -80,6 +120,7 @@ class Workload:
     full: Defaults  # with --data
     builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
     join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
+    promotion: Promotion | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +136,23 @@ class Chain:
 
 
 PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
+PT: dict[str, Any] = {  # what the three pT models have in common
+    "settings": trainables.pt.data.PtDataSettings,
+    "load_data": trainables.pt.data.load_data,
+    "optional": spaces.pt.OPTIONAL,
+    "objectives": trainables.pt.metrics.OBJECTIVES,
+    "limits": trainables.pt.metrics.CONSTRAINTS,
+    "compare": trainables.pt.plots.compare_trials,
+    "promotion": Promotion(
+        preset="report",
+        watched={"bias": Tolerance(absolute=0.005)},
+        load_holdout=trainables.pt.data.load_holdout,
+        evaluate=trainables.pt.evaluation.evaluate_model,
+        naive=trainables.pt.evaluation.naive_evaluations,
+        draw=trainables.pt.plots.draw_holdout,
+        package=trainables.pt.export.package,
+    ),
+}
 
 WORKLOADS: dict[str, Workload] = {
     "zdc": Workload(
@@ -121,24 +179,28 @@ WORKLOADS: dict[str, Workload] = {
         ),
         # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
+        promotion=Promotion(
+            preset="test26-lr4",
+            watched={"mse_low": Tolerance(relative=0.1), "brier": Tolerance(relative=0.02)},
+            load_holdout=trainables.zdc.data.load_holdout,
+            evaluate=trainables.zdc.evaluation.evaluate_model,
+            naive=trainables.zdc.evaluation.naive_evaluations,
+            draw=trainables.zdc.plots.draw_holdout,
+            package=trainables.zdc.export.package,
+        ),
     ),
     "pt-energy": Workload(
         name="pt-energy",
         title="electron pT in sPHENIX from positions and the calorimeter's energy",
         training=PtEnergyTraining,
         config=PtEnergyConfig,
-        settings=trainables.pt.data.PtDataSettings,
-        load_data=trainables.pt.data.load_data,
+        **PT,
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_energy,
         presets=spaces.pt.PRESETS_ENERGY,
-        optional=spaces.pt.OPTIONAL,
         mutable=spaces.pt.MUTABLE_ENERGY,
-        objectives=trainables.pt.metrics.OBJECTIVES,
-        limits=trainables.pt.metrics.CONSTRAINTS,
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
-        compare=trainables.pt.plots.compare_trials,
         demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), held={}),
     ),
@@ -147,18 +209,13 @@ WORKLOADS: dict[str, Workload] = {
         title="electron pT in sPHENIX from the bending angle",
         training=PtDphiTraining,
         config=PtDphiConfig,
-        settings=trainables.pt.data.PtDataSettings,
-        load_data=trainables.pt.data.load_data,
+        **PT,
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_dphi,
         presets=spaces.pt.PRESETS_DPHI,
-        optional=spaces.pt.OPTIONAL,
         mutable=spaces.pt.MUTABLE_DPHI,
-        objectives=trainables.pt.metrics.OBJECTIVES,
-        limits=trainables.pt.metrics.CONSTRAINTS,
         columns=("bias", "core_sigma", "tail", "monotonic_violation", "boundary_error"),
         baselines=trainables.pt.naive.naive_predictors,
-        compare=trainables.pt.plots.compare_trials,
         demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), held={}),
     ),
@@ -167,19 +224,14 @@ WORKLOADS: dict[str, Workload] = {
         title="electron pT in sPHENIX from both models together",
         training=PtCombinedTraining,
         config=PtCombinedConfig,
-        settings=trainables.pt.data.PtDataSettings,
-        load_data=trainables.pt.data.load_data,
+        **PT,
         simulate_data=trainables.pt.simulate.simulate_combined_data,
         suggest=spaces.pt.suggest_combined,
         presets=spaces.pt.PRESETS_COMBINED,
-        optional=spaces.pt.OPTIONAL,
         mutable=spaces.pt.MUTABLE_COMBINED,
-        objectives=trainables.pt.metrics.OBJECTIVES,
-        limits=trainables.pt.metrics.CONSTRAINTS,
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.combined.combined_baselines,
         references=trainables.pt.naive.references,
-        compare=trainables.pt.plots.compare_trials,
         demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
         full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), held={}),
         builds_on=trainables.pt.combined.BRANCHES,

@@ -1,0 +1,116 @@
+"""The best model of a search, chosen on the holdout, into the registry: python -m search.promote WORKLOAD."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from pydantic import ValidationError
+from rich.console import Console
+
+from search.conduct import COMPLETE, INTERRUPTED
+from search.errors import SearchError, UsageError
+from search.plan import unknown
+from search.promotion.history import export, roll_back, show
+from search.promotion.promoting import Wish, promote
+from search.promotion.registry import Registry
+from search.settings import Budget, Site
+from search.tracking import open_experiment
+from search.workloads import WORKLOADS, Workload
+from trainables.errors import DataError
+
+WRONG_INPUT = 2
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Train the best trials of a search again with new seeds, evaluate them and the champion on the holdout, and make
+    the best of them the champion if it is better. Exit codes: 0; 2 wrong usage or bad data; 3 the answer is no."""
+
+    workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="whose model: one of those of search.run")]
+    search: Annotated[str | None, tyro.conf.arg(help="name of the search; None: the one that ended last")] = None
+    top: Annotated[int, tyro.conf.arg(help="so many of its best complete trials are trained again")] = 3
+    seeds: Annotated[int, tyro.conf.arg(help="how often each, with new seeds")] = 3
+    confidence: Annotated[float, tyro.conf.arg(help="of the interval beyond which a candidate must be better")] = 0.95
+    force: Annotated[str | None, tyro.conf.arg(metavar="REASON", help="promote whatever the verdict; stored")] = None
+    list: Annotated[bool, tyro.conf.arg(help="only show what was promoted")] = False
+    rollback: Annotated[bool, tyro.conf.arg(help="only give the previous champion its place back")] = False
+    export: Annotated[Path | None, tyro.conf.arg(help="only write the champion's files into this new folder")] = None
+    address: Annotated[str | None, tyro.conf.arg(help="Ray cluster, as of search.run")] = field(
+        default_factory=lambda: Site().address
+    )
+    cpus_per_trial: Annotated[float, tyro.conf.arg(help="CPU cores of one training")] = 1
+    gpus_per_trial: Annotated[float | None, tyro.conf.arg(help="GPUs of one training; None: as of search.run")] = None
+    max_concurrent: Annotated[int | None, tyro.conf.arg(help="trainings at the same time; None: what fits")] = None
+    retries: Annotated[int, tyro.conf.arg(help="restarts of a training that failed")] = 1
+    storage: Annotated[Path, tyro.conf.arg(help="folder of the search")] = field(default_factory=lambda: Site().storage)
+    cache: Annotated[Path | None, tyro.conf.arg(help="folder of the data cache; None: cache in --storage")] = None
+    tracking_uri: Annotated[str | None, tyro.conf.arg(help="MLflow server, as of search.run")] = None
+
+    @property
+    def wish(self) -> Wish:
+        """What is asked of a promotion; raises UsageError where that makes no sense."""
+        if self.top < 1 or self.seeds < 1:
+            raise UsageError("--top, --seeds: expected at least 1 of each.")
+        if not 0.5 <= self.confidence < 1:
+            raise UsageError(f"--confidence {self.confidence}: expected a number from 0.5 to below 1, as 0.95.")
+        if self.force is not None and len(self.force.split()) < 2:
+            raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
+        if sum((self.list, self.rollback, self.export is not None)) > 1:
+            raise UsageError("--list, --rollback, --export: one at a time.")
+        return Wish(self.search, self.top, self.seeds, self.confidence, self.force)
+
+    @property
+    def site(self) -> Site:
+        names = ("address", "cpus_per_trial", "gpus_per_trial", "storage", "cache", "tracking_uri")
+        return Site(**{name: getattr(self, name) for name in names})
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(max_concurrent=self.max_concurrent, retries=self.retries)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Promote, or look at and change what was promoted; returns the exit code."""
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments)
+    try:
+        workload, wish, site = _workload(flags.workload), flags.wish, flags.site
+        if not (flags.list or flags.rollback or flags.export):
+            code = promote(workload, wish, site, flags.budget, console)
+            if code == INTERRUPTED:
+                console.print("interrupted: the same command goes on from there")
+            return code
+        experiment = open_experiment(site.server, site.storage.resolve(), workload.name)
+        registry = Registry(experiment.client, workload.name)
+        if flags.rollback:
+            roll_back(registry, console)
+        if flags.export:
+            export(registry, flags.export, console)
+        else:
+            show(registry, console)
+        return COMPLETE
+    except (SearchError, DataError) as error:
+        console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
+        return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
+    except ValidationError as error:
+        first = error.errors()[0]
+        console.print(f"error: --{first['loc'][0]}: {first['msg']}".replace("_", "-"), style="red", markup=False)
+        return WRONG_INPUT
+    except KeyboardInterrupt:
+        console.print("interrupted at once: the same command goes on from there")
+        return INTERRUPTED
+
+
+def _workload(name: str) -> Workload:
+    known = {found.name: found for found in WORKLOADS.values() if found.promotion}
+    if name not in known:
+        raise unknown("workload to promote", name, known)
+    return known[name]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,86 @@
+"""Evaluates models on the holdout, side by side on the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from search.errors import ClusterError, UsageError, first_line
+from search.records import TrialRecord
+from search.resources import Share, ray_session, share_of
+from search.settings import Site
+from search.workloads import Promotion
+from trainables.evaluation import Evaluation
+from trainables.trainable import BEST_FILE
+from trainables.training import TrainedModel
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model, and the models that it builds on."""
+
+    model: TrainedModel
+    branches: Mapping[str, TrainedModel]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a model scores."""
+
+    holdout: Evaluation
+    validation: Mapping[str, float]  # of the events that its epoch was chosen on
+
+
+def kept_model(workload: str, record: TrialRecord) -> TrainedModel:
+    """The weights of a complete trial's best epoch, from its checkpoint.
+
+    Raises
+    ------
+    UsageError
+        They are gone.
+    """
+    try:
+        assert record.checkpoint is not None
+        with record.checkpoint.as_directory() as folder:
+            weights = torch.load(Path(folder) / BEST_FILE, map_location="cpu", weights_only=True)
+    except (AssertionError, OSError, RuntimeError) as error:
+        raise UsageError(
+            f"The weights of {record.label} cannot be read ({first_line(error)}). Search with a larger --keep."
+        ) from error
+    return TrainedModel(workload, record.label, record.hyperparameters, weights)
+
+
+def judge(
+    promotion: Promotion, contenders: Mapping[str, Contender], holdout: Any, data: Any, site: Site
+) -> dict[str, Judged]:
+    """Each contender's scores, by name. Every one sees the same events, resampled in the same way.
+
+    Raises
+    ------
+    ClusterError
+        A task failed; what it said.
+    """
+    with ray_session(site.address) as nodes:
+        share = share_of(site, nodes, None, len(contenders))
+        task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_judge)
+        shared = [ray.put(one) for one in (promotion, holdout, data)]
+        waiting = {name: task.remote(*shared, contender, share) for name, contender in contenders.items()}
+        try:
+            return {name: ray.get(one) for name, one in waiting.items()}
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"The models could not be evaluated: {first_line(error)}") from error
+
+
+def _judge(promotion: Promotion, holdout: Any, data: Any, contender: Contender, share: Share) -> Judged:
+    torch.set_num_threads(max(1, int(share.cpus)))
+    device = torch.device("cuda" if share.gpus else "cpu")
+
+    def evaluate(events: Any, replicas: int) -> Evaluation:
+        return promotion.evaluate(contender.model, contender.branches, events, data, replicas, device)
+
+    return Judged(evaluate(holdout, promotion.replicas), evaluate(data.validation, 1).numbers())

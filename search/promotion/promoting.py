@@ -1,0 +1,78 @@
+"""One promotion: from a search that has ended to a verdict, and to a new champion where it is yes."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from rich.console import Console
+
+from search.conduct import INTERRUPTED
+from search.disk import write_atomically
+from search.folder import SearchFolder
+from search.promotion.contenders import champion_of, gather
+from search.promotion.deploy import Deployment
+from search.promotion.finalists import choose, retrain, yardstick
+from search.promotion.hearing import Hearing
+from search.promotion.judging import judge
+from search.promotion.registry import Registry
+from search.promotion.subject import find_search, open_subject
+from search.settings import Budget, Site
+from search.summary import Summary
+from search.tracking import open_experiment
+from search.workloads import Workload
+
+PROMOTED, NO = 0, 3  # exit codes
+RESULT = "promotion.json"
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the user asks of a promotion."""
+
+    search: str | None
+    top: int
+    seeds: int
+    confidence: float
+    force: str | None  # why
+
+
+def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console: Console) -> int:
+    """Train again, evaluate, decide, and register; returns the exit code."""
+    storage, say = site.storage.resolve(), Summary(console).say
+    cache = (site.cache or storage / "cache").resolve()
+    folder = find_search(workload, wish.search, storage)
+    experiment = open_experiment(site.server, storage, workload.name)
+    registry = Registry(experiment.client, workload.name)
+    subject = open_subject(workload, folder, cache, experiment)
+    holdout = subject.promotion.load_holdout(subject.settings, cache)
+    finalists = choose(subject, wish.top, wish.seeds)
+    preset = yardstick(subject, finalists)
+    say(f"promote  {subject.name}: {', '.join(one.label for one in finalists)}, each with {wish.seeds} new seeds")
+    trained = retrain(subject, [*finalists, *preset], site, budget, console)
+    if trained.code == INTERRUPTED:
+        return INTERRUPTED
+    contenders = gather(subject, finalists, preset, trained, storage)
+    champion = registry.champion()
+    if champion and champion.tags.get("promotion") == trained.name:
+        say(f"verdict  version {champion.number}, which came of these very trainings, is the champion already")
+        return PROMOTED
+    with TemporaryDirectory() as temporary:
+        contenders = replace(contenders, champion=champion_of(registry, champion, Path(temporary)))
+        say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(contenders.all)} models on them")
+        judged = judge(subject.promotion, contenders.all, holdout, subject.data, site)
+    naive = subject.promotion.naive(subject.data, holdout, subject.promotion.replicas)
+    hearing = Hearing(subject, finalists, contenders, judged, naive, champion, wish.confidence)
+    uses = registry.note_use(hearing.holdout, trained.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
+    result = hearing.result(trained.name, uses)
+    write_atomically(SearchFolder(storage, trained.name).path / RESULT, json.dumps(result.as_dict(), indent=2))
+    console.print(result.as_table())
+    for line in result.about():
+        say(line)
+    if not result.verdict.passed and wish.force is None:
+        return NO
+    deployment = Deployment(subject, result, contenders, trained.records, holdout, hearing.scores(result.candidate))
+    return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO

@@ -1,0 +1,105 @@
+"""The search that a promotion is of: found, read, and its data opened again as it had them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from search.branches import Branches, find_branches
+from search.errors import UsageError
+from search.folder import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.leaderboard import Leaderboard
+from search.plan import unknown
+from search.tracking import Experiment
+from search.workloads import Data, Promotion, Workload
+from trainables.files import DataSettings
+from trainables.goal import Goal
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A search with its result and its data; what it builds on, too."""
+
+    name: str
+    workload: Workload
+    board: Leaderboard
+    settings: DataSettings
+    epochs: int
+    held: Mapping[str, Any]  # hyperparameters that were not searched
+    data: Data
+    branches: Branches
+
+    @property
+    def goal(self) -> Goal:
+        return self.board.goal
+
+    @property
+    def promotion(self) -> Promotion:
+        assert self.workload.promotion is not None
+        return self.workload.promotion
+
+
+def find_search(workload: Workload, name: str | None, storage: Path) -> SearchFolder:
+    """The folder of that search of the workload; without a name, of the one that ended last.
+
+    Raises
+    ------
+    UsageError
+        There is none, it is of another workload, or it has not ended.
+    """
+    if name is None:
+        ended = list(_ended(workload, storage))
+        if not ended:
+            raise UsageError(
+                f"No search of {workload.name} has ended in {storage}. Run one first: python -m search.run "
+                f"{workload.name}; or name another --storage."
+            )
+        return max(ended, key=lambda folder: (folder.path / LEADERBOARD).stat().st_mtime)
+    folder = SearchFolder(storage, name)
+    if not folder.begun:
+        raise unknown("search", name, tuple(found.path.name for found in _ended(workload, storage)))
+    if (what := folder.description()["workload"]) != workload.name:
+        raise UsageError(f"--search {name}: that is a search of {what}, not of {workload.name}.")
+    if not (folder.path / LEADERBOARD).exists():
+        raise UsageError(f"--search {name}: it has not ended. Go on with it: python -m search.run ... --resume")
+    return folder
+
+
+def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experiment: Experiment) -> Subject:
+    """The search in this folder, with the data that it had.
+
+    Raises
+    ------
+    UsageError
+        The data are not what they were.
+    DataError, TrackingError
+        They cannot be read; a model that the search builds on is gone.
+    """
+    description = folder.description()
+    settings = workload.settings(**description["settings"])
+    data = workload.load_data(settings, cache)
+    branches = find_branches(experiment.client, workload.builds_on, description["branches"], data.fingerprint)
+    if workload.join:
+        data = workload.join(data, branches.models)
+    if data.fingerprint != description["data"]:
+        raise UsageError(
+            f"The data of search {folder.path.name!r} have changed since: their fingerprint was "
+            f"{description['data'][:12]} and is {data.fingerprint[:12]}. Bring the files back, or search again."
+        )
+    board = Leaderboard.from_dict(json.loads((folder.path / LEADERBOARD).read_text()))
+    return Subject(
+        folder.path.name, workload, board, settings, description["epochs"], description["held"], data, branches
+    )
+
+
+def _ended(workload: Workload, storage: Path) -> Iterator[SearchFolder]:
+    """Searches of a workload that have a result, finalists of earlier promotions left out."""
+    for file in sorted((storage / "searches").glob(f"*/{DESCRIPTION}")):
+        folder = SearchFolder(storage, file.parent.name)
+        description: dict[str, Any] = folder.description()
+        own = description["workload"] == workload.name and "finalists_of" not in description["facts"]["tags"]
+        if own and (folder.path / LEADERBOARD).exists():
+            yield folder

@@ -1,0 +1,274 @@
+"""Laws of a promotion, from the command line to the registry; only the model is one that trains in no time."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+from finished import Finished, registered, run_search
+from mlflow import MlflowClient
+from promotable import make_promotable
+from ray import cloudpickle
+
+import search.promote
+from search.promotion.registry import Registry, Version
+from search.tracking import embedded_uri, open_experiment
+from search.workloads import Workload
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
+
+GOOD, BETTER, BEST, WORSE = {"x": 0.1, "y": 0.0}, {"x": 0.25, "y": 0.0}, {"x": 0.28, "y": 0.0}, {"x": -0.1}
+NONE_SAMPLED = ("--trials", "0", "--scheduler", "none", "--presets", "all")
+
+
+class Shop:
+    """One storage with its registry."""
+
+    def __init__(self, storage: Path) -> None:
+        self.storage = storage
+        self.code, self.text = 0, ""  # of its first promotion
+
+    def search(self, name: str, *flags: str, **presets: dict[str, Any]) -> Finished:
+        return run_search(make_promotable(**presets), self.storage, name, *(flags or NONE_SAMPLED))
+
+    def promote(self, *flags: str, workload: Workload | None = None) -> tuple[int, str]:
+        text = io.StringIO()
+        with registered(workload or make_promotable()), redirect_stdout(text):
+            code = search.promote.main(["tiny", "--storage", str(self.storage), "--seeds", "2", *flags])
+        return code, text.getvalue()
+
+    @property
+    def registry(self) -> Registry:
+        return Registry(open_experiment(None, self.storage, "tiny").client, "tiny")
+
+    @property
+    def champion(self) -> Version:
+        champion = self.registry.champion()
+        assert champion is not None
+        return champion
+
+
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Shop:  # noqa: ARG001 - it runs
+    """With an empty database: making it takes seconds."""
+    import judged
+    import promotable
+
+    for module in (judged, promotable):
+        cloudpickle.register_pickle_by_value(module)
+    storage = tmp_path_factory.mktemp("opened")
+    (storage / "mlflow").mkdir()
+    MlflowClient(embedded_uri(storage)).search_experiments()
+    return Shop(storage)
+
+
+@pytest.fixture(scope="module")
+def promoted(opened: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+    """With one search and its champion, ``good``, which nobody changes."""
+    shop = Shop(Path(shutil.copytree(opened.storage, tmp_path_factory.mktemp("promoted") / "results")))
+    shop.search("first", good=GOOD, worse=WORSE)
+    shop.code, shop.text = shop.promote("--top", "2")
+    return shop
+
+
+@pytest.fixture
+def shop(opened: Shop, tmp_path: Path) -> Shop:
+    return Shop(Path(shutil.copytree(opened.storage, tmp_path / "results")))
+
+
+@pytest.fixture
+def busy(promoted: Shop, tmp_path: Path) -> Shop:
+    """A copy of the one with a champion; files of its model are still those of the first."""
+    assert promoted.code == 0, promoted.text
+    return Shop(Path(shutil.copytree(promoted.storage, tmp_path / "results")))
+
+
+def test_the_best_complete_trial_becomes_the_first_champion(promoted: Shop) -> None:
+    assert promoted.code == 0, promoted.text
+    champion = promoted.champion
+    assert champion.tags["trial"] == "good"
+    assert champion.tags["search"] == "first"
+    assert champion.tags["against"] == "none"
+    assert champion.state == "champion"
+    assert int(champion.tags["seed"]) >= 1_000_000
+    assert "there is no champion yet" in promoted.text
+    assert "1 promotions have looked at it" in promoted.text
+
+
+def test_a_better_model_replaces_the_champion_and_a_rollback_brings_it_back(busy: Shop) -> None:
+    first = busy.champion
+    busy.search("second", better=BETTER)
+    code, text = busy.promote()
+    assert code == 0, text
+    assert "promote  second: better" in text  # the finalists of the first are no newer search
+    second = busy.champion
+    assert (second.number, second.against, second.tags["trial"]) == (first.number + 1, str(first.number), "better")
+    assert busy.promote("--rollback")[0] == 0
+    assert busy.champion.number == first.number
+    busy.search("third", better=BEST)
+    code, text = busy.promote()  # against the champion that came back
+    assert code == 0, text
+    assert busy.champion.against == str(first.number)
+
+
+def test_a_model_that_is_no_better_is_refused_unless_it_is_forced_with_a_reason(busy: Shop) -> None:
+    before = busy.champion
+    busy.search("second", worse=WORSE)
+    code, text = busy.promote()
+    assert code == 3
+    assert "not better beyond the 95% interval" in text
+    assert "2 promotions have looked at it" in text
+    assert busy.champion == before
+    assert len(busy.registry.versions()) == 1
+    assert busy.promote("--force", "why")[0] == 2  # that is no reason
+    code, text = busy.promote("--force", "the old one cannot be loaded at the experiment")
+    assert code == 0, text
+    assert "2 promotions have looked at it" in text  # the same trainings again
+    assert busy.champion.tags["forced"] == "the old one cannot be loaded at the experiment"
+    assert "experiment" in busy.promote("--list")[1]
+
+
+def test_a_lucky_trial_does_not_pass(busy: Shop) -> None:
+    found = busy.search("lucky", lucky={"x": -0.1, "luck": 5.0})
+    assert found.rows["lucky"]["rank"] == 1
+    code, text = busy.promote("--top", "1")
+    assert code == 3, text
+    assert busy.champion.tags["trial"] == "good"
+
+
+def test_a_stopped_trial_is_never_promoted_whatever_its_number(shop: Shop) -> None:
+    found = shop.search("stopped", "--trials", "12", "--presets", "plain", "--seed", "3")
+    assert found.board["outcomes"]["stopped_early"] > 0
+    for row in found.board["rows"]:
+        if row["outcome"] == "stopped_early":  # as if it had had a splendid number when it was stopped
+            row["value"] = -100.0
+    (found.folder / "leaderboard.json").write_text(json.dumps(found.board))
+    code, text = shop.promote("--top", "50", "--seeds", "1")
+    assert code == 0, text
+    stopped = {label for label, row in found.rows.items() if row["outcome"] == "stopped_early"}
+    trained = json.loads(next(shop.storage.glob("searches/*.finalists-*/leaderboard.json")).read_text())
+    again = {row["label"].rpartition(".")[0] for row in trained["rows"] if row["number"] is not None}
+    assert again
+    assert not again & stopped
+
+
+def test_hyperparameters_that_fail_with_another_seed_are_out(shop: Shop) -> None:
+    shop.search("fragile", fragile={"x": 0.3, "y": 0.0, "unlucky_seeds": 1}, good=GOOD)
+    code, text = shop.promote("--top", "2")
+    assert code == 0, text
+    assert shop.champion.tags["trial"] == "good"
+    assert "fragile is out" in text
+
+
+def test_the_same_promotion_twice_is_one(busy: Shop) -> None:
+    code, text = busy.promote("--search", "first", "--top", "2")
+    assert code == 0
+    assert "is the champion already" in text
+    assert len(busy.registry.versions()) == 1
+
+
+def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
+    first, registry = busy.champion, busy.registry
+    client = registry._client
+    made = [
+        client.create_model_version(
+            "tiny", first.source, first.run_id, tags={"against": str(first.number), "state": "pending"}
+        )
+        for _ in range(2)
+    ]
+    versions = [version for version in registry.versions() if str(version.number) in {one.version for one in made}]
+    assert registry.crown(versions[1]) == versions[0]
+    assert registry.crown(versions[0]) is None
+    assert busy.champion.number == versions[0].number
+    assert {version.number: version.state for version in registry.versions()}[versions[1].number] == "lost"
+
+
+def test_an_interrupted_registration_is_finished_by_the_next_try(busy: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = busy.champion
+    busy.search("second", better=BETTER)
+
+    def died(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Registry, "crown", died)
+        assert busy.promote()[0] == 130
+    assert busy.champion == before
+    assert busy.promote()[0] == 0
+    assert [version.state for version in busy.registry.versions()] == ["champion", "champion"]
+    assert busy.champion.number == 2
+
+
+def test_the_card_says_what_the_model_is(busy: Shop) -> None:
+    champion = busy.champion
+    card = Path(busy.registry._client.download_artifacts(champion.run_id, "promotion/card.md")).read_text()
+    for words in ("good", "models:/tiny@champion", "| plain |", "guess", "hyperparameters".title(), "x_cm"):
+        assert words in card
+    description = busy.registry._client.get_model_version("tiny", str(champion.number)).description
+    assert description.startswith("# tiny")
+    assert "holdout.png" not in description
+
+
+def test_export_writes_the_champions_files_and_nothing_over_others(promoted: Shop, tmp_path: Path) -> None:
+    shop = promoted
+    assert shop.promote("--export", str(tmp_path / "out"))[0] == 0
+    assert shop.promote("--export", str(tmp_path / "out"))[0] == 0  # an earlier export is replaced
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.json", "weights.safetensors"}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    assert shop.promote("--export", str(tmp_path / "mine"))[0] == 2
+    assert (tmp_path / "mine" / "thesis.tex").exists()
+
+
+def test_a_package_that_was_changed_in_the_store_is_refused(busy: Shop) -> None:
+    weights = next(Path(busy.champion.source.removeprefix("file://")).rglob("weights.safetensors"))
+    whole = weights.read_bytes()
+    busy.search("second", better=BETTER)
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    try:
+        code, text = busy.promote()
+    finally:
+        weights.write_bytes(whole)
+    assert code == 2
+    assert "weights.safetensors" in text
+    assert "changed since it was written" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--search", "frist"], "Did you mean first?"),
+        (["--top", "0"], "--top"),
+        (["--confidence", "95"], "--confidence"),
+        (["--rollback", "--list"], "one at a time"),
+        (["--rollback"], "there is none to go back to"),
+    ],
+)
+def test_wrong_words_are_told(promoted: Shop, flags: list[str], words: str) -> None:
+    code, text = promoted.promote(*flags)
+    assert code == 2
+    assert words in text
+    assert "Traceback" not in text
+
+
+def test_a_storage_without_searches_is_told(shop: Shop) -> None:
+    code, text = shop.promote()
+    assert code == 2
+    assert "python -m search.run tiny" in text
+    for flags in (["--rollback"], ["--export", "files"]):
+        code, text = shop.promote(*flags)
+        assert code == 2
+        assert "There is no champion of tiny" in text
+
+
+def test_the_preset_is_trained_where_the_search_has_none(shop: Shop) -> None:
+    shop.search("first", "--trials", "2", "--scheduler", "none", "--presets", "none")
+    code, text = shop.promote("--top", "1")
+    assert code == 0, text
+    result = json.loads(next(shop.storage.glob("searches/*.finalists-*/promotion.json")).read_text())
+    assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
