@@ -55,7 +55,7 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
         try:
             _require_answer(address)
             ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
             raise ClusterError(
                 f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
                 "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."

@@ -1,0 +1,1 @@
+"""The checks of search.doctor: each module one question, answered by findings."""

@@ -1,0 +1,54 @@
+"""Which software a node has: Python, packages, the project itself."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def software(packages: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
+    """Python, versions and places of packages, and a fingerprint of the project's own code.
+
+    Returns
+    -------
+    dict
+        ``python``; ``packages``: name to ``version`` (None: absent) and ``hidden_by`` (what would be imported instead,
+        or empty); ``code``: fingerprint (None: absent); ``code_at``: its folder.
+    """
+    code, place = _code(own)
+    return {
+        "python": platform.python_version(),
+        "packages": {name: _package(name) for name in packages},
+        "code": code,
+        "code_at": place,
+    }
+
+
+def _package(name: str) -> dict[str, str | None]:
+    try:
+        distribution = importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError:
+        return {"version": None, "hidden_by": ""}
+    spec = importlib.util.find_spec(name)
+    places = [spec.origin] if spec and spec.origin else list(spec.submodule_search_locations or []) if spec else []
+    installed = Path(str(distribution.locate_file(""))).resolve()
+    hidden = "" if any(Path(place).resolve().is_relative_to(installed) for place in places) else ", ".join(places)
+    return {"version": distribution.version, "hidden_by": hidden}
+
+
+def _code(own: Sequence[str]) -> tuple[str | None, str]:
+    digest, place = hashlib.blake2b(digest_size=8), ""
+    for package in own:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.origin:
+            return None, ""
+        folder = Path(spec.origin).parent
+        place = str(folder.parent)
+        for file in sorted(folder.rglob("*.py")):
+            digest.update(str(file.relative_to(folder.parent)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest(), place

@@ -1,0 +1,132 @@
+"""The working directory of a Ray job: this project's code, checked for size before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import search
+from search.errors import UsageError
+
+LIMIT_BYTES = 100 * 2**20  # what Ray takes of one working directory
+PACKAGES = ("search", "spaces", "trainables")
+LOCK = "requirements.lock"
+_DATA = ("*.root", "*.h5", "*.hdf5", "*.parquet", "*.npy", "*.npz", "*.pt", "*.pth", "*.ckpt", "*.onnx", "*.db")
+_FOLDERS = ("results", "mlruns", "build", "dist", "node_modules")
+_SAMPLE = "sample"  # data that the project carries: the folder's name
+_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive, which Ray then has already
+
+
+@dataclass(frozen=True)
+class Package:
+    """An archive of the code."""
+
+    path: Path
+    files: int
+    bytes: int
+
+
+def project() -> Path:
+    """The folder that holds the packages."""
+    return Path(search.__file__).resolve().parents[1]
+
+
+def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = ()) -> Package:
+    """Write the packages into an archive: no data but the carried samples, no results, nothing hidden.
+
+    Parameters
+    ----------
+    include : sequence of Path
+        More files or folders; each lies at the top of the working directory.
+    exclude : sequence of str
+        Patterns of names, or of paths inside the working directory.
+
+    Raises
+    ------
+    UsageError
+        It is larger than Ray takes; names the largest files. Or something to include is not there.
+    """
+    files = dict(_files(include, exclude))
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
+        for inside, file in sorted(files.items()):
+            target.writestr(_entry(inside), file.read_bytes())
+            _require_small(archive, files)
+        target.writestr(_entry(f"hep_search-{_version()}.dist-info/METADATA"), _metadata())
+    _require_small(archive, files)
+    return Package(archive, len(files), archive.stat().st_size)
+
+
+def lock() -> list[str]:
+    """The exact versions of requirements.lock, one requirement each.
+
+    Raises
+    ------
+    UsageError
+        The project was installed without it.
+    """
+    file = project() / LOCK
+    if not file.exists():
+        raise UsageError(f"--pip: there is no {file}. Submit from a checkout of the project, or leave --pip out.")
+    lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
+    return [line for line in lines if line and not line.startswith("-")]
+
+
+def _files(include: Sequence[Path], exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    roots = [project() / name for name in PACKAGES]
+    for root in [*roots, *(path.resolve() for path in include)]:
+        if not root.exists():
+            raise UsageError(f"--include {root}: there is no such file or folder.")
+        for file in [root] if root.is_file() else _below(root):
+            inside = file.relative_to(root.parent).as_posix()
+            if not any(fnmatch(inside, pattern) or fnmatch(file.name, pattern) for pattern in exclude):
+                yield inside, file
+
+
+def _below(root: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(root):
+        here = Path(folder)
+        names[:] = sorted(name for name in names if not _left_out(here / name))
+        for name in files:
+            carried = here.name == _SAMPLE
+            if not name.startswith(".") and (carried or not any(fnmatch(name, pattern) for pattern in _DATA)):
+                yield here / name
+
+
+def _left_out(folder: Path) -> bool:
+    hidden = folder.name.startswith((".", "__pycache__")) or folder.name.endswith(".egg-info")
+    return hidden or folder.name in _FOLDERS or (folder / "pyvenv.cfg").exists()
+
+
+def _entry(inside: str) -> zipfile.ZipInfo:
+    entry = zipfile.ZipInfo(inside, _LONG_AGO)
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.external_attr = 0o644 << 16
+    return entry
+
+
+def _version() -> str:
+    try:
+        return version("hep-search")
+    except PackageNotFoundError:
+        return "0"
+
+
+def _metadata() -> str:
+    """By which code that runs from the archive knows its version, as if it were installed."""
+    return f"Metadata-Version: 2.1\nName: hep-search\nVersion: {_version()}\n"
+
+
+def _require_small(archive: Path, files: dict[str, Path]) -> None:
+    if archive.stat().st_size <= LIMIT_BYTES:
+        return
+    sizes = sorted(((file.stat().st_size, inside) for inside, file in files.items()), reverse=True)
+    largest = "\n".join(f"  {size / 2**20:8.1f} MiB  {inside}" for size, inside in sizes[:5])
+    raise UsageError(
+        f"The working directory is larger than the {LIMIT_BYTES // 2**20} MiB that Ray takes. Its largest files are\n"
+        f"{largest}\nLeave them out with --exclude PATTERN; data belongs on a file system that the cluster's nodes see."
+    )

@@ -1,0 +1,644 @@
+"""Laws of the checks on one machine: each fault is found and named with what mends it, and nothing else is accused."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pytest
+import requests
+from broken import wait_until
+from proxy import free_port
+from server import MlflowServer, Postgres, running_server
+from test_disk import mounted
+from zdc_files import flat_branches, showers, write
+
+from search.checks.finding import Finding
+from search.checks.running import MODULES, findings_of, run
+from search.checks.setup import Setup
+from search.tracking import MlflowClient, embedded_uri
+
+ROOT = Path(__file__).parents[1]
+PASSWORD = "of-the-admin-of-the-tests"
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Iterator[Callable[..., Setup]]:
+    """``setup(storage=..., ...)``: what is to be checked, without a cluster."""
+    made = []
+
+    def make(**changes: Any) -> Setup:
+        flags: dict[str, Any] = {
+            "address": None,
+            "server": None,
+            "storage": str(tmp_path / "results"),
+            "data": (),
+            "workload": None,
+            "cpus_per_trial": 1,
+            "gpus_per_trial": None,
+            "limit_s": 60.0,
+        }
+        made.append(Setup(**flags | changes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.over.set()
+
+
+def found(check: str, setup: Setup) -> list[Finding]:
+    return list(findings_of(check, setup))
+
+
+def bad(check: str, setup: Setup) -> list[Finding]:
+    return [finding for finding in found(check, setup) if finding.level != "fine"]
+
+
+def the_one(check: str, setup: Setup) -> Finding:
+    """The only thing that is not fine."""
+    (finding,) = bad(check, setup)
+    return finding
+
+
+def levels(findings: list[Finding]) -> set[str]:
+    return {finding.level for finding in findings}
+
+
+# --- the words
+
+
+def test_a_finding_is_one_line_with_its_mend_and_without_passwords() -> None:
+    finding = Finding("wrong", "server http://me:secret@host", "no\nanswer", "MLflow", "start it")
+    assert finding.line == "wrong    server http://host: found no answer, expected MLflow; mend: start it"
+    assert Finding("fine", "clocks", "within 0.01 s").line == "fine     clocks: within 0.01 s"
+
+
+# --- checks that fail or hang
+
+
+def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
+    crashed = the_one("data", setup(data=(file,), workload="no such workload"))
+    assert crashed.level == "wrong"
+    assert "KeyError" in crashed.found
+    assert "first_entries" in crashed.details
+
+
+def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    pipe = tmp_path / "a.root"  # whoever opens it waits for a writer
+    os.mkfifo(pipe)
+    told = []
+    for check, finding in run(setup(data=(str(pipe),), limit_s=2.0, address="http://127.0.0.1:1"), ("data", "upload")):
+        if finding:
+            told.append((check, finding))
+    (hung,) = [finding for check, finding in told if check == "data"]
+    assert hung.line.startswith("wrong    check of data: found no end within 2 s")
+    assert "upload" in [check for check, _ in told]
+    with pipe.open("wb"):
+        pass  # let it go
+
+
+def test_every_check_of_the_command_line_has_its_module() -> None:
+    from typing import get_args
+
+    from search.doctor import Check
+
+    assert list(get_args(Check)) == list(MODULES)
+    for module in MODULES.values():
+        assert (ROOT / "search" / "checks" / f"{module}.py").exists()
+
+
+# --- this machine
+
+
+def test_too_few_open_files_are_told(setup: Callable[..., Setup]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    assert not bad("machine", setup())
+    resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
+    try:
+        told = the_one("machine", setup())
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert "at most 1024" in told.found
+    assert told.mend.startswith("ulimit -n 65536")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("OMP_NUM_THREADS", "1000", "more threads"),
+        ("RAY_TMPDIR", "/tmp/" + 60 * "x", "longer path"),
+        ("MLFLOW_TRACKING_URI", "http://me:secret@host", "password"),
+        ("RAY_CHDIR_TO_TRIAL_DIR", "1", "relative paths"),
+        ("RAY_memory_monitor_refresh_ms", "0", "takes all memory"),
+        ("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0", "diverges"),
+    ],
+)
+def test_a_variable_that_gets_in_the_way_is_told(
+    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    told = the_one("machine", setup())
+    assert told.what == f"{name} on this machine"
+    assert reason in told.found
+    assert "secret" not in told.line
+
+
+def test_a_proxy_that_stands_between_is_told(setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    assert not bad("machine", setup())
+    assert the_one("machine", setup(address="head:6379")).mend == "export no_proxy=$no_proxy,head"
+    monkeypatch.setenv("no_proxy", "localhost,head")
+    assert not bad("machine", setup(address="head:6379"))
+
+
+SCRIPT = """
+import sys
+sys.path[:0] = sys.argv[3:]
+from search.checks.running import findings_of
+from search.checks.setup import Setup
+setup = Setup(None, None, "/nowhere", (), None, 1, None, 60.0)
+for finding in findings_of(sys.argv[1], setup):
+    print(finding.line)
+"""
+
+
+def alone(check: str, cwd: Path, *path: Path) -> list[str]:
+    """The lines of a check in a fresh Python that looks for packages in these folders first."""
+    words = [sys.executable, "-c", SCRIPT, check, "", *map(str, path)]
+    done = subprocess.run(words, cwd=cwd, capture_output=True, text=True, timeout=120, check=True)
+    return done.stdout.splitlines()
+
+
+def test_a_folder_that_hides_a_package_is_named(tmp_path: Path) -> None:
+    """Pitfall 23."""
+    (tmp_path / "mlflow").mkdir()
+    assert alone("versions", tmp_path, tmp_path)[0].startswith(
+        "fine     versions: "
+    )  # without an __init__.py it does not
+    (tmp_path / "mlflow" / "__init__.py").touch()
+    (line,) = alone("versions", tmp_path, tmp_path)
+    assert line.startswith(f"wrong    import mlflow on this machine: found {tmp_path}/mlflow")
+    assert "rename that folder" in line
+
+
+def test_a_package_that_is_too_old_is_told_with_what_is_asked_for(tmp_path: Path) -> None:
+    plant_version(tmp_path, "optuna", "3.6.1")
+    (line,) = alone("versions", tmp_path, tmp_path)
+    assert line.startswith("wrong    optuna here: found 3.6.1, expected >=")
+    assert "mend: pip install" in line
+
+
+def plant_version(folder: Path, package: str, version: str) -> None:
+    """A copy of an installed package that says to be of another version."""
+    import importlib.metadata
+
+    distribution = importlib.metadata.distribution(package)
+    installed = Path(str(distribution.locate_file("")))
+    shutil.copytree(installed / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    facts = Path(str(distribution.locate_file(f"{package}-{distribution.version}.dist-info"))) / "METADATA"
+    (folder / f"{package}-{version}.dist-info").mkdir()
+    text = facts.read_text().replace(f"Version: {distribution.version}", f"Version: {version}", 1)
+    (folder / f"{package}-{version}.dist-info" / "METADATA").write_text(text)
+
+
+# --- storage and disks
+
+
+def test_storage_is_tried_and_left_as_it_was(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    storage = tmp_path / "a" / "b"
+    assert levels(found("storage", setup(storage=str(storage)))) == {"fine"}
+    assert not (tmp_path / "a").exists()
+    storage.mkdir(parents=True)
+    assert levels(found("storage", setup(storage=str(storage)))) == {"fine"}
+    assert list(storage.iterdir()) == []
+    assert levels(found("storage", setup(storage=storage.as_uri()))) == {"fine"}
+    assert list(storage.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["/proc/doctor", "file", "nothing://bucket/folder"])
+def test_storage_that_cannot_be_written_is_told(setup: Callable[..., Setup], tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    storage = place if "/" in place else str(tmp_path / place)
+    told = the_one("storage", setup(storage=storage))
+    assert told.level == "wrong"
+    assert "--storage" in told.mend
+
+
+def test_storage_that_is_read_only_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    for folder in mounted(tmp_path, "6m"):
+        subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+        told = the_one("storage", setup(storage=str(folder)))
+        assert "Read-only file system" in told.found
+
+
+def test_a_full_disk_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    for folder in mounted(tmp_path, "6m"):
+        told = the_one("disks", setup(storage=str(folder)))
+        assert told.what == "storage of this machine"
+        assert f"{folder} has 6.29 MB free of 6.29 MB" in told.found
+        assert "delete old searches" in told.mend
+
+
+def test_a_disk_that_takes_no_more_files_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    for folder in mounted(tmp_path, "3g,nr_inodes=50"):
+        told = the_one("disks", setup(storage=str(folder)))
+        assert "more files" in told.found
+
+
+def test_disks_with_room_are_fine(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    for folder in mounted(tmp_path, "3g"):
+        assert not [line for line in bad("disks", setup(storage=str(folder))) if str(folder) in line.found]
+
+
+# --- data
+
+
+def test_good_files_are_read_by_the_workload_that_they_are_of(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.root", "edm4hep", flat_branches("edm4hep", showers()))
+    (told,) = found("data", setup(data=(file,)))
+    assert told.line.startswith("fine     data: 1 file, ")
+    assert told.line.endswith("there and read as zdc here")
+    carried = ROOT / "trainables" / "pt" / "sample" / "electrons_holdout_6k.root"
+    (told,) = found("data", setup(data=(str(carried),)))
+    assert told.line.endswith("read as pt-energy here")
+
+
+def test_a_file_of_another_workload_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
+    told = [finding for finding in bad("data", setup(data=(file,), workload="pt-dphi")) if finding.level == "wrong"]
+    assert "no such tree: expected 'tree'" in told[0].found
+
+
+def _cut(file: Path) -> None:
+    file.write_bytes(file.read_bytes()[:-100])
+
+
+def _overwrite(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)  # some of the events
+    file.write_bytes(content)
+
+
+def _empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (_cut, "truncated"),
+        (_overwrite, "cannot be read"),
+        (_empty, "not a ROOT file"),
+        (Path.unlink, "No such file"),
+    ],
+)
+def test_a_file_that_is_spoiled_is_told_and_the_others_are_read(
+    setup: Callable[..., Setup], tmp_path: Path, spoil: Callable[[Path], None], told: str
+) -> None:
+    files = [write(tmp_path / f"{name}.root", "mytree", flat_branches("mytree", showers())) for name in "ab"]
+    spoil(tmp_path / "b.root")
+    findings = found("data", setup(data=tuple(files)))
+    (wrong,) = [finding for finding in findings if finding.level == "wrong"]
+    assert "b.root" in wrong.found
+    assert told in wrong.found
+    assert any("read as zdc" in finding.line for finding in findings)
+
+
+def test_a_pattern_without_files_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    assert "no file matches" in the_one("data", setup(data=(f"{tmp_path}/*.root",))).found
+
+
+# --- upload
+
+
+@pytest.mark.slow
+def test_an_upload_that_is_too_large_names_the_offender(tmp_path: Path) -> None:
+    for name in ("search", "spaces", "trainables"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "sample"))
+    assert alone("upload", tmp_path, tmp_path)[0].startswith("fine     upload of a Ray job: ")
+    (tmp_path / "trainables" / "notes.bin").write_bytes(os.urandom(101 * 2**20))  # it cannot be made smaller
+    (line,) = alone("upload", tmp_path, tmp_path)
+    assert line.startswith("wrong    upload of a Ray job: ")
+    assert "101.0 MiB trainables/notes.bin" in line
+
+
+# --- databases
+
+
+@pytest.fixture(scope="module")
+def old_database(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """As the last but one of MLflow's migrations left it."""
+    import sqlalchemy
+    from alembic import command
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+    from mlflow.store.tracking.dbmodels.initial_models import Base
+
+    storage = tmp_path_factory.mktemp("old")
+    uri = embedded_uri(storage)
+    (storage / "mlflow").mkdir()
+    config = _get_alembic_config(uri)
+    migrations = ScriptDirectory.from_config(config)
+    head = migrations.get_revision("head")
+    engine = sqlalchemy.create_engine(uri)
+    Base.metadata.create_all(engine)
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, head.down_revision)
+    engine.dispose()
+    return str(storage)
+
+
+@pytest.mark.slow
+def test_an_old_schema_is_told_and_mended_by_the_command(setup: Callable[..., Setup], old_database: str) -> None:
+    told = the_one("tracking", setup(storage=old_database))
+    assert told.level == "wrong"
+    assert told.what.startswith("schema of sqlite:///")
+    program, command = told.mend.split("mlflow", 1)
+    assert program == "back it up, then: "
+    words = [sys.executable, "-m", "mlflow", *command.split()]
+    subprocess.run(words, check=True, capture_output=True, timeout=120)
+    assert not bad("tracking", setup(storage=old_database))
+
+
+def test_a_schema_of_a_newer_mlflow_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    import sqlite3
+
+    (tmp_path / "results" / "mlflow").mkdir(parents=True)
+    with closing(sqlite3.connect(tmp_path / "results" / "mlflow" / "mlflow.db")) as database:
+        database.execute("create table alembic_version (version_num text)")
+        database.execute("insert into alembic_version values ('ffffffffffff')")
+        database.commit()
+    assert "newer MLflow" in the_one("tracking", setup()).found
+
+
+def test_a_database_that_is_not_there_yet_is_fine_and_is_not_made(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    assert not bad("tracking", setup())
+    assert not (tmp_path / "results").exists()
+    assert "no file" in the_one("tracking", setup(server=f"sqlite:///{tmp_path}/none.db")).found
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_a_file_that_is_no_database_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    (tmp_path / "x.db").write_text("this is no database, although it is long enough to be taken for one" * 20)
+    assert "not a database" in the_one("tracking", setup(server=f"sqlite:///{tmp_path}/x.db")).found
+
+
+@pytest.mark.slow
+def test_postgresql_is_asked_with_the_password_and_told_without_it(
+    setup: Callable[..., Setup], postgres: Postgres
+) -> None:
+    uri = postgres.create_database("doctor")
+    (fine,) = found("tracking", setup(server=uri))
+    assert "empty" in fine.found
+    assert postgres.password not in fine.line
+    told = the_one("tracking", setup(server=uri.replace(postgres.password, "guessed")))
+    assert "password authentication failed" in told.found
+    assert "guessed" not in told.line
+    assert "refused" in the_one("tracking", setup(server=f"postgresql://me:x@127.0.0.1:{free_port()}/none")).found
+
+
+def test_other_kinds_of_address_are_refused(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    assert "database" in the_one("tracking", setup(server=tmp_path.as_uri())).expected
+
+
+# --- servers
+
+
+def test_a_server_that_is_down_is_told(setup: Callable[..., Setup]) -> None:
+    began = time.monotonic()
+    told = the_one("tracking", setup(server=f"http://127.0.0.1:{free_port()}"))
+    assert told.level == "wrong"
+    assert "Connection refused" in told.found
+    assert "--tracking-uri" in told.mend
+    assert time.monotonic() - began < 20
+
+
+def test_a_port_that_something_else_has_taken_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *words: Any) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as other:
+        Thread(target=other.serve_forever, daemon=True).start()
+        told = the_one("tracking", setup(server=f"http://127.0.0.1:{other.server_port}"))
+        other.shutdown()
+    assert told.level == "wrong"
+    assert "is this its address?" in told.mend
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A server with passwords, in which others than the administrator may only read; it listens to everybody."""
+    folder = tmp_path_factory.mktemp("guarded")
+    (folder / "auth.ini").write_text(
+        f"[mlflow]\ndefault_permission = READ\ndatabase_uri = sqlite:///{folder}/auth.db\nadmin_username = admin\n"
+        f"admin_password = {PASSWORD}\nauthorization_function = mlflow.server.auth:authenticate_request_basic_auth\n"
+    )
+    command = ["server", "--host", "0.0.0.0", "--port", "{port}", "--workers", "1", "--app-name", "basic-auth"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", "{folder}/artifacts"]
+    command += ["--allowed-hosts", "127.0.0.1:*"]
+    environment = {"MLFLOW_AUTH_CONFIG_PATH": str(folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "k" * 48}
+    with running_server(folder, "", command=command, environment=environment) as running:
+        yield running
+
+
+@pytest.fixture
+def login(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    def become(name: str, password: str) -> None:
+        monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", name)
+        monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", password)
+
+    return become
+
+
+@pytest.mark.slow
+def test_a_wrong_password_is_told_as_such_and_not_printed(
+    setup: Callable[..., Setup],
+    guarded: MlflowServer,
+    login: Callable[[str, str], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    login("admin", PASSWORD)
+    assert not bad("tracking", setup(server=guarded.uri))
+    login("admin", "guessed-by-somebody")
+    told = the_one("tracking", setup(server=guarded.uri))
+    assert told.found == "401, for user admin"
+    assert "MLFLOW_TRACKING_PASSWORD" in told.mend
+    assert "guessed" not in told.line
+    monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
+    monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
+    assert the_one("tracking", setup(server=guarded.uri)).found == "401, without a name"
+    in_address = guarded.uri.replace("://", "://admin:guessed-by-somebody@")
+    told = the_one("tracking", setup(server=in_address))
+    assert told.found.startswith("401")
+    assert "guessed" not in told.line
+    assert not bad("tracking", setup(server=guarded.uri.replace("://", f"://admin:{PASSWORD}@")))
+
+
+@pytest.mark.slow
+def test_who_may_only_read_is_told(
+    setup: Callable[..., Setup], guarded: MlflowServer, login: Callable[[str, str], None]
+) -> None:
+    login("admin", PASSWORD)
+    MlflowClient(guarded.uri).create_experiment("zdc", tags={"mlflow.experimentKind": "custom_model_development"})
+    account = {"username": "marie", "password": "the-password-of-marie"}
+    users = f"{guarded.uri}/api/2.0/mlflow/users/create"
+    assert requests.post(users, json=account, auth=("admin", PASSWORD), timeout=10).ok
+    assert not bad("tracking", setup(server=guarded.uri))
+    login("marie", "the-password-of-marie")
+    told = the_one("tracking", setup(server=guarded.uri))
+    assert told.found == "403: writing to experiment zdc is not allowed"
+    tags = MlflowClient(guarded.uri).get_experiment_by_name("zdc").tags
+    assert tags == {"mlflow.experimentKind": "custom_model_development"}
+
+
+@pytest.mark.slow
+def test_a_name_that_the_server_does_not_answer_to_is_told(
+    setup: Callable[..., Setup], guarded: MlflowServer, login: Callable[[str, str], None]
+) -> None:
+    login("admin", PASSWORD)
+    told = the_one("tracking", setup(server=guarded.uri.replace("127.0.0.1", "localhost")))
+    assert told.found == "403, Invalid Host header"
+    assert "MLFLOW_ALLOWED_HOSTS" in told.mend
+
+
+@pytest.mark.slow
+def test_a_server_that_listens_to_everybody_is_told(setup: Callable[..., Setup], guarded: MlflowServer) -> None:
+    told = [finding for finding in bad("ports", setup()) if finding.what == "MLflow on this machine"]
+    assert len(told) == 1
+    assert f"0.0.0.0:{guarded.port}" in told[0].found
+
+
+# --- a cluster that is not there
+
+
+def test_an_address_where_nobody_listens_is_told(setup: Callable[..., Setup]) -> None:
+    told = the_one("cluster", setup(address=f"127.0.0.1:{free_port()}"))
+    assert told.level == "wrong"
+    assert "no answer" in told.found
+    told = the_one("cluster", setup(address=f"http://127.0.0.1:{free_port()}"))
+    assert "Connection refused" in told.found
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Setup]) -> None:
+    assert not bad("cluster", setup())
+    told = the_one("cluster", setup(gpus_per_trial=1))
+    assert told.what == "room for a trial"
+    assert "Lower --cpus-per-trial or --gpus-per-trial" in told.mend
+
+
+# --- nodes
+
+
+@pytest.mark.usefixtures("ray_here")
+def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
+    """One that answers late, one whose answer is an error, one that dies over the question."""
+    from search.checks.cluster import Cluster
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+
+    def number(text: str) -> int:
+        return int(text)
+
+    def die() -> None:
+        os._exit(3)
+
+    cluster = Cluster.joined()
+    (name,) = (node.name for node in cluster.nodes)
+    assert cluster.ask(number, "3", limit_s=60).of == {name: 3}
+    began = time.monotonic()
+    late = cluster.ask(sleep, 60.0, limit_s=1)
+    assert time.monotonic() - began < 30
+    assert late.silent == {name: "no answer within 1 s"}
+    assert cluster.ask(number, "x", limit_s=60).silent[name].startswith("ValueError: invalid literal")
+    assert "Error" in cluster.ask(die, limit_s=60).silent[name]
+    (complaint,) = late.complaints("clock")
+    assert complaint.line.startswith(f"wrong    clock of {name}: found no answer within 1 s")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_cluster_that_is_busy_is_told_and_not_waited_for(setup: Callable[..., Setup]) -> None:
+    import ray
+
+    def sleep(started: str) -> None:
+        Path(started).touch()
+        time.sleep(600.0)
+
+    busy = setup(limit_s=60.0)
+    started = Path(busy.storage).with_name("started")
+    hold = ray.remote(num_cpus=2)(sleep).remote(str(started))
+    assert not bad("cluster", busy)
+    wait_until(started.exists, "a task that takes all CPUs")
+    told = the_one("trial", busy)
+    ray.cancel(hold, force=True)
+    assert told.level == "warning"
+    assert "no free place" in told.found
+
+
+@pytest.mark.parametrize(
+    ("of_ray", "told", "level", "words"),
+    [
+        (2, {"torch": 2, "cuda": "12.8", "driver": 2}, None, ""),
+        (0, {"torch": 0, "cuda": "12.8", "driver": 0}, None, ""),
+        (1, {"torch": 0, "cuda": "", "driver": 1}, "wrong", "in a build with CUDA"),
+        (1, {"torch": 0, "cuda": "12.8", "driver": 1}, "wrong", "too old"),
+        (4, {"torch": 2, "cuda": "12.8", "driver": 2}, "wrong", "--num-gpus 2"),
+        (1, {"torch": 2, "cuda": "12.8", "driver": 2}, "warning", "--num-gpus 2"),
+    ],
+)
+def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
+    of_ray: int, told: dict[str, Any], level: str | None, words: str
+) -> None:
+    from search.checks.cluster import Node
+    from search.checks.gpus import _problem
+
+    node = Node("1", "node1", "node1", {"GPU": float(of_ray)} if of_ray else {})
+    finding = _problem(node, {"names": [], "version": "2.13.0", **told})
+    assert (finding and finding.level) == level
+    assert words in (finding.mend if finding else "")
+
+
+@pytest.mark.parametrize(
+    ("package", "there", "level"),
+    [
+        ("torch", "2.13.0+cu128", None),
+        ("torch", "2.13.7", "warning"),
+        ("torch", "2.12.0", "wrong"),
+        ("torch", "none", "wrong"),
+        ("ray", "2.60.1", "wrong"),
+        ("optuna", "4.0.0", "warning"),
+        ("optuna", "none", "warning"),
+    ],
+)
+def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there: str, level: str | None) -> None:
+    from search.checks.versions import _package
+
+    here = {"torch": "2.13.0+cpu", "ray": "2.60.0", "optuna": "5.0.0"}[package]
+    findings = list(_package(package, here, {"node1": there, "node2": here}))
+    assert [finding.level for finding in findings] == [level] * (level is not None)
+    assert all("node1" in finding.what and "node2" not in finding.what for finding in findings)
+
+
+def test_shared_memory_that_is_smaller_than_the_object_store_is_told(setup: Callable[..., Setup]) -> None:
+    from search.checks.cluster import Cluster, Node
+    from search.checks.room import _object_store
+
+    one = setup(cluster=Cluster([Node("1", "box", "box", {"object_store_memory": 2e9})]))
+    (told,) = _object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})
+    assert told.line.startswith("warning  shared memory of box: found 67.1 MB in all, for an object store of 2 GB")
+    assert not list(_object_store(one, {"box": {"shared memory": ("/dev/shm", 2 * 2**30, 2**30, -1)}}))
