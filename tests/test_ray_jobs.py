@@ -1,0 +1,199 @@
+"""What is sent to a Ray cluster, and what is refused before: size, data, results, tokens; without any cluster."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from proxy import free_port
+from ray.job_submission import JobStatus
+
+from search.cluster import upload
+from search.cluster.jobs import JobServer, exit_code, read_token, runtime_environment
+from search.cluster.upload import Package, lock, pack
+from search.errors import ClusterError, UsageError
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A home without Ray's token, and no variables of Ray's."""
+    for name in ("AUTH_MODE", "AUTH_TOKEN", "AUTH_TOKEN_PATH", "ADDRESS", "API_SERVER_ADDRESS"):
+        monkeypatch.delenv(f"RAY_{name}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    return tmp_path
+
+
+# --- the working directory
+
+
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return pack(tmp_path_factory.mktemp("packed") / "code.zip")
+
+
+def test_the_code_and_the_carried_samples_are_sent_and_nothing_else(packed: Package) -> None:
+    with zipfile.ZipFile(packed.path) as archive:
+        names = set(archive.namelist())
+    assert {"search/run.py", "spaces/zdc.py", "trainables/zdc/model.py", "search/cluster/search.sbatch.j2"} <= names
+    assert any(name.startswith("trainables/zdc/sample/") and name.endswith(".root") for name in names)
+    assert {name.split("/")[0] for name in names if "dist-info" not in name} == {"search", "spaces", "trainables"}
+    assert not any("__pycache__" in name or "/." in name for name in names)
+    assert packed.bytes < 20 * 2**20
+
+
+def test_what_was_sent_runs_and_knows_its_version(packed: Package, tmp_path: Path) -> None:
+    """Where the project itself is not installed: its code and its version come out of the working directory."""
+    with zipfile.ZipFile(packed.path) as archive:
+        archive.extractall(tmp_path)
+    script = """
+import sys
+sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
+from importlib.metadata import distributions
+import search, search.cluster.upload
+print(search.cluster.upload.project())
+print([found.version for found in distributions(name="hep-search")][0])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == [str(tmp_path.resolve()), importlib.metadata.version("hep-search")]
+
+
+def test_the_same_code_makes_the_same_archive(packed: Package, tmp_path: Path) -> None:
+    """By which Ray knows that it has it already."""
+    assert pack(tmp_path / "again.zip").path.read_bytes() == packed.path.read_bytes()
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project that somebody works in."""
+    root = tmp_path / "project"
+    for name in (
+        "search/__init__.py", "spaces/zdc.py", "trainables/zdc/model.py", "trainables/zdc/sample/photons.root",
+        "trainables/zdc/run17.root", "trainables/weights.pt", "trainables/results/searches/a/search.json",
+        "trainables/.git/config", "search/__pycache__/run.pyc", "spaces/venv/pyvenv.cfg", "spaces/venv/lib/big.py",
+        ".venv/lib/x.py", "results/x.json", "data/zdc.root", "notes/plan.txt", "notes/.hidden",
+    ):  # fmt: skip
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(name)
+    monkeypatch.setattr(upload.search, "__file__", str(root / "search" / "__init__.py"))
+    return root
+
+
+def names(package: Package) -> set[str]:
+    with zipfile.ZipFile(package.path) as archive:
+        return {name for name in archive.namelist() if "dist-info" not in name}
+
+
+@pytest.mark.usefixtures("tree")
+def test_data_results_and_environments_stay_here(tmp_path: Path) -> None:
+    assert names(pack(tmp_path / "code.zip")) == {
+        "search/__init__.py",
+        "spaces/zdc.py",
+        "trainables/zdc/model.py",
+        "trainables/zdc/sample/photons.root",
+    }
+
+
+def test_more_can_be_sent_and_less(tree: Path, tmp_path: Path) -> None:
+    package = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["model.py", "spaces/*"])
+    assert names(package) == {"search/__init__.py", "trainables/zdc/sample/photons.root", "notes/plan.txt"}
+    with pytest.raises(UsageError, match="no such file"):
+        pack(tmp_path / "code.zip", include=[tree / "nothing"])
+
+
+def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_named(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import random
+
+    monkeypatch.setattr(upload, "LIMIT_BYTES", 2 * 2**20)
+    dice = random.Random(1)
+    for name, mebibytes in (("middle.csv", 1), ("largest.csv", 2), ("small.csv", 0)):
+        (tree / "trainables" / name).write_bytes(dice.randbytes(mebibytes * 2**20))
+    with pytest.raises(UsageError) as refused:
+        pack(tmp_path / "code.zip")
+    told = str(refused.value).splitlines()
+    assert "the 2 MiB that Ray takes" in told[0]
+    assert told[1].split() == ["2.0", "MiB", "trainables/largest.csv"]
+    assert told[2].split() == ["1.0", "MiB", "trainables/middle.csv"]
+    assert pack(tmp_path / "code.zip", exclude=["largest.csv"]).bytes < 2 * 2**20
+
+
+# --- the runtime environment
+
+
+def test_the_runtime_environment_pins_the_locked_versions(packed: Package) -> None:
+    pinned = lock()
+    assert all("==" in line for line in pinned)
+    assert any(line.startswith("ray==") for line in pinned)
+    assert runtime_environment(packed, pinned)["pip"]["packages"] == pinned
+    assert "pip" not in runtime_environment(packed, [])
+
+
+def test_no_secret_of_this_environment_is_sent(packed: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is in it can be read by everybody who sees the dashboard."""
+    for name in ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
+        monkeypatch.setenv(name, "hunter2")
+    assert "hunter2" not in str(runtime_environment(packed, []))
+
+
+# --- the token
+
+
+def test_the_token_comes_from_its_usual_places_in_rays_order(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_token() is None
+    (elsewhere / ".ray").mkdir()
+    (elsewhere / ".ray" / "auth_token").write_text("of-the-home\n")
+    assert read_token() == "of-the-home"
+    (elsewhere / "named").write_text("of-a-file")
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(elsewhere / "named"))
+    assert read_token() == "of-a-file"
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "of-the-environment")
+    assert read_token() == "of-the-environment"
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    assert read_token() is None
+
+
+def test_a_token_file_that_is_named_and_not_there_is_told(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(elsewhere / "nowhere"))
+    with pytest.raises(ClusterError, match=r"RAY_AUTH_TOKEN_PATH: .*nowhere cannot be read"):
+        read_token()
+
+
+# --- the server
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
+    with pytest.raises(ClusterError, match="Is the cluster up"):
+        JobServer(f"http://127.0.0.1:{free_port()}")
+
+
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "https://me:hunter2@head:8265"])
+def test_an_address_that_is_no_dashboard_is_refused(address: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        JobServer(address)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("status", "driver", "code"),
+    [
+        (JobStatus.SUCCEEDED, 0, 0),
+        (JobStatus.FAILED, 2, 2),
+        (JobStatus.FAILED, 130, 130),
+        (JobStatus.FAILED, None, 1),
+        (JobStatus.STOPPED, None, 130),
+    ],
+)
+def test_the_exit_code_is_that_of_the_search(status: JobStatus, driver: int | None, code: int) -> None:
+    assert exit_code(SimpleNamespace(status=status, driver_exit_code=driver)) == code

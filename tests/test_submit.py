@@ -1,0 +1,194 @@
+"""The command that submits: mistakes are found before anything leaves this machine, and nothing secret leaves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from search.cluster.request import SearchRequest, given, make_request, script_file, without
+from search.errors import UsageError
+from search.submit import main
+
+NOBODY = "http://127.0.0.1:9"  # whoever got as far as this would say that nobody answers there
+
+
+@pytest.fixture(autouse=True)
+def outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An empty folder and an environment without our variables."""
+    for name in ("SEARCH_STORAGE", "MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.chdir(tmp_path)
+
+
+def fails(*words: str) -> int:
+    """The exit code, whichever way the command ends."""
+    try:
+        return main(list(words))
+    except SystemExit as end:
+        return int(end.code or 0)
+
+
+def request(*words: str, again: bool = False, shared: bool = False) -> SearchRequest:
+    return make_request("zdc", list(words), again=again, shared=shared)
+
+
+# --- words
+
+
+@pytest.mark.parametrize("target", ["ray", "slurm", "kuberay"])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--trails", "3"), "--trials"),
+        (("--set", "hiden_dim=3"), "Did you mean hidden_dim"),
+        (("--presets", "test26"), "preset 'test26'"),
+        (("--name", "../up"), "letters, digits"),
+        (("--name", "a'; rm -rf $HOME; '"), "letters, digits"),
+        (("--address", "10.0.0.1:6379"), "the job joins the cluster"),
+    ],
+)
+def test_a_mistake_in_the_search_is_found_before_anything_is_sent(
+    target: str, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ("--address", NOBODY) if target == "ray" else ()
+    assert fails("zdc", "--to", target, *where, "--", "--storage", "/shared/results", *words) == 2
+    printed = capsys.readouterr()
+    assert told in printed.out + printed.err
+    assert NOBODY not in printed.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_a_target_the_targets_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails("zdc", "--", "--trials", "3") == 2
+    assert fails("--help") == 0
+    printed = capsys.readouterr()
+    for target in ("ray", "slurm", "kuberay", "status", "pt-energy"):
+        assert target in printed.out
+        assert target in printed.err
+
+
+@pytest.mark.parametrize("target", ["ray", "slurm", "kuberay"])
+def test_an_unknown_workload_and_an_unknown_flag_are_refused(target: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fails("zcd", "--to", target) == 2
+    assert "zdc" in capsys.readouterr().err
+    assert fails("zdc", "--to", target, "--wurst", "3") == 2
+    assert fails("zdc", "--to", target, "--help") == 0
+
+
+def test_flags_of_another_target_are_refused() -> None:
+    assert fails("zdc", "--to", "ray", "--submit") == 2
+    assert fails("zdc", "--to", "slurm", "--no-wait") == 2
+
+
+# --- secrets
+
+
+@pytest.mark.parametrize("target", ["ray", "slurm", "kuberay"])
+def test_a_password_among_the_flags_is_refused_and_not_repeated(
+    target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    where = ("--address", NOBODY) if target == "ray" else ()
+    uri = "https://mike:hunter2@mlflow.example.org"
+    assert fails("zdc", "--to", target, *where, "--", "--storage", "/shared/r", "--tracking-uri", uri) == 2
+    printed = capsys.readouterr()
+    assert "MLFLOW_TRACKING_PASSWORD" in printed.out
+    assert "hunter2" not in printed.out + printed.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_server_with_a_password_or_of_this_machine_alone_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    for uri in ("https://mike:hunter2@mlflow.example.org", "http://127.0.0.1:5000", "http://localhost:5000"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        assert "--tracking-uri" not in request().words
+
+
+def test_what_the_environment_says_here_travels_as_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
+    monkeypatch.setenv("SEARCH_STORAGE", "/shared/results")
+    made = request(shared=True)
+    assert made.words == ("--storage", "/shared/results", "--tracking-uri", "https://mlflow.example.org")
+    assert made.storage == "/shared/results"
+    asked = request("--storage", "/other", "--tracking_uri=https://another.example.org", shared=True)
+    assert asked.words == ("--storage", "/other", "--tracking_uri=https://another.example.org")
+
+
+# --- paths
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--storage", "results"),
+        ("--storage", "/shared/r", "--data", "zdc.root"),
+        ("--storage", "/shared/r", "--data", "/shared/zdc.root", "--holdout", "h.root"),
+        ("--storage", "/shared/r", "--cache", "cache"),
+        ("--storage", "/shared/r", "--json", "board.json"),
+    ],
+)
+def test_a_path_that_means_nothing_on_the_cluster_is_refused(words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError, match="a path of this machine means nothing on the cluster"):
+        request(*words, shared=True)
+    assert request(*words).what == "zdc"
+
+
+def test_absolute_paths_and_urls_pass() -> None:
+    words = ("--storage", "s3://bucket/results", "--data", "root://host//a.root", "/shared/b.root")
+    assert request(*words, shared=True).words == words
+
+
+# --- which search it is
+
+
+def test_a_search_gets_a_name_and_keeps_its_own() -> None:
+    assert request("--name", "mine", "--trials", "3").command[-4:] == ["--trials", "3", "--name", "mine"]
+    made = request("--trials", "3")
+    assert made.name.startswith("zdc-")
+    assert made.command[-2:] == ["--name", made.name]
+
+
+@pytest.mark.parametrize("words", [(), ("--resume",), ("--resume", "yes"), ("--resume=no",), ("--resume", "auto")])
+def test_a_job_that_may_start_again_goes_on_with_what_it_finds(words: tuple[str, ...]) -> None:
+    made = request("--name", "mine", *words, again=True)
+    assert made.command[4:] == ["--name", "mine", "--resume", "auto"]
+
+
+def test_a_job_that_starts_once_is_resumed_only_where_that_is_asked() -> None:
+    assert "--resume" not in request("--name", "mine").command
+    assert request("--resume", "--name", "mine").command[-2:] == ["--resume", "yes"]
+
+
+def test_flags_are_found_and_taken_out_in_each_spelling() -> None:
+    words = ["--data", "a", "b", "--seed", "3", "--tracking_uri=x", "--name=n", "--resume", "--trials", "2"]
+    assert given(words, "--tracking-uri")
+    assert not given(words, "--track")
+    for flag in ("--seed", "--name", "--resume", "--tracking-uri"):
+        words = without(words, flag)
+    assert words == ["--data", "a", "b", "--trials", "2"]
+
+
+def test_the_seed_is_kept() -> None:
+    assert request("--seed", "7").command[-2:] == ["--seed", "7"]
+
+
+# --- files
+
+
+def test_a_script_that_somebody_may_have_changed_is_not_overwritten(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ("zdc", "--to", "slurm", "--script", "job.sbatch")
+    assert main([*command]) == 0
+    (tmp_path / "job.sbatch").write_text("mine")
+    assert main([*command]) == 2
+    assert "--overwrite" in capsys.readouterr().out
+    assert (tmp_path / "job.sbatch").read_text() == "mine"
+    assert main([*command, "--overwrite"]) == 0
+    assert (tmp_path / "job.sbatch").read_text().startswith("#!/bin/bash")
+
+
+def test_a_script_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        script_file(tmp_path / "nowhere" / "job.sbatch", "", overwrite=False)
