@@ -79,7 +79,7 @@ def _to_slurm(command: ToSlurm, words: list[str], console: Console) -> int:
         return DONE
     id = sbatch(file)
     output = f"{request.name}-{id}{'_*' if command.array else ''}.out"
-    console.print(f"job      {id}; look: squeue --job {id}; output: {output}; stop: scancel {id}")
+    console.print(f"job      {id}; output: {output}; look: squeue --job {id}; stop: scancel --batch --signal=TERM {id}")
     return DONE
 
 

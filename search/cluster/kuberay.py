@@ -133,7 +133,7 @@ def _require_lasting(request: SearchRequest, site: KubeRaySite) -> None:
     if site.claim is None:
         raise UsageError(
             f"--storage {storage}: that folder would be gone with its pod. Name a volume in the site file "
-            f'(claim = "...", mounted at {site.mount}), or an s3:// URL.'
+            f'(claim = "...", mounted at {site.mount}).'
         )
     if not PurePosixPath(storage).is_relative_to(site.mount):
         raise UsageError(f"--storage {storage}: not on the volume, which is mounted at {site.mount}.")
