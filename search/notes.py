@@ -90,16 +90,24 @@ def above(result: str, present: str) -> str:
 
 def with_links(text: str, experiment_id: str, runs: Mapping[int, str]) -> str:
     """Our links as those of MLflow's pages; a trial without a run is named only."""
-    page = f"#/experiments/{experiment_id}/runs"
-    pages = "workflowType=machine_learning"  # else MLflow 3.17 opens with chat traces
 
     def run_link(found: re.Match[str]) -> str:
         run_id = runs.get(int(found[2]))
-        return f"[{found[1]}]({page}/{run_id}?{pages})" if run_id else found[1]
+        return f"[{found[1]}]({_page(experiment_id, f'/{run_id}')})" if run_id else found[1]
 
     text = re.sub(r"\[([^\]]*)\]\(trial:(\d+)\)", run_link, text)
-    text = re.sub(r"\]\(view:([^)]*)\)", rf"]({page}?viewStateShareKey=\1&{pages})", text)
-    return text.replace("](searches)", f"]({page}?{pages})")
+    text = re.sub(r"\]\(view:([^)]*)\)", lambda found: f"]({view_page(experiment_id, found[1])})", text)
+    return text.replace("](searches)", f"]({_page(experiment_id)})")
+
+
+def view_page(experiment_id: str, name: str) -> str:
+    """Where MLflow shows a view: what follows the address of the server."""
+    return f"{_page(experiment_id)}&viewStateShareKey={name}"
+
+
+def _page(experiment_id: str, run: str = "") -> str:
+    """Of the runs of an experiment; MLflow 3.17 opens others than those of model training with chat traces."""
+    return f"#/experiments/{experiment_id}/runs{run}?workflowType=machine_learning"
 
 
 # ---------------------------------------------------------------- views

@@ -88,7 +88,7 @@ def test_links_lead_to_pages_of_runs_that_are_known() -> None:
     runs = "#/experiments/7/runs"
     assert with_links(text, "7", {1: "abc"}) == (
         f"[a]({runs}/abc?workflowType=machine_learning) b "
-        f"[all]({runs}?viewStateShareKey=loss&workflowType=machine_learning) "
+        f"[all]({runs}?workflowType=machine_learning&viewStateShareKey=loss) "
         f"[searches]({runs}?workflowType=machine_learning)"
     )
 

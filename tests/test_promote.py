@@ -7,7 +7,7 @@ import json
 import shutil
 from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from finished import Finished, registered, run_search
@@ -20,6 +20,9 @@ from search.promotion.registry import Registry, Version
 from search.tracking import embedded_uri, open_experiment
 from search.workloads import Workload
 
+if TYPE_CHECKING:
+    from server import MlflowServer
+
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
 GOOD, BETTER, BEST, WORSE = {"x": 0.1, "y": 0.0}, {"x": 0.25, "y": 0.0}, {"x": 0.28, "y": 0.0}, {"x": -0.1}
@@ -29,17 +32,17 @@ NONE_SAMPLED = ("--trials", "0", "--scheduler", "none", "--presets", "all")
 class Shop:
     """One storage with its registry."""
 
-    def __init__(self, storage: Path) -> None:
-        self.storage = storage
+    def __init__(self, storage: Path, *where: str) -> None:
+        self.storage, self.where = storage, where  # flags that name another MLflow
         self.code, self.text = 0, ""  # of its first promotion
 
     def search(self, name: str, *flags: str, **presets: dict[str, Any]) -> Finished:
-        return run_search(make_promotable(**presets), self.storage, name, *(flags or NONE_SAMPLED))
+        return run_search(make_promotable(**presets), self.storage, name, *(flags or NONE_SAMPLED), *self.where)
 
     def promote(self, *flags: str, workload: Workload | None = None) -> tuple[int, str]:
         text = io.StringIO()
         with registered(workload or make_promotable()), redirect_stdout(text):
-            code = search.promote.main(["tiny", "--storage", str(self.storage), "--seeds", "2", *flags])
+            code = search.promote.main(["tiny", "--storage", str(self.storage), "--seeds", "2", *self.where, *flags])
         return code, text.getvalue()
 
     @property
@@ -272,3 +275,23 @@ def test_the_preset_is_trained_where_the_search_has_none(shop: Shop) -> None:
     assert code == 0, text
     result = json.loads(next(shop.storage.glob("searches/*.finalists-*/promotion.json")).read_text())
     assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
+
+
+@pytest.mark.usefixtures("opened")
+def test_a_promotion_on_a_server_is_one_like_any_other(mlflow_server: MlflowServer, tmp_path: Path) -> None:
+    """PostgreSQL, artifacts through the server: the registry, the package and the export are there."""
+    shop = Shop(tmp_path / "results", "--tracking-uri", mlflow_server.uri)
+    shop.search("served", good=GOOD)
+    code, text = shop.promote("--top", "1")
+    assert code == 0, text
+    assert mlflow_server.uri in text
+    shop.search("better", better=BETTER)
+    code, text = shop.promote("--top", "1")  # the champion comes from the server
+    assert code == 0, text
+    assert "champion" in text
+    code, text = shop.promote("--export", str(tmp_path / "out"))
+    assert code == 0, text
+    assert (tmp_path / "out" / "weights.safetensors").exists()
+    listed = shop.promote("--list")[1]
+    assert "better.seed" in listed
+    assert "good.seed" in listed
