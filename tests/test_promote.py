@@ -184,7 +184,7 @@ def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
         )
         for _ in range(2)
     ]
-    versions = [version for version in registry.versions() if str(version.number) in {one.version for one in made}]
+    versions = [version for version in registry.versions() if version.number in {int(one.version) for one in made}]
     assert registry.crown(versions[1]) == versions[0]
     assert registry.crown(versions[0]) is None
     assert busy.champion.number == versions[0].number
