@@ -56,7 +56,7 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     folder = SearchFolder(storage, name)
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
-    folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts, [])
+    folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
     scribe = Scribe(Journal(folder.journal), Outbox(folder.path))
     records = _run(plan, folder, scribe, fates)
     if told.leaderboard:
