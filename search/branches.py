@@ -160,7 +160,7 @@ def _load(client: MlflowClient, workload: str, run: Run) -> TrainedModel:
     with TemporaryDirectory() as temporary:
         try:
             weights = client.download_artifacts(run.info.run_id, f"checkpoint/{BEST_FILE}", temporary)
-            point = client.download_artifacts(run.info.run_id, "hyperparameters.json", temporary)
+            point = client.download_artifacts(run.info.run_id, "checkpoint/hyperparameters.json", temporary)
             return TrainedModel(
                 workload=workload,
                 run=run.info.run_id,

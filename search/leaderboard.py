@@ -83,15 +83,15 @@ class Leaderboard:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         marks = (["keeps limits"] if self.limits else []) + (["front"] if self.goal.several else [])
-        about = ["rank", "trial", "kind", "outcome", "reason"]
-        writer.writerow([*about, self.objective, *columns, *marks, "epoch", "seconds"])
+        about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
+        writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
         for row in self.rows:
             beside = [row.beside.get(column, "") for column in columns]
-            named = [row.rank or "", row.label, row.kind, row.outcome, row.reason]
+            ended = [row.epoch, f"{row.seconds:.1f}", row.kind, row.outcome, row.reason]
             value = "" if row.value is None else row.value
             said = {"keeps limits": row.keeps_limits, "front": row.front}
             marked = [said[mark] if row.value is not None else "" for mark in marks]
-            writer.writerow([*named, value, *beside, *marked, row.epoch, f"{row.seconds:.1f}"])
+            writer.writerow([row.rank or "", row.label, value, *beside, *marked, *ended])
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:

@@ -34,15 +34,17 @@ class Outbox:
     def stage_trial(self, trial: TrialRecord) -> str:
         """Report, weights and hyperparameters of a complete trial."""
         parcel = self._parcel()
-        (parcel / "hyperparameters.json").write_text(json.dumps(trial.hyperparameters, indent=2))
+        # MLflow 3.17 cannot compare a run that has files beside its folders with one that has nothing
+        weights = parcel / "checkpoint"
+        weights.mkdir()
+        (weights / "hyperparameters.json").write_text(json.dumps(trial.hyperparameters, indent=2))
         if trial.checkpoint is not None:
             with trial.checkpoint.as_directory() as checkpoint:
                 if (report := Path(checkpoint) / REPORT_FOLDER).exists():
                     _copy_tree(report, parcel / REPORT_FOLDER)
                 for name in (BEST_FILE, LAST_FILE):
                     if (file := Path(checkpoint) / name).exists():
-                        (parcel / "checkpoint").mkdir(exist_ok=True)
-                        _copy(str(file), str(parcel / "checkpoint" / name))
+                        _copy(str(file), str(weights / name))
         return parcel.name
 
     def delivered(self, parcel: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from rich.console import Console
 
 from search.delivery import Delivery
 from search.disk import files_line
+from search.folder import DESCRIPTION
 from search.leaderboard import Leaderboard
+from search.notes import view_page
 from search.plan import Plan
 from search.resources import Share, on_network_file_system
 from search.settings import Budget, Method, Site
@@ -67,7 +70,7 @@ class Summary:
         self.say(f"outcomes {outcomes or 'no trial ran'}")
         spent, saved = leaderboard.compute_hours, leaderboard.saved_hours
         self.say(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
-        self.say(f"mlflow   {_how_to_look(site)}")
+        self.say(f"mlflow   {_how_to_look(site, folder, leaderboard.objective)}")
         self.say(files_line(folder))
 
     def tell_delivery(self, delivery: Delivery, name: str, site: Site) -> None:
@@ -91,7 +94,9 @@ def _limits(plan: Plan) -> str:
     return "".join(f", {name} at most {limit:g}" for name, limit in plan.goal.limits.items())
 
 
-def _how_to_look(site: Site) -> str:
+def _how_to_look(site: Site, folder: Path, objective: str) -> str:
+    """Address of the page that has the trials, best first."""
+    page = view_page(json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"], objective)
     if site.server is None:
-        return f"make ui STORAGE={site.storage.resolve()}, then http://127.0.0.1:5000"
-    return "open the server of your --tracking-uri in a browser"
+        return f"make ui STORAGE={site.storage.resolve()}, then http://127.0.0.1:5000/{page}"
+    return f"open the server of your --tracking-uri in a browser, at /{page}"

@@ -220,7 +220,7 @@ def _require_run(done: Finished, run: Any, record: TrialRecord, epochs: int) -> 
         assert [step for step, _ in _rows(done, run, name)] == all_epochs, f"{name} of {run.info.run_name}"
     assert _rows(done, run, "loss") == [(epoch, pytest.approx(expected_loss(config, epoch))) for epoch in all_epochs]
     assert _rows(done, run, "size") == [(epoch, pytest.approx(size(config))) for epoch in all_epochs]
-    assert {"hyperparameters.json", "checkpoint/last.pt", "report/value.csv"} <= set(done.files(run))
+    assert {"checkpoint/hyperparameters.json", "checkpoint/last.pt", "report/value.csv"} <= set(done.files(run))
 
 
 def _require_study(done: Finished, records: dict[int, TrialRecord], epochs: int) -> None:

@@ -18,6 +18,7 @@ _FLAGS = (
     "--no-sandbox",  # of a container's root
     "--disable-dev-shm-usage",
     "--hide-scrollbars",
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",  # a mouse
     "--no-first-run",
     "--disable-background-networking",  # requests are the page's own
     "--disable-component-update",

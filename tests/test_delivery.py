@@ -311,7 +311,8 @@ def require_whole(told: Told) -> None:
     assert client.get_run(told.facts.run_id).info.status == "FINISHED"
     assert [file.path for file in client.list_artifacts(told.facts.run_id)] == ["hello.txt"]
     for run in told.runs():
-        assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["hyperparameters.json"]
+        (file,) = client.list_artifacts(run.info.run_id, "checkpoint")
+        assert file.path == "checkpoint/hyperparameters.json"
     assert not told.outbox.path.exists()
 
 

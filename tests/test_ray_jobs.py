@@ -58,7 +58,7 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr
 from importlib.metadata import distributions
 import search, search.cluster.upload
 print(search.cluster.upload.project())
-print([found.version for found in distributions(name="hep-search")][0])
+print([found.version for found in distributions(name="hep-search", path=["."])][0])
 """
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True

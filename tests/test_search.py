@@ -185,14 +185,15 @@ def test_complete_trials_have_their_files_and_the_others_none(done: Finished, ou
         if outcomes[label] != "complete":
             assert files == []
             continue
-        assert {"report/value.csv", "checkpoint/best.pt", "checkpoint/last.pt", "hyperparameters.json"} <= set(files)
+        weights = {f"checkpoint/{name}" for name in ("best.pt", "last.pt", "hyperparameters.json")}
+        assert {"report/value.csv", *weights} <= set(files)
         assert "comparison/labels.txt" in files
         shown = done.artifact(run, "comparison/labels.txt").split()
         assert shown[0] == label
         assert set(shown) <= {name for name, outcome in outcomes.items() if outcome == "complete"}
         best = torch.load(done.client.download_artifacts(run.info.run_id, "checkpoint/best.pt"), weights_only=True)
         assert best["x"].item() == pytest.approx(config_of(done, label).x)
-        assert json.loads(done.artifact(run, "hyperparameters.json")) == done.rows[label]["hyperparameters"]
+        assert json.loads(done.artifact(run, "checkpoint/hyperparameters.json")) == done.rows[label]["hyperparameters"]
 
 
 def test_the_leaderboard_is_in_mlflow_in_the_folder_and_at_json(done: Finished) -> None:

@@ -135,7 +135,7 @@ def test_the_switch_to_model_training_opens_the_runs(pages: Pages, done: Finishe
 
 def test_a_search_unfolds_to_its_trials(pages: Pages, done: Finished) -> None:
     unfold(pages, done)
-    pages.shoot("runs")
+    pages.shoot("runs", 600)
 
 
 def unfold(pages: Pages, done: Finished) -> None:
@@ -156,7 +156,7 @@ def test_the_view_of_the_objective_is_a_leaderboard(pages: Pages, done: Finished
     assert rates == pytest.approx(
         [done.rows[label]["hyperparameters"]["max_lr_gen"] for label in best_first(done)], rel=0.01
     )
-    pages.shoot("trials")
+    pages.shoot("trials", 560)
 
 
 def open_view(pages: Pages, done: Finished, mode: str) -> None:
@@ -177,11 +177,11 @@ def test_selected_trials_compare_as_parallel_coordinates_and_as_curves(pages: Pa
     pages.see("h1, h2, h3", f"Comparing {len(done.children)} Runs from 1 Experiment")
     choose_axes(pages, "gan", "max_lr_gen", "pct_start", "normalise")
     assert pages.coloured_share(".js-plotly-plot") > 0.005
-    pages.shoot("compare")
+    pages.shoot("compare", 620)
     follow_metric(pages, OBJECTIVE)
     pages.wait(lambda: len(pages.plots("scatter")) >= len(done.children), "not all curves")
     assert_one_curve_each(pages, done)
-    pages.shoot("curves")
+    pages.shoot("curves", 840)
 
 
 def choose_axes(pages: Pages, *axes: str) -> None:
@@ -227,7 +227,7 @@ def test_the_view_has_curves_and_parallel_coordinates_first(pages: Pages, done: 
     pages.wait(lambda: len(pages.plots("scatter")) >= len(best_first(done)), "not all curves")
     pages.see(f"{CARD} canvas")
     pages.wait(lambda: pages.coloured_share(f"{CARD}:has(canvas)") > 0.005, "no parallel coordinates")
-    pages.shoot("charts")
+    pages.shoot("charts", 760)
 
 
 def test_trials_of_any_outcome_compare(pages: Pages, fates: Finished) -> None:
@@ -248,7 +248,7 @@ def test_a_search_says_what_came_of_it(pages: Pages, done: Finished) -> None:
     assert len(cells) == len(best_first(done)) + 2  # the naive predictors
     pages.see("pre", "python -m search.run zdc")
     pages.see('[data-testid="key-value-Source"]', "search.run zdc")
-    pages.shoot("search")
+    pages.shoot("search", 790)
 
 
 def test_a_trial_begins_with_its_objective(pages: Pages, done: Finished) -> None:
@@ -263,7 +263,7 @@ def test_a_trial_begins_with_its_objective(pages: Pages, done: Finished) -> None
         pages.wait(lambda css=css: len(pages.all(css)) == len(own), "not the charts of the objective, its error, ...")
     curve = {tuple(zip(trace["x"], trace["y"], strict=True)) for trace in pages.plots("scatter")}
     assert tuple(done.curve(done.parent.data.tags["best_trial"], OBJECTIVE)) in curve
-    pages.shoot("trial")
+    pages.shoot("trial", 620)
 
 
 def artifact(name: str) -> str:
@@ -276,9 +276,10 @@ def test_figures_are_drawn(pages: Pages, done: Finished) -> None:
     pages.open(f"/experiments/{done.parent.info.experiment_id}/runs/{best}/artifacts{RUNS}")
     pages.click(artifact("report"))
     pages.click(artifact("masks.png"))
-    image = pages.see('img[alt="report/masks.png"], .rc-image-img')
-    pages.wait(lambda: pages.script("return arguments[0].naturalWidth", image) > 500, "the figure is not loaded")
-    pages.shoot("figures")
+    figure = 'img[alt="report/masks.png"]'
+    pages.wait(lambda: pages.script("return arguments[0].naturalWidth", pages.see(figure)) > 500, "no figure is loaded")
+    pages.script("arguments[0].scrollIntoView()", pages.see(figure))
+    pages.shoot("figures", 840)
 
 
 def numbers(row: list[str]) -> list[str | float]:
@@ -299,7 +300,7 @@ def test_the_leaderboard_is_a_table(pages: Pages, done: Finished) -> None:
     shown = [numbers(row) for row in pages.script(CELLS) if any(row)]
     file = io.StringIO(done.artifact(done.parent, "leaderboard.csv"))
     assert shown == [numbers(row) for row in csv.reader(file)]
-    pages.shoot("leaderboard")
+    pages.shoot("leaderboard", 840)
 
 
 # ---------------------------------------------------------------- the registry
@@ -316,4 +317,4 @@ def test_the_registry_shows_the_champion(pages: Pages, done: Finished, champion:
     assert "mean-mask-per-bin" in card.text
     for text in ("@ champion", done.name, done.parent.data.tags["best_trial"]):
         pages.see("main", text)
-    pages.shoot("champion")
+    pages.shoot("champion", 750)

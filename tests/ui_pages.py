@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 from collections.abc import Callable, Sequence
@@ -100,9 +101,11 @@ class Pages:
 
     # --- what is kept
 
-    def shoot(self, name: str) -> None:
-        file = self._screenshots / f"ui_{name}.png"
-        file.write_bytes(self.browser.get_screenshot_as_png())
+    def shoot(self, name: str, height: int) -> None:
+        """The upper part of the window, in pixels."""
+        clip = {"x": 0, "y": 0, "width": self.script("return window.innerWidth"), "height": height, "scale": 1}
+        taken = self.browser.execute_cdp_cmd("Page.captureScreenshot", {"format": "png", "clip": clip})
+        (self._screenshots / f"ui_{name}.png").write_bytes(base64.b64decode(taken["data"]))
 
     def troubles(self) -> Sequence[str]:
         """Errors in the console and answers of 400 and more, since the last call, that are not MLflow's own."""
