@@ -28,14 +28,13 @@ TRIAL_FACTS = {"train_seconds", "validate_seconds"}  # metrics that no formula g
 @contextmanager
 def registered(workload: Workload) -> Iterator[None]:
     """The workload among WORKLOADS for a while, which is all that a workload needs."""
-    before = WORKLOADS.get(workload.name)
+    before = dict(WORKLOADS)
     WORKLOADS[workload.name] = workload
     try:
         yield
     finally:
-        del WORKLOADS[workload.name]
-        if before:
-            WORKLOADS[workload.name] = before
+        WORKLOADS.clear()
+        WORKLOADS.update(before)
 
 
 def call(workload: Workload, *flags: str, others: tuple[Workload, ...] = ()) -> tuple[int, str]:

@@ -57,7 +57,6 @@ def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = (
             target.writestr(_entry(inside), file.read_bytes())
             _require_small(archive, files)
         target.writestr(_entry(f"hep_search-{_version()}.dist-info/METADATA"), _metadata())
-    _require_small(archive, files)
     return Package(archive, len(files), archive.stat().st_size)
 
 
