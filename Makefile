@@ -4,6 +4,8 @@ PYTHON := .venv/bin/python
 READY := .venv/.ready
 STORAGE ?= results
 PORT ?= 5000
+JOBS ?= 2
+PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile
 
 .PHONY: zdc pt ui screenshots test test-cluster check lint bench clean
 
@@ -23,14 +25,14 @@ ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000, or 
 screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the test that looks at them
 	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
 
-test: lint  ## everything that .ci/run checks
-	$(PYTHON) -m pytest
+test: lint  ## everything that .ci/run checks; JOBS=4 takes four test files at a time
+	$(PYTEST)
 
 test-cluster: $(READY)  ## searches on a real Slurm and on a Ray cluster of several nodes, all on this machine (as root)
 	CLUSTER_TESTS=1 $(PYTHON) -m pytest tests/test_slurm.py tests/test_cluster.py
 
 check: lint  ## the quick part of it
-	$(PYTHON) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(READY)
 	$(PYTHON) -m ruff check .
