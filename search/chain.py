@@ -16,6 +16,7 @@ from rich.table import Table
 
 from search.command import Command
 from search.conduct import COMPLETE, NOTHING_COMPLETE, Conducted, check_writable, conduct, finished
+from search.disk import write_atomically
 from search.errors import UsageError
 from search.folder import SearchFolder
 from search.leaderboard import Leaderboard, number
@@ -145,7 +146,7 @@ def _conclude(
     if command.json is not None:
         files[command.json] = texts["chain.json"]
     for file, text in files.items():
-        file.write_text(text)
+        write_atomically(file, text)
     experiment = open_experiment(command.site.server, storage, last.workload.name)
     summary.tell_refused(log_texts(experiment, done[last.workload.name].run_id, texts))
     summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")

@@ -28,7 +28,8 @@ from search.resources import gpu_names, ray_session, share_of
 from search.scribe import Scribe
 from search.settings import Site, seconds
 from search.summary import Summary
-from search.tracking import MlflowTarget, system_metrics
+from search.target import MlflowTarget
+from search.tracking import system_metrics
 from search.tuner import Brake
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes

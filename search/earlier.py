@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from search.errors import TrackingError, UsageError, first_line
 from search.plan import unknown
 from search.sampler import read_study
-from search.tracking import Experiment, MlflowException, Run
+from search.tracking import Experiment, MlflowException, Run, find_runs
 
 _SHOWN = 20  # names of searches, where one is not found
 
@@ -96,7 +96,7 @@ def _is_complete(trial: FrozenTrial) -> bool:
 
 
 def _in_mlflow(name: str, experiment: Experiment) -> EarlierSearch | None:
-    runs = _runs(experiment, f"tags.search = '{name}' and tags.kind = 'trial'")
+    runs = find_runs(experiment.client, experiment.id, f"tags.search = '{name}' and tags.kind = 'trial'")
     if not runs:
         return None
     digests = [entry.dataset.digest for run in runs for entry in run.inputs.dataset_inputs]
@@ -127,25 +127,9 @@ def _perturbed(run: Run, experiment: Experiment) -> bool:
     )
 
 
-def _runs(experiment: Experiment, query: str) -> list[Run]:
-    """All of them, oldest first."""
-
-    def page(token: str | None) -> Any:
-        return experiment.client.search_runs(
-            [experiment.id], query, max_results=1_000, order_by=["attributes.start_time ASC"], page_token=token
-        )
-
-    found = page(None)
-    runs = list(found)
-    while found.token:
-        found = page(found.token)
-        runs += found
-    return runs
-
-
 def _near(name: str, storage: Path, experiment: Experiment) -> tuple[str, ...]:
     """Searches that there are: first those whose names are alike, then the newest."""
     folders = [path.name for path in (storage / "searches").glob("*") if path.is_dir()]
-    runs = [run.info.run_name for run in _runs(experiment, "tags.kind = 'search'")]
+    runs = [run.info.run_name for run in find_runs(experiment.client, experiment.id, "tags.kind = 'search'")]
     known = list(dict.fromkeys([*reversed(runs), *folders]))
     return tuple(dict.fromkeys([*get_close_matches(name, known, n=3, cutoff=0.45), *known[:_SHOWN]]))

@@ -100,14 +100,10 @@ class Keeper:
     def _losers(self, trial: TrialRecord) -> list[TrialRecord]:
         """Who is no longer among the best, now that this one is complete, too."""
         rivals = [*self._best, trial]
-        scores = [record.metrics for record in rivals]
-        front = self._goal.front(scores) if self._goal.several else [False] * len(rivals)
-        ranked = sorted(
-            zip(rivals, front, strict=True), key=lambda pair: (not pair[1], *self._goal.order(pair[0].metrics))
-        )
-        places = max(self._keep, sum(front))
-        self._best = [record for record, _ in ranked[:places]]
-        return [record for record, _ in ranked[places:]]
+        ranked = self._goal.ranked([record.metrics for record in rivals])
+        kept = max(self._keep, sum(front for _, front in ranked) if self._goal.several else 0)
+        self._best = [rivals[place] for place, _ in ranked[:kept]]
+        return [rivals[place] for place, _ in ranked[kept:]]
 
     # --- deleting, which may fail but never raises
 

@@ -156,12 +156,8 @@ def make_leaderboard(
     goal = plan.goal
     records = sorted(records, key=lambda record: record.number)
     complete = [record for record in records if record.outcome == "complete"]
-    in_front = goal.front([record.metrics for record in complete]) if goal.several else [False] * len(complete)
-    placed = sorted(zip(complete, in_front, strict=True), key=lambda pair: (not pair[1], *goal.order(pair[0].metrics)))
-    ranked = [
-        _trial_row(plan, record, rank, front or (rank == 1 and not goal.several))
-        for rank, (record, front) in enumerate(placed, start=1)
-    ]
+    placed = goal.ranked([record.metrics for record in complete])
+    ranked = [_trial_row(plan, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
     ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
     ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
     ranked.sort(

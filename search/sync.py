@@ -11,7 +11,8 @@ from search.folder import SearchFolder
 from search.outbox import Outbox
 from search.settings import Site
 from search.summary import Summary
-from search.tracking import MlflowTarget, RunFacts, client_of
+from search.target import MlflowTarget
+from search.tracking import RunFacts, client_of
 from trainables.goal import Goal
 
 

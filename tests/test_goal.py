@@ -79,3 +79,20 @@ def test_schedulers_see_the_order_of_the_goal(loss: float, other: float, bias: f
 def test_standing_parts_those_who_keep_the_limits_from_the_others() -> None:
     assert LIMITED.standing({"loss": 1e9, "bias": 0.0}) < 2 < LIMITED.standing({"loss": -1e9, "bias": 0.0201})
     assert Goal({"loss": "max"}).standing({"loss": 3.0}) == -3.0
+
+
+def test_of_one_objective_the_best_is_first_and_the_only_one_marked() -> None:
+    scores = [{"loss": 2.0, "bias": 0.0}, {"loss": 1.0, "bias": 0.0}, {"loss": 0.0, "bias": 0.03}]
+    assert LIMITED.ranked(scores) == [(1, True), (0, False), (2, False)]
+
+
+@given(st.lists(st.fixed_dictionaries({"loss": values, "score": values}), min_size=1, max_size=12))
+def test_of_several_objectives_the_front_is_ranked_first(scores: list[dict[str, float]]) -> None:
+    ranked = TWO.ranked(scores)
+    assert sorted(place for place, _ in ranked) == list(range(len(scores)))
+    marks = [mark for _, mark in ranked]
+    assert marks == sorted(marks, reverse=True)
+    assert [mark for _, mark in sorted(ranked)] == TWO.front(scores)
+    for part in (True, False):
+        orders = [TWO.order(scores[place]) for place, mark in ranked if mark == part]
+        assert orders == sorted(orders)

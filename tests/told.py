@@ -15,7 +15,8 @@ from search.journal import TRIAL_EVENTS, Journal, apply, read
 from search.outbox import Outbox
 from search.records import TrialRecord
 from search.scribe import Scribe
-from search.tracking import Experiment, MlflowTarget, RunFacts, create_search_run
+from search.target import MlflowTarget
+from search.tracking import Experiment, RunFacts, create_search_run
 from trainables.goal import Goal
 
 

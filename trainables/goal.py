@@ -61,6 +61,15 @@ class Goal:
         """Which of the scores no other one dominates: the Pareto front."""
         return [not any(self._dominates(other, one) for other in scores) for one in scores]
 
+    def ranked(self, scores: Sequence[Metrics]) -> list[tuple[int, bool]]:
+        """Places of the scores in the sequence, best first, and whether each is best of all or in the front.
+
+        Of several objectives the Pareto front comes first, by the first objective.
+        """
+        front = self.front(scores) if self.several else [False] * len(scores)
+        places = sorted(range(len(scores)), key=lambda place: (not front[place], *self.order(scores[place])))
+        return [(place, front[place] or (rank == 0 and not self.several)) for rank, place in enumerate(places)]
+
     def _dominates(self, one: Metrics, other: Metrics) -> bool:
         violations = self.violation(one), self.violation(other)
         if max(violations) > 0 and violations[0] != violations[1]:
