@@ -7,7 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # compute nodes often hav
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials must not hide the GPUs of others
 
 import ray
+from ray._private import ray_constants
 
 from search.errors import ClusterError, first_line
 from search.settings import Site
@@ -54,7 +55,8 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
         where = {"address": address} if address else {"address": "local", "include_dashboard": False}
         try:
             _require_answer(address)
-            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+            with nullcontext() if address else _on_loopback():
+                ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
         except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
             raise ClusterError(
                 f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
@@ -65,6 +67,34 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     finally:
         if not joined:
             ray.shutdown()
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts here is for this machine alone: it listens on 127.0.0.1, as it does by itself on a Mac.
+
+    On Linux it would listen on all interfaces, and has no public word against that.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):  # for the processes that it starts
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 def _require_answer(address: str | None) -> None:

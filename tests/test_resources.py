@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +104,31 @@ def test_network_file_systems_are_known_by_their_mounts(
 
 def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
     assert on_network_file_system(tmp_path) in (True, False)
+
+
+# --- a Ray of this machine alone
+
+LISTENING = """
+import os, psutil
+from search.resources import ray_session
+with ray_session(None):
+    ours = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
+    for socket in psutil.net_connections(kind="inet"):
+        if socket.status == psutil.CONN_LISTEN and socket.pid in ours:
+            print("listens", socket.laddr.ip)
+    print("mode", os.environ["RAY_AUTH_MODE"])
+"""
+
+
+@pytest.mark.slow
+def test_it_is_reached_from_this_machine_only_and_with_a_token(tmp_path: Path) -> None:
+    left_out = ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    done = subprocess.run(
+        [sys.executable, "-c", LISTENING], env=environment | {"HOME": str(tmp_path)}, capture_output=True, text=True,
+        timeout=120, check=True,
+    )  # fmt: skip
+    words = [line.split() for line in done.stdout.splitlines()]
+    assert ["mode", "token"] in words
+    assert {address.removeprefix("::ffff:") for what, address in words if what == "listens"} == {"127.0.0.1"}
+    assert (tmp_path / ".ray" / "auth_token").exists()
