@@ -17,6 +17,7 @@ import trainables.pt.combined
 import trainables.pt.data
 import trainables.pt.evaluation
 import trainables.pt.export
+import trainables.pt.ingest
 import trainables.pt.metrics
 import trainables.pt.naive
 import trainables.pt.plots
@@ -24,6 +25,7 @@ import trainables.pt.simulate
 import trainables.zdc.data
 import trainables.zdc.evaluation
 import trainables.zdc.export
+import trainables.zdc.ingest
 import trainables.zdc.metrics
 import trainables.zdc.naive
 import trainables.zdc.plots
@@ -31,6 +33,7 @@ import trainables.zdc.simulate
 from trainables.evaluation import Evaluation
 from trainables.files import DataSettings
 from trainables.goal import Mode
+from trainables.ingest import FileKind
 from trainables.package import Package
 from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
@@ -120,6 +123,7 @@ class Workload:
     full: Defaults  # with --data
     builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
     join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
+    files: FileKind | None = None  # what is looked at before a search
     promotion: Promotion | None = None
 
 
@@ -143,6 +147,7 @@ PT: dict[str, Any] = {  # what the three pT models have in common
     "objectives": trainables.pt.metrics.OBJECTIVES,
     "limits": trainables.pt.metrics.CONSTRAINTS,
     "compare": trainables.pt.plots.compare_trials,
+    "files": trainables.pt.ingest.FILES,
     "promotion": Promotion(
         preset="report",
         watched={"bias": Tolerance(absolute=0.005)},
@@ -179,6 +184,7 @@ WORKLOADS: dict[str, Workload] = {
         ),
         # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
         full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
+        files=trainables.zdc.ingest.FILES,
         promotion=Promotion(
             preset="test26-lr4",
             watched={"mse_low": Tolerance(relative=0.1), "brier": Tolerance(relative=0.02)},

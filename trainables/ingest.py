@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,14 @@ class FileReader(ABC):
     @abstractmethod
     def too_few(self, entries: Mapping[str, int]) -> str:
         """What was found in files (with their events) that together hold too few, to be read in a message."""
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """By what the files of a workload are known, and what reads them as it does without flags."""
+
+    trees: frozenset[str]  # of which a file holds one
+    reader: Callable[[], FileReader]
 
 
 @dataclass(frozen=True)

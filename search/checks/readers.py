@@ -2,36 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
-import trainables.pt.ingest
-import trainables.zdc.ingest
+from search.workloads import WORKLOADS
 from trainables.errors import DataError
-from trainables.ingest import FileReader
-from trainables.pt.layouts import TREE
-from trainables.split import SPLIT_NONE
+from trainables.ingest import FileKind
 from trainables.trees import opened, trees_in
-from trainables.zdc.layouts import TREES
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How a workload reads its files, with the settings that it has without flags."""
-
-    trees: frozenset[str]  # of which a file holds one
-    reader: Callable[[], FileReader]
-
-
-_ZDC = Reading(
-    frozenset(TREES.values()),
-    lambda: trainables.zdc.ingest.ZDCReader(trainables.zdc.ingest.Reading("auto", 0.0, True, SPLIT_NONE)),
-)
-_PT = Reading(
-    frozenset({TREE}),
-    lambda: trainables.pt.ingest.PtReader(trainables.pt.ingest.Reading("strict", -1, True, SPLIT_NONE)),
-)
-READINGS = {"zdc": _ZDC, "pt-energy": _PT, "pt-dphi": _PT, "pt-combined": _PT}  # by workload
 
 
 def workload_of(file: str) -> str:
@@ -44,10 +18,11 @@ def workload_of(file: str) -> str:
     """
     with opened(file) as root_file:
         there = trees_in(root_file)
-    for name, reading in READINGS.items():
-        if reading.trees & there.keys():
+    kinds = _kinds()
+    for name, kind in kinds.items():
+        if kind.trees & there.keys():
             return name
-    wanted = ", ".join(sorted({tree for reading in READINGS.values() for tree in reading.trees}))
+    wanted = ", ".join(sorted({tree for kind in kinds.values() for tree in kind.trees}))
     raise DataError(f"{file}: no tree of any workload ({wanted}); trees there: {', '.join(sorted(there)) or 'none'}.")
 
 
@@ -59,7 +34,11 @@ def first_entries(file: str, workload: str) -> int:
     DataError
         What is wrong with the file.
     """
-    reader = READINGS[workload].reader()
+    reader = _kinds()[workload].reader()
     entries = reader.count_entries(file)
     next(reader.read(file))
     return entries
+
+
+def _kinds() -> dict[str, FileKind]:
+    return {name: workload.files for name, workload in WORKLOADS.items() if workload.files}

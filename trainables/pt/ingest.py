@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from trainables.cache import Cache
 from trainables.cache_writer import Column
 from trainables.errors import DataError
-from trainables.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileReader, Request, Rows
+from trainables.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileKind, FileReader, Request, Rows
 from trainables.ingest import ingest as ingest_files
 from trainables.pt.content import Content, Points, content_of
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection
-from trainables.pt.layouts import count_entries, read_chunks
+from trainables.pt.layouts import TREE, count_entries, read_chunks
 from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select, wrapped
-from trainables.split import hash_events, parts_of
+from trainables.split import SPLIT_NONE, hash_events, parts_of
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
 TOWERS = 9
@@ -242,3 +242,6 @@ def _check_sample(total: Tally, reading: Reading) -> None:
             f"{total.accepted}. What each cut leaves:\n  " + "\n  ".join(flow.table(reading.selection)) + "\n"
             "Add files, or see which cut does not fit them."
         )
+
+
+FILES = FileKind(frozenset({TREE}), lambda: PtReader(Reading("strict", -1, True, SPLIT_NONE)))

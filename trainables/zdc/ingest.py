@@ -12,11 +12,11 @@ import numpy as np
 from trainables.cache import Cache
 from trainables.cache_writer import Column
 from trainables.errors import DataError
-from trainables.ingest import HASH, HASH_COLUMN, FileReader, Request, Rows
+from trainables.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
 from trainables.ingest import ingest as ingest_files
-from trainables.split import hash_events
+from trainables.split import SPLIT_NONE, hash_events
 from trainables.zdc import showers
-from trainables.zdc.layouts import Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
+from trainables.zdc.layouts import TREES, Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
 
@@ -123,3 +123,6 @@ def _check_sample(total: showers.FileTally, reading: Reading) -> None:
             f"no crystal is above the hit threshold of {reading.hit_threshold_mev:g} MeV; the largest "
             f"deposit found is {total.largest_sum_mev:.3g} MeV. Lower --hit-threshold-mev."
         )
+
+
+FILES = FileKind(frozenset(TREES.values()), lambda: ZDCReader(Reading("auto", 0.0, True, SPLIT_NONE)))
