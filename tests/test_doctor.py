@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -102,9 +103,13 @@ class Practice:
 
 
 @pytest.fixture(scope="module")
-def practice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Practice]:
+def practice() -> Iterator[Practice]:
     """A head node with a dashboard that it shows to everybody, and a host that is no node yet."""
-    folder = tmp_path_factory.mktemp("practice")
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:  # a short name: Ray's sockets are in it
+        yield from _practice(Path(folder))
+
+
+def _practice(folder: Path) -> Iterator[Practice]:
     for name in ("results", "elsewhere", "data"):
         (folder / name).mkdir()
     file = write(folder / "data" / "a.root", "mytree", flat_branches("mytree", showers()))
