@@ -146,7 +146,8 @@ def _differing(board: Leaderboard) -> list[str]:
 def _positive(board: Leaderboard) -> list[str]:
     """Metrics for a logarithmic axis, on which good trials can be told apart from very good ones."""
     scores = [row.metrics for row in board.rows if row.rank]
-    return [name for name in (scores[0] if scores else ()) if all(score[name] > 0 for score in scores)]
+    shared = [name for name in (scores[0] if scores else ()) if all(name in score for score in scores)]
+    return [name for name in shared if all(score[name] > 0 for score in scores)]
 
 
 def _views(

@@ -47,6 +47,16 @@ def board_of(*records: TrialRecord, objective: str = "loss") -> Leaderboard:
     return make_leaderboard(plan_of(objective), records, {"guess": {"loss": 1.0, "size": 1.0}}, "tiny-1")
 
 
+def test_trials_need_not_have_the_same_metrics() -> None:
+    """As those of a GAN and of a regression alone: only what all have can have an axis."""
+    for better, worse in ((0.4, 0.7), (0.7, 0.4)):
+        gan, plain = ended(1, better), ended(2, worse)
+        gan.metrics = {**gan.metrics, "loss_discriminator": 0.3}
+        views = result_views(board_of(gan, plain), 0)
+        assert "loss_discriminator" not in str(views)
+        assert '"scaleType\\": \\"log' in views[view_tag("loss")]
+
+
 TWO = (ended(0, 0.7, preset="known"), ended(1, 0.4))
 
 
