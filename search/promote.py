@@ -75,7 +75,7 @@ class Flags:
 
 def main(arguments: list[str] | None = None) -> int:
     """Promote, or look at and change what was promoted; returns the exit code."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments)
     try:
         workload, wish, site = _workload(flags.workload), flags.wish, flags.site

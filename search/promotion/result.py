@@ -63,7 +63,8 @@ class Result:
         """For a terminal."""
         table = Table(title=f"{self.promotion} on the holdout, [{self.confidence:.0%} interval of the difference]")
         for place, name in enumerate(self.columns()):
-            table.add_column(name.replace(" less ", "\nless "), justify="right" if place else "left", no_wrap=True)
+            justify: Literal["left", "right"] = "right" if place else "left"  # folded, never cut
+            table.add_column(name.replace(" less ", "\nless "), justify=justify, overflow="fold")
         for line in self.lines:
             table.add_row(*self.cells(line), style={"champion": "cyan", "naive": "dim"}.get(line.kind))
         return table
