@@ -10,7 +10,6 @@ machine has cores only show what that costs.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from ray.job_submission import JobSubmissionClient
 from rich.console import Console
 from rich.table import Table
 
@@ -108,25 +106,7 @@ def _journal(storage: Path, name: str) -> Path:
 
 def _job(cluster: RayCluster, words: Sequence[str]) -> None:
     """A search of trivial trials, whose workload no cluster knows by itself, as a job on the head."""
-    with _environment(cluster):
-        client = JobSubmissionClient(cluster.address, headers={"Authorization": f"Bearer {cluster.token}"})
-        command = [f"cd {ROOT} &&", sys.executable, "-m benchmarks.cluster --inside", *words]
-        id = client.submit_job(entrypoint=" ".join(command))
-        while not client.get_job_status(id).is_terminal():
-            time.sleep(0.5)
-        if str(client.get_job_status(id)) != "SUCCEEDED":
-            raise SystemExit(client.get_job_logs(id))
-
-
-@contextlib.contextmanager
-def _environment(cluster: RayCluster):  # type: ignore[no-untyped-def]
-    before = dict(os.environ)
-    os.environ.update(cluster.environment)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    cluster.run_job("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.cluster", "--inside", *words)
 
 
 def _search_trivial(words: Sequence[str]) -> int:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 from hosts import LOCAL, Host, Network, running_network
 from proxy import free_port
+from ray.job_submission import JobStatus, JobSubmissionClient
+from server import _Process
 
 from search.cluster.node import answers
 
@@ -50,12 +55,17 @@ class RayCluster:
         if not answers(f"{self.head.address}:{self._jobs}", 120):
             raise RuntimeError((self.folder / f"{self.head.name}.log").read_text()[-3000:])
 
-    def add_worker(self) -> Host:
-        """One more node; it joins while the cluster runs."""
-        host = self._network.add()
-        self._ray(host, f"--address={self.head.address}:{self._gcs}", "--num-cpus=1", "--num-gpus=2")
-        self.workers.append(host)
-        return host
+    def add_workers(self, count: int) -> None:
+        """So many more nodes; returns when they have joined."""
+        join = (f"--address={self.head.address}:{self._gcs}", "--num-cpus=1", "--num-gpus=2")
+        hosts = [self._network.add() for _ in range(count)]
+        for host, process in [(host, self._ray(host, *join)) for host in hosts]:
+            process.wait_until(partial(self._require_joined, host), 180)
+        self.workers += hosts
+
+    def _require_joined(self, host: Host) -> None:
+        if "Ray runtime started" not in (self.folder / f"{host.name}.log").read_text():
+            raise RuntimeError(f"{host.name} has not joined yet")
 
     def submit(self, *words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """``python -m search.submit`` with these words, to this cluster, in a process of its own."""
@@ -70,14 +80,24 @@ class RayCluster:
         environment = outside | self.environment | {"COLUMNS": "200"}
         return {"capture_output": True, "text": True, "env": environment, "cwd": Path(__file__).parents[1]}
 
+    def run_job(self, *words: str) -> None:
+        """Any command, as a job on the head; returns when it has ended well."""
+        client = JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
+        id = client.submit_job(entrypoint=shlex.join(words))
+        while not client.get_job_status(id).is_terminal():
+            time.sleep(0.2)
+        if client.get_job_status(id) != JobStatus.SUCCEEDED:
+            raise RuntimeError(f"{shlex.join(words)}\n{client.get_job_logs(id)}")
+
     def start_on_head(self, command: list[str], name: str, environment: Mapping[str, str] | None = None) -> None:
         self.head.start(command, self.folder / f"{name}.log", environment)
 
-    def _ray(self, host: Host, *options: str) -> None:
+    def _ray(self, host: Host, *options: str) -> _Process:
         path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         environment = _QUICK | self.environment | {"PATH": path, "RAY_USAGE_STATS_ENABLED": "0"}
         ports = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
-        host.start([*_RAY, *options, *ports, f"--temp-dir={LOCAL}/ray"], self.folder / f"{host.name}.log", environment)
+        command = [*_RAY, *options, *ports, f"--temp-dir={LOCAL}/ray"]
+        return host.start(command, self.folder / f"{host.name}.log", environment)
 
 
 @contextlib.contextmanager
@@ -86,6 +106,5 @@ def running_cluster(folder: Path, workers: int) -> Iterator[RayCluster]:
     with running_network(0) as network:
         cluster = RayCluster(folder, network)
         cluster.start()
-        for _ in range(workers):
-            cluster.add_worker()
+        cluster.add_workers(workers)
         yield cluster

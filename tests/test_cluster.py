@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from finished import Finished
-from hosts import Host
+from hosts import LOCAL, Host
 from proxy import free_port
 from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(not os.environ.get("CLUSTER_TESTS"), reason="a cluster takes minutes: set CLUSTER_TESTS=1"),
 ]
 
-EPOCHS, TRIALS = 40, 3
+EPOCHS, TRIALS = 25, 3
 SMALL = (
     "--epochs", str(EPOCHS), "--trials", str(TRIALS), "--presets", "none", "--scheduler", "none",
     "--gpus-per-trial", "0", "--set", "hidden_dim=4", "gan=false", "batch_size=128", "--retries", "2",
@@ -46,6 +46,7 @@ class Setup:
 
     def words(self, name: str, *more: str) -> list[str]:
         where = ["--address", self.cluster.address, "--", "--storage", str(self.storage), "--data", self.data]
+        where += ["--cache", f"{LOCAL}/cache"]
         return ["zdc", "--to", "ray", *where, "--name", name, *SMALL, *more]
 
     def start(self, name: str, *more: str) -> subprocess.Popen[str]:
@@ -96,10 +97,12 @@ def wait(until: Callable[[], bool], what: str, seconds: float = 300) -> None:
 
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
+    """Data and their cache lie on the head's own disk, which no worker sees."""
     folder = tmp_path_factory.mktemp("cluster")
     data = write(folder / "zdc.root", "mytree", flat_branches("mytree", showers(3000)))
     with running_cluster(folder, workers=2) as cluster:
-        yield Setup(cluster, folder, data)
+        cluster.run_job("mv", data, f"{LOCAL}/zdc.root")
+        yield Setup(cluster, folder, f"{LOCAL}/zdc.root")
 
 
 def _run_and_kill(setup: Setup, name: str, *more: str, doomed: Host) -> Ran:
@@ -210,7 +213,7 @@ def server(setup: Setup) -> tuple[str, str]:
 def stopped(setup: Setup, server: tuple[str, str]) -> tuple[str, str, Ran]:
     """A search that was sent without waiting, asked for, and stopped in its epochs; what each of those said."""
     if len(setup.cluster.workers) < 2:
-        setup.cluster.add_worker()
+        setup.cluster.add_workers(1)
     words = setup.words("served", "--tracking-uri", server[0])
     sent = setup.cluster.submit(*words[:3], "--no-wait", *words[3:])
     assert sent.returncode == 0, sent.stdout + sent.stderr
