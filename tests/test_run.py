@@ -70,7 +70,9 @@ def test_a_word_that_is_no_workload_shows_the_workloads() -> None:
         (["--sampler", "tpi"], ["tpi", "cmaes"]),
         (["--scheduler", "hyperband"], ["hyperband", "asha"]),
         (["--trails", "3"], ["--trails", "--trials"]),
-        (["--cpus-per-trial", "0"], ["cpus_per_trial", "greater than 0"]),
+        (["--cpus-per-trial", "0"], ["cpus_per_trial", "a number above 0 or auto; found 0"]),
+        (["--cpus-per-trial", "many"], ["--cpus-per-trial", "FLOAT|{auto}", "'many'"]),
+        (["--gpus-per-trial", "1.5"], ["gpus_per_trial", "a fraction below 1 or a whole number", "auto; found 1.5"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )

@@ -61,8 +61,9 @@ def sized_share(
         return settled
     point = largest_point(plan)
     question = Question(plan, point, settled.gpus > 0, settled.cpus, _cluster(nodes))
-    measured = _remembered(question, folder)
+    measured, when = _remembered(question, folder), " when the search began"
     if measured is None:
+        when = ""
         try:
             measured = _measure(question, data, nodes)
         except ProbeError as error:
@@ -79,7 +80,7 @@ def sized_share(
         memory=proposal.memory,
         gpu_context=proposal.gpu_context,
     )
-    say(_finding(question, measured, proposal))
+    say(_finding(question, measured, proposal, when))
     return share
 
 
@@ -124,7 +125,7 @@ def _measure(question: Question, data: Any, nodes: Nodes) -> Measured:
     return probe(workload.training, config, data, wishes, threads, CPU_MOMENT_S)
 
 
-def _finding(question: Question, measured: Measured, proposal: Proposal) -> str:
+def _finding(question: Question, measured: Measured, proposal: Proposal, when: str) -> str:
     """One line: the trial, what it took, what follows."""
     if question.on_gpu:
         busy = "" if measured.busy is None else f", {100 * measured.busy:.0f} % busy"
@@ -134,7 +135,7 @@ def _finding(question: Question, measured: Measured, proposal: Proposal) -> str:
         rates = ", ".join(f"{rate:.3g}/s with {threads}" for threads, rate in measured.rates.items())
         took = f"{megabytes(measured.memory)}; updates: {rates} threads"
         each = f"{proposal.cpus:g} CPU each, {proposal.reason}"
-    return f"sizing   {_trial(question)}: {took}, in {measured.seconds:.0f} s: {each}"
+    return f"sizing   {_trial(question)}: {took}, in {measured.seconds:.0f} s{when}: {each}"
 
 
 def _trial(question: Question) -> str:

@@ -146,7 +146,8 @@ def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator
             raise _Over
 
     before = signal.signal(signal.SIGALRM, strike)
-    signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)  # again: Python drops what strikes in a destructor
+    # again and again: Python drops what strikes in a destructor
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
     try:
         yield
     except _Over:
@@ -155,3 +156,4 @@ def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator
         running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *timer)

@@ -57,6 +57,7 @@ def on_gpus(measured: Measured, nodes: Nodes, cpus: float) -> Proposal:
     memory = _of_node(measured, nodes)
     with_gpu = [node for node in nodes if node.get("GPU")]
     bounds = {
+        f"{MOST_ON_A_GPU} at most": MOST_ON_A_GPU,
         "as many as its memory holds": measured.gpu_free // with_headroom(max(measured.gpu_memory, 1)),
         "as many as keep it busy": math.ceil(FULL / max(measured.busy, 0.01))
         if measured.busy is not None
@@ -65,7 +66,6 @@ def on_gpus(measured: Measured, nodes: Nodes, cpus: float) -> Proposal:
             int(node.get("CPU", 0) / cpus / node["GPU"] + 1e-9) for node in with_gpu
         ),
         "as many as its node has memory for": max(int(_room(node, memory) / node["GPU"]) for node in with_gpu),
-        f"{MOST_ON_A_GPU} at most": MOST_ON_A_GPU,
     }
     trials, reason = _least(bounds)
     return Proposal(cpus, fraction_of(trials), memory, measured.gpu_context, reason)
