@@ -186,16 +186,16 @@ def test_a_trial_that_is_alone_on_a_gpu_may_take_all_of_it(monkeypatch: pytest.M
 def test_a_trial_with_a_part_of_a_gpu_is_held_to_it_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[tuple[float, Any]] = []
 
-    class Held(Exception):
+    class HeldError(Exception):
         """No GPU is needed to see it."""
 
     def hold(fraction: float, device: Any) -> None:
         told.append((fraction, device))
-        raise Held
+        raise HeldError
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", hold)
-    with pytest.raises(Held):
+    with pytest.raises(HeldError):
         trainable(OnAPart)
     assert told == [(0.25 - 1 / 80, torch.device("cuda"))]
 

@@ -278,6 +278,9 @@ class Look(tune.Trainable):  # type: ignore[misc]
             told["writeable"] += array.flags.writeable
         return told
 
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to keep."""
+
 
 def arrays(data: Any) -> list[np.ndarray[Any, Any]]:
     """All of some size, wherever they are."""
