@@ -157,7 +157,7 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_help_explains_every_flag_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "100")  # wider, tyro sets panels side by side
     for workload in WORKLOADS.values():
         code, text = call(TINY, workload.name, "--help")
         assert code == 0
