@@ -40,7 +40,7 @@ class Nvml:
 
         self._nvml = pynvml
         pynvml.nvmlInit()
-        uuid = torch.cuda.get_device_properties(0).uuid
+        uuid = str(torch.cuda.get_device_properties(0).uuid).removeprefix("GPU-")
         self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
 
     def total(self) -> int:
@@ -50,7 +50,10 @@ class Nvml:
         return int(self._nvml.nvmlDeviceGetMemoryInfo(self._handle).used)
 
     def used_by(self, pid: int) -> int | None:
-        there = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        try:
+            there = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+        except self._nvml.NVMLError:
+            return None
         return next((process.usedGpuMemory for process in there if process.pid == pid), None)
 
     def busy(self) -> float | None:
@@ -63,7 +66,8 @@ class Nvml:
 def find_driver() -> Driver | None:
     """Of the GPU that this process was given; None where its driver tells nothing."""
     try:
-        return Nvml()
+        driver = Nvml()
+        return driver if driver.total() > driver.used() else None
     except Exception:  # no library, no right to ask, another maker
         return None
 

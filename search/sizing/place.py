@@ -89,7 +89,7 @@ def smallest_gpu() -> int:
     asked = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes
     ]
-    ready, late = ray.wait(asked, num_returns=len(asked), timeout=_PLACE_S)
+    ready, late = ray.wait(asked, num_returns=len(asked), timeout=_PLACE_S) if asked else ([], [])
     for one in late:
         ray.cancel(one, force=True)
     told = []
