@@ -6,6 +6,7 @@ import json
 import math
 import mmap
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -346,8 +347,6 @@ def test_updates_are_counted_inside_a_long_epoch() -> None:
 
 def test_the_timer_of_others_runs_on() -> None:
     """pytest-timeout's, for one."""
-    import signal
-
     before = signal.getitimer(signal.ITIMER_REAL)[0]
     measure(TinyTraining, TinyConfig(), TinyData(), "cpu", [1], 0.1)
     after = signal.getitimer(signal.ITIMER_REAL)[0]
@@ -479,6 +478,30 @@ def test_a_real_workload_is_sized(storage: Path) -> None:
     content = json.loads((done.folder / "sizing.json").read_text())["measured"]
     assert content["rates"]["1"] > 0
     assert content["memory"] > 50 * 2**20
+
+
+@pytest.mark.slow
+def test_ctrl_c_in_the_moment_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "alone.py", "tiny", "--storage", str(tmp_path), "--name", "early"]
+    flags = ["--gpus-per-trial", "auto", "--set", "epoch_seconds=1000"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    process = subprocess.Popen(
+        [*command, *flags], cwd=ROOT / "tests", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+    try:
+        assert process.stdout
+        while "budget" not in process.stdout.readline():
+            assert process.poll() is None
+        time.sleep(9)  # Ray starts, and the trial trains for 20 s with each number of threads
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=120)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 130, text
+    assert "interrupted at once" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "searches").exists()
 
 
 # --- GPUs that are none

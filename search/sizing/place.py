@@ -20,6 +20,7 @@ Bundle = Mapping[str, float]
 
 _PLACE_S = 30.0  # to wait for a free place
 _START_S = 180.0  # for a process that loads torch, data to come to its node, and a workload to begin
+_END_S = 10.0  # for that process to go
 
 
 class ProbeError(SearchError):
@@ -75,10 +76,12 @@ def _answer(running: Any, limit_s: float) -> Measured:
     try:
         measured: Measured = ray.get(running, timeout=limit_s)
     except ray.exceptions.GetTimeoutError as error:
-        ray.cancel(running, force=True)
         raise ProbeError(f"no end within {limit_s:.0f} s") from error
     except ray.exceptions.RayError as error:
         raise ProbeError(str(error)) from error
+    finally:  # with Ctrl-C, too: Ray must not be left while a task of ours is running
+        ray.cancel(running, force=True)
+        ray.wait([running], timeout=_END_S)
     return measured
 
 
