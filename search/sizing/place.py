@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +23,7 @@ Bundle = Mapping[str, float]
 _PLACE_S = 30.0  # to wait for a free place
 _START_S = 180.0  # for a process that loads torch, data to come to its node, and a workload to begin
 _END_S = 10.0  # for that process to go
+_LOOK_S = 0.2
 
 
 class ProbeError(SearchError):
@@ -67,22 +70,36 @@ def _place(wish: Bundle) -> Iterator[PlacementGroup | None]:
     """Room on one node, or None where none gets free."""
     group = placement_group([dict(wish)])
     try:
-        yield group if group.wait(_PLACE_S) else None
+        yield group if _within(_PLACE_S, lambda: group.wait(_LOOK_S)) else None
     finally:
         remove_placement_group(group)
 
 
 def _answer(running: Any, limit_s: float) -> Measured:
     try:
-        measured: Measured = ray.get(running, timeout=limit_s)
-    except ray.exceptions.GetTimeoutError as error:
-        raise ProbeError(f"no end within {limit_s:.0f} s") from error
+        if not _within(limit_s, lambda: bool(ray.wait([running], timeout=_LOOK_S)[0])):
+            raise ProbeError(f"no end within {limit_s:.0f} s")
+        measured: Measured = ray.get(running)
     except ray.exceptions.RayError as error:
         raise ProbeError(str(error)) from error
-    finally:  # with Ctrl-C, too: Ray must not be left while a task of ours is running
+    finally:
         ray.cancel(running, force=True)
         ray.wait([running], timeout=_END_S)
     return measured
+
+
+def _within(limit_s: float, done: Callable[[], bool]) -> bool:
+    """Whether it is done in time. Ctrl-C is heard between two looks: inside of Ray's own code it can end in a crash."""
+    deadline, pulled = time.monotonic() + limit_s, list[int]()
+    before = signal.signal(signal.SIGINT, lambda number, _frame: pulled.append(number))
+    try:
+        while not (there := done()) and time.monotonic() < deadline and not pulled:
+            pass
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pulled:
+        raise KeyboardInterrupt
+    return there
 
 
 def smallest_gpu() -> int:
