@@ -480,30 +480,6 @@ def test_a_real_workload_is_sized(storage: Path) -> None:
     assert content["memory"] > 50 * 2**20
 
 
-@pytest.mark.slow
-def test_ctrl_c_in_the_moment_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-u", "alone.py", "tiny", "--storage", str(tmp_path), "--name", "early"]
-    flags = ["--gpus-per-trial", "auto", "--set", "epoch_seconds=1000"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
-    process = subprocess.Popen(
-        [*command, *flags], cwd=ROOT / "tests", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout
-        while "budget" not in process.stdout.readline():
-            assert process.poll() is None
-        time.sleep(9)  # Ray starts, and the trial trains for 20 s with each number of threads
-        process.send_signal(signal.SIGINT)
-        text = process.communicate(timeout=120)[0]
-    finally:
-        process.kill()
-    assert process.returncode == 130, text
-    assert "interrupted at once" in text
-    assert "Traceback" not in text
-    assert not (tmp_path / "searches").exists()
-
-
 # --- GPUs that are none
 
 

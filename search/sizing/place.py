@@ -89,7 +89,7 @@ def _answer(running: Any, limit_s: float) -> Measured:
 
 
 def _within(limit_s: float, done: Callable[[], bool]) -> bool:
-    """Whether it is done in time. Ctrl-C is heard between two looks: inside of Ray's own code it can end in a crash."""
+    """Whether it is done in time. Ctrl-C is heard between two looks, outside of Ray's own code."""
     deadline, pulled = time.monotonic() + limit_s, list[int]()
     before = signal.signal(signal.SIGINT, lambda number, _frame: pulled.append(number))
     try:
