@@ -24,9 +24,10 @@ from search.opening import open_search, run_facts
 from search.outbox import Outbox
 from search.plan import Plan
 from search.records import TrialRecord
-from search.resources import gpu_names, ray_session, share_of
+from search.resources import gpu_names, ray_session
 from search.scribe import Scribe
 from search.settings import Site, seconds
+from search.sizing.auto import SIZING, sized_share
 from search.summary import Summary
 from search.target import MlflowTarget
 from search.tracking import system_metrics
@@ -108,7 +109,7 @@ def _run(
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     with ray_session(site.address) as nodes:
-        share = share_of(site, nodes, command.budget.max_concurrent, plan.samples)
+        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
         outbox = Outbox(folder.path)
@@ -122,8 +123,11 @@ def _run(
             else:
                 scribe.opened(plan)
                 scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+            if (folder.path / SIZING).exists():
+                scribe.text((folder.path / SIZING).read_text(), SIZING)
             records = fit(plan, command, opened, share, folder, scribe, delivery, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
+            leaderboard = replace(leaderboard, share=share.as_dict())
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
             scribe.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
             scribe.text(leaderboard.as_csv(), "leaderboard.csv")

@@ -7,7 +7,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.table import Table
@@ -55,6 +55,7 @@ class Leaderboard:
     outcomes: dict[str, int]
     compute_hours: float
     saved_hours: float  # by stopping trials early
+    share: dict[str, float] = field(default_factory=dict)  # of one trial, and how many ran at the same time
 
     @property
     def best(self) -> Row | None:

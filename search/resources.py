@@ -19,6 +19,8 @@ from ray._private import ray_constants
 
 from search.errors import ClusterError, first_line
 from search.settings import Site
+from trainables.gpu_memory import CONTEXT_BYTES
+from trainables.room import megabytes
 
 Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
 
@@ -30,10 +32,26 @@ class Share:
     cpus: float
     gpus: float
     concurrent: int
+    memory: int = 0  # bytes of its node's memory that Ray sets aside; 0: it is not known what a trial takes
+    gpu_context: int = CONTEXT_BYTES  # bytes of its part of a GPU that CUDA itself takes
 
     @property
     def bundle(self) -> dict[str, float]:
-        return {"CPU": self.cpus, "GPU": self.gpus} if self.gpus else {"CPU": self.cpus}
+        """What Ray is asked for, by its names."""
+        asked = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        return {kind: amount for kind, amount in asked.items() if amount}
+
+    def as_dict(self) -> dict[str, float]:
+        """For the records, named as the flags are."""
+        return {"cpus_per_trial": self.cpus, "gpus_per_trial": self.gpus, "max_concurrent": self.concurrent}
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpus))
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
 
 
 @contextmanager
@@ -104,34 +122,53 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def share_of(site: Site, nodes: Nodes, wanted: int | None, samples: int) -> Share:
-    """The share of one trial on these nodes.
+def share_of(
+    site: Site,
+    nodes: Nodes,
+    wanted: int | None,
+    samples: int,
+    *,
+    memory: int = 0,
+    gpu_context: int = CONTEXT_BYTES,
+) -> Share:
+    """The share of one trial on these nodes; what is auto and was not measured is one core, and a whole GPU.
 
     Raises
     ------
     ClusterError
         Not a single trial fits on any of them.
     """
-    any_gpu = any(node.get("GPU") for node in nodes)
-    gpus = float(any_gpu) if site.gpus_per_trial is None else site.gpus_per_trial
-    fits = sum(_fits(node, site.cpus_per_trial, gpus) for node in nodes)
+    asked_cpus, asked_gpus = site.cpus_per_trial, site.gpus_per_trial
+    cpus = 1.0 if asked_cpus is None or asked_cpus == "auto" else asked_cpus
+    gpus = float(has_gpus(nodes)) if asked_gpus is None or asked_gpus == "auto" else asked_gpus
+    fits = sum(_fits(node, cpus, gpus, memory) for node in nodes)
     if fits < 1:
         there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        of_memory = ""
+        if memory:
+            most = max((node.get("memory", 0.0) for node in nodes), default=0.0)
+            of_memory = f" and {megabytes(memory)} of memory (the most that a node has is {megabytes(int(most))})"
         raise ClusterError(
-            f"Not one trial fits: it asks for {site.cpus_per_trial:g} CPUs and {gpus:g} GPUs on one node, and the "
+            f"Not one trial fits: it asks for {cpus:g} CPUs and {gpus:g} GPUs{of_memory} on one node, and the "
             f"nodes have {there or 'nothing'}. Lower --cpus-per-trial or --gpus-per-trial."
         )
-    return Share(site.cpus_per_trial, gpus, min(fits, wanted or fits, samples))
+    return Share(cpus, gpus, min(fits, wanted or fits, samples), memory, gpu_context)
 
 
-def _fits(node: Mapping[str, float], cpus: float, gpus: float) -> int:
+def has_gpus(nodes: Nodes) -> bool:
+    return any(node.get("GPU") for node in nodes)
+
+
+def _fits(node: Mapping[str, float], cpus: float, gpus: float, memory: int) -> int:
     """Trials that fit on a node; a fraction of a GPU lies on one GPU."""
-    by_cpu = math.floor(node.get("CPU", 0.0) / cpus + 1e-9)
+    fits = math.floor(node.get("CPU", 0.0) / cpus + 1e-9)
+    if memory and "memory" in node:
+        fits = min(fits, int(node["memory"] // memory))
     if not gpus:
-        return by_cpu
+        return fits
     whole = node.get("GPU", 0.0)
     by_gpu = int(whole) * math.floor(1 / gpus + 1e-9) if gpus < 1 else math.floor(whole / gpus + 1e-9)
-    return min(by_cpu, by_gpu)
+    return min(fits, by_gpu)
 
 
 def gpu_names(nodes: Nodes) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -46,6 +48,31 @@ def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
     """Names, with commas or spaces between them; each once."""
     names = [name.strip() for word in words for name in word.split(",")]
     return tuple(dict.fromkeys(_checked_name(name) for name in names if name))
+
+
+def _checked_cpus(cpus: object) -> object:
+    return _checked_share(cpus, "a number above 0", lambda number: number > 0)
+
+
+def _checked_gpus(gpus: object) -> object:
+    def right(number: float) -> bool:
+        return 0 <= number < 1 or (number >= 1 and number.is_integer())
+
+    return _checked_share(gpus, "a fraction below 1 or a whole number, 0 for no GPU,", right)
+
+
+def _checked_share(share: object, expected: str, right: Callable[[float], bool]) -> object:
+    if share is None or share == "auto":
+        return share
+    try:
+        if math.isfinite(number := float(str(share))) and right(number):
+            return number
+    except ValueError:
+        pass
+    raise ValueError(f"expected {expected} or auto; found {share!r}")
+
+
+Auto = Literal["auto"]  # one trial is run for a moment to find out
 
 
 class Settings(BaseModel):
@@ -125,9 +152,15 @@ class Site(Settings):
         default_factory=lambda: os.environ.get("RAY_ADDRESS"),
         description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
     )
-    cpus_per_trial: float = Field(1, gt=0, description="CPU cores of one trial; its threads follow")
-    gpus_per_trial: Annotated[float, Field(ge=0)] | None = Field(
-        None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
+    cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
+        None,
+        description="CPU cores of one trial, its threads follow; auto: one trial is run for a moment, and so many as "
+        "train most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
+    )
+    gpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_gpus)] = Field(
+        None,
+        description="GPUs of one trial, fractions too; auto: one trial is run for a moment, and the fraction that "
+        "fits; None: 1 where the cluster has any, else 0",
     )
     storage: Path = Field(
         default_factory=lambda: Path(os.environ.get("SEARCH_STORAGE", "results")),

@@ -37,6 +37,7 @@ from search.resources import Share
 from search.sampler import OptunaSearcher
 from search.workloads import Workload
 from trainables.goal import Goal
+from trainables.gpu_memory import GpuPart
 from trainables.trainable import EpochTrainable
 
 # Rungs stand on a trial's own progress, not on its epochs. For zdc progress begins after the learning-rate peak of
@@ -210,8 +211,9 @@ def make_tuner(
         training_config=workload.config,
         data=data,
         goal=goal,
-        threads=max(1, int(share.cpus)),
-        device="cuda" if share.gpus else "cpu",
+        threads=share.threads,
+        device=share.device,
+        gpu_part=GpuPart(share.gpus, share.gpu_context),
         patience=patience_of_checkpoints(),
     )
     return tune.Tuner(

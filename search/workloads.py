@@ -113,6 +113,8 @@ class Workload:
     presets: Mapping[str, Mapping[str, Any]]
     optional: tuple[str, ...]  # hyperparameters held at their default unless freed with --also
     mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
+    # hyperparameters that make a trial take more memory, and by what their values are compared
+    sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
     objectives: Mapping[str, Mode]  # the first is the default
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
     columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
@@ -140,10 +142,12 @@ class Chain:
 
 
 PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
+PT_SIZING: dict[str, Callable[[Any], float]] = {"width": float, "depth": float, "batch_size": float}
 PT: dict[str, Any] = {  # what the three pT models have in common
     "settings": trainables.pt.data.PtDataSettings,
     "load_data": trainables.pt.data.load_data,
     "optional": spaces.pt.OPTIONAL,
+    "sizing": PT_SIZING,
     "objectives": trainables.pt.metrics.OBJECTIVES,
     "limits": trainables.pt.metrics.CONSTRAINTS,
     "compare": trainables.pt.plots.compare_trials,
@@ -172,6 +176,7 @@ WORKLOADS: dict[str, Workload] = {
         presets=spaces.zdc.PRESETS,
         optional=spaces.zdc.OPTIONAL,
         mutable=spaces.zdc.MUTABLE,
+        sizing={"gan": float, "hidden_dim": float, "batch_size": float},
         objectives=trainables.zdc.metrics.OBJECTIVES,
         columns=("brier",),
         baselines=trainables.zdc.naive.naive_predictors,
@@ -200,7 +205,7 @@ WORKLOADS: dict[str, Workload] = {
         title="electron pT in sPHENIX from positions and the calorimeter's energy",
         training=PtEnergyTraining,
         config=PtEnergyConfig,
-        **PT,
+        **PT | {"sizing": PT_SIZING | {"features": ("energy", "full").index}},
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_energy,
         presets=spaces.pt.PRESETS_ENERGY,
@@ -215,7 +220,7 @@ WORKLOADS: dict[str, Workload] = {
         title="electron pT in sPHENIX from the bending angle",
         training=PtDphiTraining,
         config=PtDphiConfig,
-        **PT,
+        **PT | {"sizing": PT_SIZING | {"monotonic": float, "boundary": float}},
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_dphi,
         presets=spaces.pt.PRESETS_DPHI,

@@ -110,6 +110,11 @@ def test_a_stopped_job_has_time_to_close_its_trials() -> None:
     assert environment["working_dir"] == "s3://bucket/code.zip"
 
 
+def test_a_share_that_is_to_be_found_out_is_found_out_there() -> None:
+    entrypoint = job_of("--gpus-per-trial", "auto", "--cpus-per-trial=auto")["spec"]["entrypoint"]
+    assert "--gpus-per-trial auto --cpus-per-trial=auto" in entrypoint
+
+
 def test_storage_that_dies_with_its_pod_is_refused() -> None:
     with pytest.raises(UsageError, match="would be gone with its pod"):
         text_of(site=SITE.model_copy(update={"claim": None}))

@@ -70,7 +70,9 @@ def test_a_word_that_is_no_workload_shows_the_workloads() -> None:
         (["--sampler", "tpi"], ["tpi", "cmaes"]),
         (["--scheduler", "hyperband"], ["hyperband", "asha"]),
         (["--trails", "3"], ["--trails", "--trials"]),
-        (["--cpus-per-trial", "0"], ["cpus_per_trial", "greater than 0"]),
+        (["--cpus-per-trial", "0"], ["cpus_per_trial", "a number above 0 or auto; found 0"]),
+        (["--cpus-per-trial", "many"], ["--cpus-per-trial", "FLOAT|{auto}", "'many'"]),
+        (["--gpus-per-trial", "1.5"], ["gpus_per_trial", "a fraction below 1 or a whole number", "auto; found 1.5"]),
     ],
     ids=lambda value: " ".join(value) if value and value[0].startswith("--") else "",
 )
@@ -155,7 +157,7 @@ def test_a_cluster_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_help_explains_every_flag_with_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "100")  # wider, tyro sets panels side by side
     for workload in WORKLOADS.values():
         code, text = call(TINY, workload.name, "--help")
         assert code == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,6 +49,23 @@ def test_names_that_can_be_folders_are_taken(name: str) -> None:
 def test_names_that_cannot_be_folders_everywhere_are_refused(name: str) -> None:
     with pytest.raises(ValidationError):
         Site(name=name)
+
+
+@pytest.mark.parametrize("share", [0.25, 1, 4, "2", "0.5", "auto", None])
+def test_a_share_is_a_number_or_auto(share: Any) -> None:
+    expected = share if share in ("auto", None) else float(share)
+    site = Site(cpus_per_trial=share, gpus_per_trial=share)
+    assert (site.cpus_per_trial, site.gpus_per_trial) == (expected, expected)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"cpus_per_trial": 0}, {"gpus_per_trial": 1.5}]
+    + [{name: share} for name in ("cpus_per_trial", "gpus_per_trial") for share in (-1, "many", "nan", "inf", "Auto")],
+)
+def test_another_share_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"expected a (number|fraction) .* or auto; found"):
+        Site(**wrong)
 
 
 @pytest.mark.parametrize("settings", [Budget, Method, Site])

@@ -68,6 +68,14 @@ def test_every_word_reaches_the_search_as_it_is(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_share_that_is_to_be_found_out_is_found_out_there() -> None:
+    words = ("--gpus-per-trial", "auto", "--cpus-per-trial", "auto")
+    for script in (script_of(*words), script_of(*words, classic=True), script_of(*words, array=3)):
+        place = script.index("search=(")
+        search = " ".join(script[place : script.index(")", place)].split())
+        assert "--gpus-per-trial auto --cpus-per-trial auto" in search
+
+
 @pytest.mark.parametrize("folder", [f"/work/{word}" for word in EVIL])
 def test_no_folder_and_no_container_can_run_anything(folder: str, tmp_path: Path) -> None:
     """The lines up to the first command of Slurm, with everything that a site file says in words of its own."""

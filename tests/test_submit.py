@@ -82,6 +82,11 @@ def test_flags_of_another_target_are_refused() -> None:
     assert fails("zdc", "--to", "slurm", "--no-wait") == 2
 
 
+def test_a_share_that_is_to_be_found_out_goes_with_the_job() -> None:
+    words = ("--gpus-per-trial", "auto", "--cpus-per-trial=auto")
+    assert request(*words).words == words
+
+
 # --- secrets
 
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny import TinyConfig, TinyData, TinyTraining, expected_loss
 
+from search.sizing.proposal import fraction_of
 from trainables.goal import Goal, Mode
+from trainables.gpu_memory import GpuPart, keep_to
 from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
 
 
@@ -20,11 +25,17 @@ class Direct(EpochTrainable):
 
     mode: Mode = "min"
 
+    where: ClassVar[dict[str, Any]] = {"device": "cpu"}
+
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         super().setup(
             config, training=TinyTraining, training_config=TinyConfig, data=TinyData(),
-            goal=Goal({"loss": self.mode}), threads=1, device="cpu",
+            goal=Goal({"loss": self.mode}), threads=1, **self.where,
         )  # fmt: skip
+
+
+class OnAPart(Direct):
+    where: ClassVar[dict[str, Any]] = {"device": "cuda", "gpu_part": GpuPart(0.25, 2**30)}
 
 
 class DirectMax(Direct):
@@ -153,6 +164,53 @@ def test_a_reused_actor_is_as_new() -> None:
 def test_an_unknown_hyperparameter_fails_at_once() -> None:
     with pytest.raises(ValueError, match="Extra inputs"):
         trainable(depht=3)
+
+
+@given(st.integers(2, 40), st.integers(2 * 2**30, 200 * 2**30), st.integers(0, 2**30))
+def test_parts_of_a_gpu_never_take_more_than_it_has(trials: int, total: int, context: int) -> None:
+    """Pitfall 19: each trial's tensors and what CUDA takes in its process, all together."""
+    allowed = GpuPart(fraction_of(trials), context).allowed(total)
+    assert 0 <= allowed < 1
+    if allowed:
+        assert trials * (allowed * total + context) <= total * (1 + 1e-9)
+
+
+def test_a_trial_that_is_alone_on_a_gpu_may_take_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda *_: pytest.fail("is limited"))
+    for fraction in (0, 1, 2):
+        assert GpuPart(fraction).allowed(2**30) == 1
+        keep_to(GpuPart(fraction), torch.device("cuda"))
+    keep_to(GpuPart(0.5), torch.device("cpu"))
+
+
+def test_a_trial_with_a_part_of_a_gpu_is_held_to_it_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, Any]] = []
+
+    class HeldError(Exception):
+        """No GPU is needed to see it."""
+
+    def hold(fraction: float, device: Any) -> None:
+        told.append((fraction, device))
+        raise HeldError
+
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", hold)
+    with pytest.raises(HeldError):
+        trainable(OnAPart)
+    assert told == [(0.25 - 1 / 80, torch.device("cuda"))]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_greedy_trial_fails_by_itself() -> None:
+    total = torch.cuda.get_device_properties(0).total_memory
+    try:
+        keep_to(GpuPart(0.25), torch.device("cuda"))
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.empty(total // 3, dtype=torch.uint8, device="cuda")
+        torch.empty(total // 5, dtype=torch.uint8, device="cuda")
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
 
 
 def test_threads_are_those_of_the_share() -> None:

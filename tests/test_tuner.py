@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 from finished import Finished
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
+from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from tiny import TinyConfig, expected_loss, make_tiny
 
@@ -250,3 +254,61 @@ def test_the_hyperparameters_of_the_leaderboard_are_those_that_gave_its_value(po
         if row["kind"] != "naive":
             config = TinyConfig(**row["hyperparameters"])
             assert row["value"] == pytest.approx(expected_loss(config, 8)), row["label"]
+
+
+# ---------------------------------------------------------------- one copy of the data on each node
+
+
+class Look(tune.Trainable):  # type: ignore[misc]
+    """Says where the arrays of its data are: kB of its own, and kB that all processes of the node share."""
+
+    def setup(self, config: dict[str, Any], data: Any) -> None:
+        self._data = data
+
+    def step(self) -> dict[str, Any]:
+        shared = [
+            range(*(int(end, 16) for end in line.split()[0].split("-")))
+            for line in Path("/proc/self/maps").read_text().splitlines()
+            if line.split()[1] == "r--s" or "plasma" in line or "/dev/shm" in line
+        ]
+        told = {"own": 0, "shared": 0, "writeable": 0, "done": True}
+        for array in arrays(self._data):
+            there = any(array.__array_interface__["data"][0] in place for place in shared)
+            told["shared" if there else "own"] += array.nbytes // 1000
+            told["writeable"] += array.flags.writeable
+        return told
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing to keep."""
+
+
+def arrays(data: Any) -> list[np.ndarray[Any, Any]]:
+    """All of some size, wherever they are."""
+    if isinstance(data, np.ndarray):
+        return [data] if data.nbytes > 10_000 else []
+    parts: Iterable[Any] = data.values() if isinstance(data, dict) else getattr(data, "__dict__", {}).values()
+    return [array for part in parts for array in arrays(part)]
+
+
+@pytest.mark.usefixtures("ray_here")
+@pytest.mark.parametrize("name", ["zdc", "pt-dphi", "pt-combined"])
+def test_trials_look_at_one_copy_of_the_data_in_shared_memory(name: str, tmp_path: Path) -> None:
+    """Not pickled ones: a read-only map of the cache would be."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    workload = WORKLOADS[name]
+    data = workload.simulate_data(5000, 1) if workload.join else workload.load_data(workload.settings(), tmp_path)
+    workload.baselines(data)  # goes along
+    results = tune.Tuner(
+        tune.with_resources(tune.with_parameters(Look, data=data), {"cpu": 1}),
+        tune_config=tune.TuneConfig(num_samples=2),
+        run_config=tune.RunConfig(storage_path=str(tmp_path), verbose=0),
+    ).fit()
+    expected = sum(array.nbytes // 1000 for array in arrays(data))
+    assert expected > 100
+    for result in results:
+        assert not result.error
+        assert {key: result.metrics[key] for key in ("own", "shared", "writeable")} == {
+            "own": 0, "shared": expected, "writeable": 0,
+        }  # fmt: skip

@@ -16,7 +16,10 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
+from search.plan import make_plan
 from search.sampler import Space
+from search.settings import Budget, Method, Site
+from search.sizing.largest import largest_point
 from search.workloads import CHAINS, WORKLOADS, Workload
 from trainables.errors import DataError
 from trainables.goal import Goal
@@ -103,6 +106,55 @@ def train(training: Training, epochs: int = EPOCHS) -> Training:
 
 
 # ---------------------------------------------------------------- the space
+
+
+def sizes(workload: Workload, point: Mapping[str, Any]) -> dict[str, float]:
+    values = workload.config(**point).model_dump()
+    return {name: size(values[name]) for name, size in workload.sizing.items()}
+
+
+@pytest.mark.parametrize("also", [(), None], ids=["held", "searched"])
+def test_no_trial_of_a_search_is_larger_than_the_largest(workload: Workload, also: tuple[str, ...] | None) -> None:
+    method = Method(also=workload.optional if also is None else also, presets="all")
+    for demo in (True, False):
+        plan = make_plan(workload, Budget(), method, Site(), demo=demo)
+        largest = sizes(workload, largest_point(plan))
+        study = optuna.create_study(sampler=RandomSampler(seed=11))
+        for preset in [*workload.presets, *[None] * 40]:
+            study.enqueue_trial({}, user_attrs={"preset": preset})
+            point = sizes(workload, plan.space.point(study.ask()))
+            assert all(point[name] <= largest[name] for name in largest), (point, largest)
+
+
+def test_what_sets_the_cost_of_a_trial_is_reckoned_with_and_changes_in_no_trial(workload: Workload) -> None:
+    assert set(workload.optional) <= set(workload.sizing)
+    assert not set(workload.mutable) & set(workload.sizing)
+
+
+def test_what_makes_a_trial_larger_makes_it_take_more(workload: Workload) -> None:
+    """More numbers in networks and inputs, or more events at once; a mere switch of a penalty at least not less."""
+    small = training_of(workload)
+
+    def numbers(training: Training) -> int:
+        found = [value for value in flat(vars(training)).values() if isinstance(value, torch.Tensor)]
+        return sum(value.numel() for value in [*flat(training.state()).values(), *found] if hasattr(value, "numel"))
+
+    _, ranges = widest_point(workload)
+    for name, size in workload.sizing.items():
+        values = _values(ranges[name])
+        assert sorted({size(value) for value in values}) == sorted(size(value) for value in values), name
+        if name != "batch_size":
+            large = training_of(workload, **{name: max(values, key=size)})
+            least = training_of(workload, **{name: min(values, key=size)})
+            assert numbers(least) <= numbers(large), name
+    assert numbers(small) > 0
+
+
+def _values(distribution: BaseDistribution) -> list[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return list(distribution.choices)
+    assert isinstance(distribution, IntDistribution)
+    return list(range(distribution.low, distribution.high + 1))
 
 
 def test_sampled_points_build_a_configuration(workload: Workload) -> None:

@@ -16,6 +16,7 @@ from ray import tune
 
 from trainables.errors import TrainingDiverged
 from trainables.goal import Goal
+from trainables.gpu_memory import GpuPart, keep_to
 from trainables.room import Patience, is_full, patiently, size_of
 from trainables.training import Training, TrainingConfig
 
@@ -42,6 +43,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         goal: Goal,
         threads: int,
         device: str,
+        gpu_part: GpuPart | None = None,
         patience: Patience | None = None,
     ) -> None:
         torch.set_num_threads(threads)  # two trials on two cores must not run four threads
@@ -49,6 +51,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         self._goal = goal
         self._patience, self._checkpoint_bytes = patience or Patience(), 0
         self._device = torch.device(device)
+        if gpu_part:
+            keep_to(gpu_part, self._device)
         self._begin(config)
 
     def _begin(self, config: dict[str, Any]) -> None:

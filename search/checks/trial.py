@@ -33,7 +33,7 @@ def check(setup: Setup) -> Iterator[Finding]:
     workload = WORKLOADS[setup.workload or next(iter(WORKLOADS))]
     data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.held)
     answers = setup.joined.ask(
-        one_epoch, workload.training, config, data, "cuda" if share.gpus else "cpu", max(1, int(share.cpus)),
+        one_epoch, workload.training, config, data, share.device, share.threads,
         limit_s=(1 - _ROOM) * setup.patience_s, nodes=[node for node in fitting if node.name in room.of],
         resources=share.bundle,
     )  # fmt: skip

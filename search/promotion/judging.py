@@ -77,8 +77,8 @@ def judge(
 
 
 def _judge(promotion: Promotion, holdout: Any, data: Any, contender: Contender, share: Share) -> Judged:
-    torch.set_num_threads(max(1, int(share.cpus)))
-    device = torch.device("cuda" if share.gpus else "cpu")
+    torch.set_num_threads(share.threads)
+    device = torch.device(share.device)
 
     def evaluate(events: Any, replicas: int) -> Evaluation:
         return promotion.evaluate(contender.model, contender.branches, events, data, replicas, device)
