@@ -377,7 +377,7 @@ def short() -> Iterator[None]:
         yield
 
 
-AUTO = ("--cpus-per-trial", "auto", "--trials", "2", "--set", "epoch_seconds=0.01")
+AUTO = ("--cpus-per-trial", "auto", "--trials", "2", "--scheduler", "none", "--set", "epoch_seconds=0.01")
 
 
 @pytest.fixture(scope="module")
