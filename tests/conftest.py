@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from server import FaultyProxy, MlflowServer, Postgres
 
 
+# They take minutes: begun first, so that files that run beside each other end at about the same time.
+LONGEST = ("test_faults", "test_slurm", "test_cluster", "test_promote", "test_ui", "test_interrupt", "test_chain")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
 @pytest.fixture(scope="session")
 def ray_here() -> Iterator[None]:
     """A real Ray with two CPUs, which every search of the tests joins as it would join a cluster."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -19,11 +18,7 @@ from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
 from zdc_files import flat_branches, showers, write
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-    pytest.mark.skipif(not os.environ.get("CLUSTER_TESTS"), reason="a cluster takes minutes: set CLUSTER_TESTS=1"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EPOCHS, TRIALS = 25, 3
 SMALL = (
