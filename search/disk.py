@@ -35,7 +35,8 @@ def waiting_until(leave: Callable[[], bool]) -> Iterator[None]:
         _leave.pop()
 
 
-def _time_to_leave() -> bool:
+def time_to_leave() -> bool:
+    """Whether the search that runs here is to end."""
     return any(leave() for leave in _leave)
 
 
@@ -55,7 +56,7 @@ def enough_room(folder: Path, needed_bytes: int = STATE_BYTES) -> bool:
 
 def wait_for_room(folder: Path, needed_bytes: int = STATE_BYTES, say: Say = to_stderr) -> None:
     """Return once that much can be written; until then say what is missing, and look again every few seconds."""
-    room.wait_for_room(folder, needed_bytes, say, leave=_time_to_leave)
+    room.wait_for_room(folder, needed_bytes, say, leave=time_to_leave)
 
 
 def patience_of_checkpoints() -> Patience:
@@ -69,17 +70,22 @@ def patience_of_checkpoints() -> Patience:
 
 def write_atomically(path: Path, text: str, say: Say = to_stderr) -> None:
     """Replace a file as a whole: whatever happens, it holds the old text or the new."""
+    write_bytes(path, text.encode(), say)
+
+
+def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
+    """The same, of any content."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def write() -> None:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
 
-    needed = {path.parent: len(text.encode()) + _BLOCK}
-    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=_time_to_leave)
+    needed = {path.parent: len(content) + _BLOCK}
+    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
 
 
 def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:
@@ -104,7 +110,7 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
             if path.stat().st_size > before:
                 os.truncate(path, before)
 
-    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=_time_to_leave)
+    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
 
 
 def files_line(folder: Path) -> str:

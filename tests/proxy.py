@@ -231,7 +231,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             if name.lower() not in _HOP_BY_HOP | {"content-length"}:
                 self.send_header(name, value)
-        length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(content))
+        told = next((value for name, value in headers.items() if name.lower() == "content-length"), "0")
+        length = told if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":

@@ -73,7 +73,7 @@ def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) 
         seed=command.budget.seed,
         words=tuple(words),
         resume="auto" if again else command.site.resume,
-        storage=str(command.site.storage),
+        storage=command.site.storage,
     )
 
 

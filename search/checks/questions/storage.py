@@ -12,7 +12,7 @@ PATIENCE_S = 3.0  # with a network file system that shows a new file late
 
 def open_storage(storage: str) -> tuple[Any, str]:
     """File system and path of a folder or URL. Raises what pyarrow and fsspec raise."""
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from pyarrow import fs
 
     if "://" not in storage:
