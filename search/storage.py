@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 import fsspec
 import pyarrow
+from fsspec.registry import known_implementations
 from pyarrow import fs
 
 from search.errors import UsageError, first_line
@@ -193,16 +194,17 @@ def _opened(url: str) -> tuple[fs.FileSystem, str]:
 
 
 def _of_fsspec(url: str, scheme: str) -> tuple[fs.FileSystem, str]:
-    known: dict[str, Any] = fsspec.registry.known_implementations.get(scheme, {})
+    known: dict[str, Any] = known_implementations.get(scheme, {})
     module = str(known.get("class", "")).partition(".")[0]
     try:
         if module not in ("", "fsspec"):
             import_module(module)
         inner, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
     except ImportError as error:
-        package = module or "the package of that file system"
+        if module == "fsspec":  # it names what its own file systems need
+            raise UsageError(f"--storage {url}: {first_line(error)}: pip install it.") from error
         raise UsageError(
-            f"--storage {url}: {scheme}:// needs a package that is not installed here: pip install {package}"
+            f"--storage {url}: {scheme}:// needs a package that is not installed here: pip install {module}"
         ) from error
     return fs.PyFileSystem(fs.FSSpecHandler(inner)), path
 

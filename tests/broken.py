@@ -59,7 +59,13 @@ class Alone:
         return SearchFolder(self.storage, self.name).journal
 
     def start(self, *flags: str, epoch_s: float = 0.0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(Path(__file__).parent / "alone.py"), "tiny", "--storage", self.url or str(self.storage)]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "alone.py"),
+            "tiny",
+            "--storage",
+            self.url or str(self.storage),
+        ]
         command += ["--name", self.name, "--trials", str(self.trials), "--epochs", str(self.epochs), *REPEATABLE]
         command += ["--tracking-uri", self.uri] if self.uri else []
         self.storage.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,10 @@ from proxy import free_port
 from pyarrow import fs
 from server import _Process
 
-SECRETS = {"AWS_ACCESS_KEY_ID": "AKIATESTSVERYSECRET1", "AWS_SECRET_ACCESS_KEY": "tests/very/secret/key/of/forty/letters/0"}
+SECRETS = {
+    "AWS_ACCESS_KEY_ID": "AKIATESTSVERYSECRET1",
+    "AWS_SECRET_ACCESS_KEY": "tests/very/secret/key/of/forty/letters/0",
+}
 USER = SECRETS | {"AWS_EC2_METADATA_DISABLED": "true", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -57,7 +60,9 @@ class Bucket:
 
     def require_keys(self) -> None:
         """From now on refuse keys that nobody was given: all of them."""
-        request = urllib.request.Request(f"{self.uri}/moto-api/reset-auth", data=b"0", method="POST")
+        request = urllib.request.Request(
+            f"{self.uri}/moto-api/reset-auth", data=b"0", headers={"Content-Type": "text/plain"}
+        )
         with urllib.request.urlopen(request, timeout=5) as answer:
             answer.read()
 
