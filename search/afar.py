@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from search.lease import Lease, LostError
-from search.mirror import PAUSE_S, Mirror
+from search.mirror import Mirror
 from search.storage import Place, explained
 
 STATE = "state"  # folder of the small files, beside those of the trials
 _RENEWALS = 6  # of a lease, before it would be stale
+_TICK_S = 1.0
 
 
 @contextmanager
@@ -66,18 +68,20 @@ def held_afar(
 
 def _tend(lease: Lease, mirror: Mirror, over: threading.Event, lost: Callable[[str], object]) -> None:
     pause_s = lease.stale_s / _RENEWALS
-    while not over.wait(min(PAUSE_S, pause_s) if mirror.behind else pause_s):
+    renewed = time.monotonic()
+    while not over.wait(min(_TICK_S, pause_s)):
         try:
-            lease.renew()
+            if time.monotonic() - renewed >= pause_s or (mirror.away and mirror.due):
+                renewed = time.monotonic()
+                lease.renew()
+            if mirror.due:
+                mirror.catch_up()
         except LostError as other:
             mirror.closed = True
             lost(str(other))
             return
         except Exception as error:  # whatever file systems raise
             mirror.fail(error)
-            continue
-        if mirror.behind:
-            mirror.try_again()
 
 
 def _leave(lease: Lease, mirror: Mirror, folder: Path, say: Callable[[str], object]) -> None:

@@ -63,6 +63,7 @@ def fit(
             known=known,
             at_end=plan.scheduler == "pbt",
             each=checkpoints_kept(plan.scheduler) if folder.mirror else None,
+            safe=lambda: folder.mirror is None or not folder.mirror.behind,
         )
         watch = FailureWatch(brake, budget.max_failures, known)
         recorder = Recorder([scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known)

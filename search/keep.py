@@ -40,6 +40,8 @@ class Keeper:
         Delete only in ``close``: in population based training others may still copy from a trial that has ended.
     each : int, optional
         So many checkpoints of a running trial stay; None: Tune sees to that.
+    safe : callable
+        Whether the next process would know of the newer ones: else the older ones stay for now.
     """
 
     def __init__(
@@ -52,9 +54,10 @@ class Keeper:
         known: Iterable[TrialRecord] = (),
         at_end: bool = False,
         each: int | None = None,
+        safe: Callable[[], bool] = lambda: True,
     ) -> None:
         self._goal, self._keep, self._place, self._say, self._at_end = goal, keep, place, say, at_end
-        self._files, self._each = place.files, each
+        self._files, self._each, self._safe = place.files, each, safe
         self._best: list[TrialRecord] = []
         self._waiting: list[TrialRecord] = []  # ended, for ``close``
         self._running: dict[int, deque[str]] = {}  # checkpoints of running trials, where ``each`` bounds them
@@ -78,7 +81,7 @@ class Keeper:
         if self._each and trial.checkpoint:
             recent = self._running.setdefault(trial.number, deque())
             recent.append(trial.checkpoint.path)
-            while len(recent) > self._each:
+            while len(recent) > self._each and self._safe():
                 self._remove(recent.popleft())
         if trial.number in self._folders and not self._at_end:
             self._delete_stale(trial)

@@ -21,6 +21,7 @@ from trainables.store import refuses
 
 BLOCK_BYTES = 256 * 1024
 PAUSE_S = 5.0  # before a store that did not answer is tried again
+_REST = 4.0  # times as long as a push took the search has to itself, before the next one of growing files alone
 PATIENCE_S = 20.0  # with it at the end of a search
 _OWN = ("lock", "owner.json")  # of this machine
 
@@ -50,6 +51,7 @@ class Mirror:
         self._wanted: dict[str, tuple[int, int]] = {}
         self._lock = threading.Lock()
         self._away = False
+        self._owed = False  # something is marked and not sent
         self._next_try = float("-inf")
         self.closed = False  # somebody else writes there now
 
@@ -58,9 +60,19 @@ class Mirror:
         return self._there[name]
 
     @property
-    def behind(self) -> bool:
-        """Something is to be sent again."""
+    def away(self) -> bool:
+        """The store did not answer when it was last asked."""
         return self._away
+
+    @property
+    def behind(self) -> bool:
+        """Something is still to be sent."""
+        return self._owed
+
+    @property
+    def due(self) -> bool:
+        """And now is the time."""
+        return self._owed and time.monotonic() >= self._next_try
 
     # --- from there
 
@@ -109,13 +121,17 @@ class Mirror:
     # --- to there
 
     def push(self, everything: bool = True) -> bool:
-        """Bring the copy up to date; only growing files, or everything. False: not now."""
+        """Bring the copy up to date; only growing files, or everything. False: not now.
+
+        Where events come thick and fast their growing files are left to whoever calls ``catch_up``.
+        """
         with self._lock:
             self._mark(everything)
-            return time.monotonic() >= self._next_try and self._send()
+            at_once = everything and not self._away
+            return (at_once or time.monotonic() >= self._next_try) and self._send()
 
-    def try_again(self) -> None:
-        """Send what could not be sent."""
+    def catch_up(self) -> None:
+        """Send what was marked and not sent."""
         with self._lock:
             self._send()
 
@@ -131,6 +147,7 @@ class Mirror:
 
     def _mark(self, everything: bool) -> None:
         """What is there now belongs together; only the thread that writes the files may say so."""
+        self._owed = True
         for name in self._growing:
             file = self._folder / name
             self._due[name] = file.stat().st_size if file.exists() else 0
@@ -150,6 +167,7 @@ class Mirror:
     def _send(self) -> bool:
         if self.closed:
             return False
+        started = time.monotonic()
         try:
             for name, stamp in self._wanted.items():
                 if self._sent.get(name) != stamp:
@@ -162,7 +180,9 @@ class Mirror:
         except Exception as error:  # whatever file systems raise
             self.fail(error)
             return False
-        self.works()
+        self._works()
+        self._owed = False
+        self._next_try = time.monotonic() + _REST * (time.monotonic() - started)
         return True
 
     def _send_whole(self, name: str, stamp: tuple[int, int]) -> None:
@@ -195,13 +215,12 @@ class Mirror:
                 f"storage  {self._place} {does} ({first_line(error)}); nothing is lost: checkpoints wait, and the "
                 f"files of the search are in {self._folder}"
             )
-        self._away = True
+        self._away = self._owed = True
 
-    def works(self) -> None:
-        """The store has what it was to have."""
+    def _works(self) -> None:
         if self._away:
             self._say("storage  answers again; what waited is there")
-        self._away, self._next_try = False, float("-inf")
+        self._away = False
 
     # --- the records tell
 

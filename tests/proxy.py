@@ -176,6 +176,11 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             super().finish()
 
+    def handle_expect_100(self) -> bool:
+        proceed = super().handle_expect_100()
+        self.wfile.flush()  # the client waits for it before it sends anything
+        return proceed
+
     def log_message(self, format: str, *args: Any) -> None:
         """pytest's output is not a log."""
 

@@ -61,7 +61,8 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    monkeypatch.setattr(search.mirror, "_REST", 0.0)
     return Place(fs.LocalFileSystem(), str(tmp_path / "there"), "test://there")
 
 
@@ -344,13 +345,39 @@ def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
         assert (one.mirror.length("journal"), one.mirror.behind) == (2, True)
         proxy.pass_through()
         one.add("not marked yet\n")
-        one.mirror.try_again()
+        one.mirror.catch_up()
         assert bucket.objects("away") == {
             "journal/000000": b"a\nb\n", "study/000000": b"a\nb\n", "search.json": b"about",
         }  # fmt: skip
     assert [line.partition(" (")[0] for line in one.lines] == [
         f"storage  {there} does not answer", "storage  answers again; what waited is there",
     ]  # fmt: skip
+
+
+def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
+    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the thread that runs the search; nothing is forgotten."""
+    monkeypatch.setattr(search.mirror, "_REST", 4.0)
+    written = Place.write
+
+    def slowly(self: Place, name: str, data: bytes) -> None:
+        time.sleep(0.05)
+        written(self, name, data)
+
+    monkeypatch.setattr(Place, "write", slowly)
+    one, started, pushing = Desk(tmp_path / "one", place), time.monotonic(), 0.0
+    while time.monotonic() - started < 3:
+        one.add("x\n")
+        before = time.monotonic()
+        one.mirror.push(everything=False)
+        pushing += time.monotonic() - before
+        time.sleep(0.005)
+    assert 0.1 < pushing < 0.3 * 3
+    wait_until(lambda: one.mirror.due or not one.mirror.behind, "its turn", 5)
+    one.mirror.catch_up()
+    assert not one.mirror.behind
+    assert place.read("journal/000000") == (one.folder / "journal").read_bytes()
 
 
 def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> None:
