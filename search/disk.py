@@ -128,11 +128,11 @@ class RoomGuard:
     ----------
     folder : Path
         Of the search.
-    checkpoint_bytes : callable
-        Size of a trial's checkpoint, as far as it is known.
+    checkpoint_bytes : callable, optional
+        Size of a trial's checkpoint, as far as it is known; None: checkpoints are not on this disk.
     """
 
-    def __init__(self, folder: Path, say: Say, checkpoint_bytes: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, folder: Path, say: Say, checkpoint_bytes: Callable[[], int] | None = lambda: 0) -> None:
         self._folder, self._say, self._checkpoint_bytes = folder, say, checkpoint_bytes
         self._reserve = patience_of_checkpoints().reserve_bytes
         self._looked, self._full = float("-inf"), False
@@ -141,14 +141,15 @@ class RoomGuard:
         """Return when the search may go on, or is to be stopped."""
         if time.monotonic() - self._looked < room.POLL_S:
             return
-        self._tell_of_checkpoints()
+        if self._checkpoint_bytes:
+            self._tell_of_checkpoints(self._checkpoint_bytes())
         for place in (self._folder, Path(tempfile.gettempdir())):
             if not enough_room(place):
                 self._hold(place, stopped)
         self._looked = time.monotonic()
 
-    def _tell_of_checkpoints(self) -> None:
-        needed = self._reserve + self._checkpoint_bytes()
+    def _tell_of_checkpoints(self, checkpoint_bytes: int) -> None:
+        needed = self._reserve + checkpoint_bytes
         full = not enough_room(self._folder, needed)
         if full and not self._full:
             about = lacking(self._folder, needed)

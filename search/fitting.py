@@ -68,7 +68,8 @@ def fit(
         watch = FailureWatch(brake, budget.max_failures, known)
         recorder = Recorder([scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known)
         recorder.catch_up(searcher.ended())
-        brake.guard = RoomGuard(folder.path, say, lambda: checkpoint_bytes(recorder.records.values()))
+        here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
+        brake.guard = RoomGuard(folder.path, say, here)
         with ExitStack() as closing:
             closing.callback(keeper.close)
             closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))

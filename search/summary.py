@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -81,7 +82,7 @@ class Summary:
         if not delivery.complete:
             self.say(
                 f"warning  MLflow was away: {delivery.behind} entries wait in the journal; the leaderboard and the "
-                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {site.storage}"
+                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {quote(site.storage)}"
             )
         self.tell_refused(delivery.refused)
 

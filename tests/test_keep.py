@@ -209,7 +209,7 @@ def test_in_a_population_nothing_goes_before_the_end(tmp_path: Path) -> None:
 class Stubborn(LocalFileSystem):  # type: ignore[misc]
     """Lets nobody delete a file."""
 
-    def rm_file(self, path: str) -> None:
+    def rm(self, path: str, **_how: Any) -> None:
         raise PermissionError(13, "Permission denied", path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -9,21 +10,26 @@ import stat
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
+import judged
+import promotable
 import pytest
 import torch
 from broken import LONG_S, Alone, kill, require_nothing_lost, wait_until, when
 from bucket import SECRETS, USER, Bucket, running_bucket
-from finished import Finished, call
+from finished import Finished, call, registered
 from proxy import FaultyProxy, free_port
 from pyarrow import fs
+from ray import cloudpickle
 from server import MlflowServer, running_server
 from tiny import make_tiny
 
 import search.lease
 import search.mirror
+import search.promote
 import search.report
 from search.afar import held_afar
 from search.errors import NameTakenError, UsageError
@@ -35,12 +41,6 @@ from search.storage import Place, Storage, explained, meaning
 from trainables.store import is_away
 
 GROWING = ("journal", "study")
-
-
-@pytest.fixture(scope="module")
-def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
-    with running_bucket(tmp_path_factory.mktemp("s3")) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -484,7 +484,7 @@ def alone(url: str, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, n
     """A search in that URL from a head of that name, which has nothing but it."""
     work = tmp_path / head
     monkeypatch.setenv("SEARCH_WORK", str(work))
-    environment = USER | {"SEARCH_WORK": str(work), "SEARCH_LEASE_S": "8", "SEARCH_DISK_WAIT_S": str(LONG_S)}
+    environment = USER | {"SEARCH_WORK": str(work), "SEARCH_LEASE_S": "40", "SEARCH_DISK_WAIT_S": str(LONG_S)}
     return Alone(Storage(url).folder, name, **SIZE, uri=uri, url=url, environment=environment)
 
 
@@ -598,3 +598,27 @@ def test_any_file_system_of_fsspec_will_do(
         make_tiny(), "tiny", "--storage", url, "--name", "warm", "--trials", "1", "--warm-from", "anywhere", *flags
     )
     assert (code, "anywhere" in text) == (0, True), text
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_search_is_promoted_on_another_machine(
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without being named, from what is in the store alone."""
+    for module in (judged, promotable):
+        cloudpickle.register_pickle_by_value(module)
+    url, workload = f"local://{tmp_path}/shared", promotable.make_promotable(good={"x": 0.1, "y": 0.0})
+    where = ("--storage", url, "--tracking-uri", server.uri)
+    flags = ("--trials", "0", "--scheduler", "none", "--presets", "all")
+    for name in ("earlier", "promoted"):
+        monkeypatch.setenv("SEARCH_WORK", str(tmp_path / name))
+        code, text = call(workload, "tiny", "--name", name, *where, *flags)
+        assert code == 0, text
+    monkeypatch.setenv("SEARCH_WORK", str(tmp_path / "elsewhere"))
+    told = io.StringIO()
+    with registered(workload), redirect_stdout(told):
+        code = search.promote.main(["tiny", "--seeds", "2", "--top", "1", *where])
+    assert (code, "promote  promoted: good" in told.getvalue()) == (0, True), told.getvalue()
+    (result,) = (tmp_path / "shared" / "searches").glob("promoted.finalists-*/state/promotion.json")
+    assert json.loads(result.read_text())
