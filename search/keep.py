@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pyarrow import fs
@@ -61,6 +62,7 @@ class Keeper:
         self._best: list[TrialRecord] = []
         self._waiting: list[TrialRecord] = []  # ended, for ``close``
         self._running: dict[int, deque[str]] = {}  # checkpoints of running trials, where ``each`` bounds them
+        self._aside = ThreadPoolExecutor(1, "keeper")  # a store may take its time; the search must not
         self._folders: dict[int, list[str]] = {}  # of trials in earlier processes
         self._patiently(lambda: self._folders.update(_folders_by_number(place)))
         for record in known:
@@ -82,7 +84,7 @@ class Keeper:
             recent = self._running.setdefault(trial.number, deque())
             recent.append(trial.checkpoint.path)
             while len(recent) > self._each and self._safe():
-                self._remove(recent.popleft())
+                self._aside.submit(self._remove, recent.popleft())
         if trial.number in self._folders and not self._at_end:
             self._delete_stale(trial)
 
@@ -97,6 +99,7 @@ class Keeper:
 
     def close(self) -> None:
         """Delete what was to wait for the end of the search."""
+        self._aside.shutdown()
         for trial in self._waiting:
             self._judge(trial)
         self._waiting.clear()

@@ -142,7 +142,7 @@ def explained(url: str) -> Iterator[None]:
     """
     try:
         yield
-    except OSError as error:
+    except (OSError, ValueError, pyarrow.ArrowException) as error:
         raise UsageError(f"--storage {url}: {meaning(error)}.") from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
@@ -207,6 +208,7 @@ def make_tuner(
     parent, _, name = place.path.rpartition("/")
     if place.url:  # nobody reads Tune's own state
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "86400"
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     trainable = tune.with_parameters(
         EpochTrainable,
         training=workload.training,

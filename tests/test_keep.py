@@ -224,10 +224,25 @@ def test_of_a_running_trial_the_last_few_stay_where_tune_does_not_see_to_that(tm
     bench = Bench(tmp_path, each=2)
     record = bench.begin(0, checkpoints=5)
     assert record.checkpoint is not None
+    bench.keeper.close()
     assert sorted(path.name for path in Path(record.checkpoint.path).parent.iterdir()) == [
         "checkpoint_000003",
         "checkpoint_000004",
     ]
+
+
+def test_older_ones_stay_while_nobody_would_know_of_the_newer_ones(tmp_path: Path) -> None:
+    safe = False
+    bench = Bench(tmp_path, each=1, safe=lambda: safe)
+    record = bench.begin(0, checkpoints=3)
+    safe = True
+    bench.save(record, 3)
+    bench.keeper.close()
+    assert [path.parent.name for path in tmp_path.glob("*/*/state.pt")] == ["checkpoint_000003"]
+    bench = Bench(tmp_path, each=1, safe=lambda: False)
+    bench.begin(1, checkpoints=3)
+    bench.keeper.close()
+    assert len([*tmp_path.glob("00001_*/*/state.pt")]) == 3
 
 
 def test_a_folder_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
