@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -55,16 +55,7 @@ def fit(
     with Progress(console, plan, share.concurrent, delivery, known) as progress, _signals(brake, console):
         mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
         say = Summary(console).say
-        keeper = Keeper(
-            plan.goal,
-            command.site.keep,
-            folder.place,
-            say,
-            known=known,
-            at_end=plan.scheduler == "pbt",
-            each=checkpoints_kept(plan.scheduler) if folder.mirror else None,
-            safe=lambda: folder.mirror is None or not folder.mirror.behind,
-        )
+        keeper = _keeper(plan, command, known, folder, say)
         watch = FailureWatch(brake, budget.max_failures, known)
         recorder = Recorder([scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known)
         recorder.catch_up(searcher.ended())
@@ -88,6 +79,22 @@ def fit(
                     place=folder.place,
                 ).fit()
     return list(recorder.records.values())
+
+
+def _keeper(
+    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchFolder, say: Callable[[str], object]
+) -> Keeper:
+    mirror = folder.mirror
+    return Keeper(
+        plan.goal,
+        command.site.keep,
+        folder.place,
+        say,
+        known=known,
+        at_end=plan.scheduler == "pbt",
+        each=checkpoints_kept(plan.scheduler) if mirror else None,
+        safe=lambda: mirror is None or not mirror.behind,
+    )
 
 
 def _mirrors(folder: SearchFolder) -> list[Mirror]:

@@ -78,6 +78,12 @@ class SearchFolder:
         UsageError
             It cannot be made.
         """
+        with self._locked() as owner, self._held_afar(owner, patient, say):
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """On this machine; yields the file that says who holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -92,24 +98,30 @@ class SearchFolder:
                 f"A search named {self.path.name!r} is running now: {_owner(owner)}. Choose another --name, or wait."
             ) from None
         try:
-            before = _lease(owner)
-            _write_owner(owner, before)
-            if not self.storage.url:
-                yield
-                return
-            with held_afar(
-                self.path, self.place, _GROWING, dead=before, patient=patient, say=say, lost=lambda who: self.lost(who)
-            ) as (lease, self.mirror):
-                _write_owner(owner, lease)
-                yield
+            yield owner
         finally:
-            self.mirror = None
             owner.unlink(missing_ok=True)
             lock.release()
             if not self.begun and not (self.path / "token").exists():
                 shutil.rmtree(self.path, ignore_errors=True)  # nothing was begun: the name is free again
                 with suppress(OSError):
                     self.path.parent.rmdir()  # unless there are others
+
+    @contextmanager
+    def _held_afar(self, owner: Path, patient: bool, say: Callable[[str], object]) -> Iterator[None]:
+        """On all machines, where the storage is a URL."""
+        before = _lease(owner)
+        _write_owner(owner, before)
+        if not self.storage.url:
+            yield
+            return
+        how: dict[str, Any] = {"dead": before, "patient": patient, "say": say, "lost": lambda who: self.lost(who)}
+        with held_afar(self.path, self.place, _GROWING, **how) as (lease, self.mirror):
+            _write_owner(owner, lease)
+            try:
+                yield
+            finally:
+                self.mirror = None
 
     # --- in a URL
 
