@@ -42,6 +42,7 @@ class SearchFolder:
     def __init__(self, storage: Storage | Path, name: str) -> None:
         self.storage = storage if isinstance(storage, Storage) else Storage(storage)
         self.path = self.storage.folder / "searches" / name
+        self._plain = Path(name).name == name  # it does not lead elsewhere
         self.mirror: Mirror | None = None  # of a search in a URL that this process holds
         self.lost: Callable[[str], object] = lambda _other: None  # called when another process has taken it over
 
@@ -136,7 +137,7 @@ class SearchFolder:
 
     def fetch(self) -> None:
         """Bring what is newer there, for whoever wants to read it; a search that runs here is newest here."""
-        if not self.storage.url:
+        if not (self.storage.url and self._plain):
             return
         with explained(str(self.place)):
             if not self.place.at(STATE).listed():

@@ -105,7 +105,7 @@ def read_search(storage: Storage | Path, name: str, state: State | None = None) 
     folder = SearchFolder(storage, name)
     if state is None:
         folder.fetch()
-    if not folder.begun:
+    if name not in names_of(storage):
         names = storage.names() if storage.url else names_of(storage)
         near = get_close_matches(name, names, n=3, cutoff=0.45)
         where = folder.where.rpartition("/")[0] if not storage.url else storage
