@@ -134,7 +134,8 @@ class Site(Settings):
         description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
     )
     cache: Path | None = Field(
-        None, description="folder of the data cache; None: cache in --storage, or beside what is temporary"
+        None,
+        description="folder of the data cache; None: cache in --storage, or, of a URL, in the folder that is worked in",
     )
     keep: int = Field(
         5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
