@@ -135,7 +135,7 @@ class Site(Settings):
     )
     cache: Path | None = Field(
         None,
-        description="folder of the data cache; None: cache in --storage, or, of a URL, in the folder that is worked in",
+        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
     )
     keep: int = Field(
         5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
