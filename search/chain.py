@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -23,6 +22,7 @@ from search.leaderboard import Leaderboard, number
 from search.plan import Plan, make_plan, new_name, unknown
 from search.resources import ray_session
 from search.settings import Budget, Method, seconds
+from search.storage import Storage
 from search.summary import Summary
 from search.tracking import log_texts, open_experiment
 from search.workloads import WORKLOADS, Chain, Workload
@@ -34,7 +34,7 @@ def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[st
     """Name of the chain, and exit code: that of the first search which does not end well."""
     workloads = [WORKLOADS[name] for name in chain.workloads]
     name = command.site.name or new_name(chain.name)
-    storage = command.site.storage.resolve()
+    storage = Storage.of(command.site)
     check_writable(command.json)
     _check_name(command, name, workloads, storage)
     _check_words(command.method, workloads)
@@ -58,14 +58,16 @@ def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[st
     return name, COMPLETE
 
 
-def _check_name(command: Command[Any], name: str, workloads: list[Workload], storage: Path) -> None:
+def _check_name(command: Command[Any], name: str, workloads: list[Workload], storage: Storage) -> None:
     """Before the first search, not after it: names are free, or there is something to go on with."""
     resume = command.site.resume
     if resume != "no" and command.site.name is None:
         raise UsageError(f"--resume {resume}: say with --name which chain is to go on.")
     folders = [SearchFolder(storage, f"{name}.{workload.name}") for workload in workloads]
+    for folder in folders:
+        folder.fetch()
     if resume == "yes" and not any(folder.path.exists() for folder in folders):
-        raise UsageError(f"--resume: no chain named {name!r} is in {folders[0].path.parent}.")
+        raise UsageError(f"--resume: no chain named {name!r} is in {storage}.")
     for folder in folders if resume == "no" else ():
         folder.refuse_if_taken()
 
@@ -135,19 +137,21 @@ def _conclude(
     chain: Chain, name: str, command: Command[Any], plans: list[Plan], done: Mapping[str, Conducted], console: Console
 ) -> None:
     """The one table: on screen, in the folder of the last search, in its MLflow run, and where --json says."""
-    summary, storage, last = Summary(console), command.site.storage.resolve(), plans[-1]
+    summary, storage, last = Summary(console), Storage.of(command.site), plans[-1]
     boards = {workload: ended.leaderboard for workload, ended in done.items()}
     rows = _rows(chain, boards)
     console.print(_table(chain, name, rows))
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
-    folder = SearchFolder(storage, last.name).path
+    shared = SearchFolder(storage, last.name)
+    folder = shared.path
     files = {folder / file: text for file, text in texts.items()}
     if command.json is not None:
         files[command.json] = texts["chain.json"]
     for file, text in files.items():
         write_atomically(file, text)
-    experiment = open_experiment(command.site.server, storage, last.workload.name)
+    shared.share(*texts)
+    experiment = open_experiment(command.site.server, storage.folder, last.workload.name)
     summary.tell_refused(log_texts(experiment, done[last.workload.name].run_id, texts))
     summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
 

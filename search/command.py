@@ -65,7 +65,7 @@ class Sync:
     """The flags of --sync: which search, and where it and its MLflow are."""
 
     sync: Annotated[str, tyro.conf.arg(help="name of the search whose journal is delivered to MLflow")]
-    storage: Path = field(default_factory=lambda: Site().storage)
+    storage: str = field(default_factory=lambda: Site().storage)
     tracking_uri: str | None = None
 
 

@@ -6,6 +6,7 @@ import json as jsonlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from search.resources import gpu_names, ray_session
 from search.scribe import Scribe
 from search.settings import Site, seconds
 from search.sizing.auto import SIZING, sized_share
+from search.storage import Storage
 from search.summary import Summary
 from search.target import MlflowTarget
 from search.tracking import system_metrics
@@ -54,9 +56,9 @@ def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[s
     tags : mapping of str to str, optional
         Put on the MLflow runs of the search and of its trials, beside the usual ones.
     """
-    folder = SearchFolder(command.site.storage.resolve(), plan.name)
+    folder = SearchFolder(Storage.of(command.site), plan.name)
     check_writable(command.json)
-    with folder.held():
+    with folder.held(patient=command.site.resume == "auto", say=Summary(console).say):
         plan, resumed = _settled(plan, command.site, folder)
         if resumed and (ended := finished(plan, folder)):
             return _tell_finished(ended, plan, command, folder, Summary(console))
@@ -70,7 +72,7 @@ def _settled(plan: Plan, site: Site, folder: SearchFolder) -> tuple[Plan, bool]:
         return plan, False
     if not folder.begun:
         if plan.added or (site.resume == "yes" and not (folder.path / "token").exists()):
-            raise UsageError(f"--resume: no search named {plan.name!r} is in {folder.path.parent}.")
+            raise UsageError(f"--resume: no search named {plan.name!r} is in {site.storage}.")
         return plan, False
     folder.mend()
     before = int(folder.description()["trials"])
@@ -115,7 +117,9 @@ def _run(
         outbox = Outbox(folder.path)
         journal = Journal(folder.journal)
         scribe = Scribe(journal, outbox)
-        delivery = Delivery(folder.journal, MlflowTarget(client, facts, plan.goal, outbox), summary.say)
+        target = MlflowTarget(client, facts, plan.goal, outbox)
+        delivery = Delivery(folder.journal, target, summary.say, folder.delivered_up_to)
+        folder.lost = partial(_tell_lost, summary, brake)
         told, metrics = _told(scribe, delivery, brake), system_metrics(opened.experiment, facts.run_id, resumed)
         with waiting_until(brake.due), told, metrics:
             if journal.entries:
@@ -125,6 +129,7 @@ def _run(
                 scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             if (folder.path / SIZING).exists():
                 scribe.text((folder.path / SIZING).read_text(), SIZING)
+            folder.push()
             records = fit(plan, command, opened, share, folder, scribe, delivery, brake, console)
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
@@ -141,6 +146,12 @@ def _run(
     summary.tell_delivery(delivery, plan.name, site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
     return Conducted(INTERRUPTED if brake.reason == "interrupted" else code, leaderboard, facts.run_id)
+
+
+def _tell_lost(summary: Summary, brake: Brake, other: str) -> None:
+    """This machine was out of reach for too long."""
+    summary.say(f"warning  {other} has taken this search over; it ends here")
+    brake.pull("interrupted")
 
 
 @contextmanager
@@ -169,7 +180,7 @@ def _report(folder: SearchFolder, scribe: Scribe, summary: Summary) -> None:
         from search.page.page import REPORT, make_page, write_page  # only here: its libraries take a second to load
         from search.page.source import read_search
 
-        page = make_page(read_search(folder.path.parents[1], folder.path.name, "finished"))
+        page = make_page(read_search(folder.storage, folder.path.name, "finished"))
         write_page(page, folder.path / REPORT)
         scribe.text(page, REPORT)
     except Exception as error:  # nor must a page

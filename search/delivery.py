@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -59,10 +60,19 @@ class Delivery:
     target : Target
     say : callable
         Told when the server goes away, and when it is back.
+    up_to : callable
+        Byte of the journal up to which it may be delivered while the search goes on: MLflow must not know of what
+        another machine, which goes on with the search, would do again.
     """
 
-    def __init__(self, journal: Path, target: Target, say: Callable[[str], None]) -> None:
-        self._journal, self._target, self._say = journal, target, say
+    def __init__(
+        self,
+        journal: Path,
+        target: Target,
+        say: Callable[[str], None],
+        up_to: Callable[[], float] = lambda: math.inf,
+    ) -> None:
+        self._journal, self._target, self._say, self._up_to = journal, target, say, up_to
         self._mark = journal.with_name(journal.name + ".delivered")
         self._records: dict[int, TrialRecord] = {}
         self._end, self.delivered = self._replay()
@@ -139,8 +149,10 @@ class Delivery:
                 self._wake.wait(POLL_S)
 
     def _next(self) -> list[Parcel]:
-        parcels = []
+        parcels, up_to = [], math.inf if self._closing_since is not None else self._up_to()
         for entry in islice(read(self._journal, self._end), WINDOW):
+            if entry.end > up_to:
+                break
             trial = copy(apply(self._records, entry)) if entry.event in TRIAL_EVENTS else None
             parcels.append(Parcel(entry, trial))
         return parcels

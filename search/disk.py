@@ -35,7 +35,8 @@ def waiting_until(leave: Callable[[], bool]) -> Iterator[None]:
         _leave.pop()
 
 
-def _time_to_leave() -> bool:
+def time_to_leave() -> bool:
+    """Whether the search that runs here is to end."""
     return any(leave() for leave in _leave)
 
 
@@ -55,7 +56,7 @@ def enough_room(folder: Path, needed_bytes: int = STATE_BYTES) -> bool:
 
 def wait_for_room(folder: Path, needed_bytes: int = STATE_BYTES, say: Say = to_stderr) -> None:
     """Return once that much can be written; until then say what is missing, and look again every few seconds."""
-    room.wait_for_room(folder, needed_bytes, say, leave=_time_to_leave)
+    room.wait_for_room(folder, needed_bytes, say, leave=time_to_leave)
 
 
 def patience_of_checkpoints() -> Patience:
@@ -69,17 +70,22 @@ def patience_of_checkpoints() -> Patience:
 
 def write_atomically(path: Path, text: str, say: Say = to_stderr) -> None:
     """Replace a file as a whole: whatever happens, it holds the old text or the new."""
+    write_bytes(path, text.encode(), say)
+
+
+def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
+    """The same, of any content."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def write() -> None:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
+        with draft.open("wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
 
-    needed = {path.parent: len(text.encode()) + _BLOCK}
-    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=_time_to_leave)
+    needed = {path.parent: len(content) + _BLOCK}
+    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
 
 
 def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:
@@ -104,7 +110,7 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
             if path.stat().st_size > before:
                 os.truncate(path, before)
 
-    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=_time_to_leave)
+    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
 
 
 def files_line(folder: Path) -> str:
@@ -122,11 +128,11 @@ class RoomGuard:
     ----------
     folder : Path
         Of the search.
-    checkpoint_bytes : callable
-        Size of a trial's checkpoint, as far as it is known.
+    checkpoint_bytes : callable, optional
+        Size of a trial's checkpoint, as far as it is known; None: checkpoints are not on this disk.
     """
 
-    def __init__(self, folder: Path, say: Say, checkpoint_bytes: Callable[[], int] = lambda: 0) -> None:
+    def __init__(self, folder: Path, say: Say, checkpoint_bytes: Callable[[], int] | None = lambda: 0) -> None:
         self._folder, self._say, self._checkpoint_bytes = folder, say, checkpoint_bytes
         self._reserve = patience_of_checkpoints().reserve_bytes
         self._looked, self._full = float("-inf"), False
@@ -135,14 +141,15 @@ class RoomGuard:
         """Return when the search may go on, or is to be stopped."""
         if time.monotonic() - self._looked < room.POLL_S:
             return
-        self._tell_of_checkpoints()
+        if self._checkpoint_bytes:
+            self._tell_of_checkpoints(self._checkpoint_bytes())
         for place in (self._folder, Path(tempfile.gettempdir())):
             if not enough_room(place):
                 self._hold(place, stopped)
         self._looked = time.monotonic()
 
-    def _tell_of_checkpoints(self) -> None:
-        needed = self._reserve + self._checkpoint_bytes()
+    def _tell_of_checkpoints(self, checkpoint_bytes: int) -> None:
+        needed = self._reserve + checkpoint_bytes
         full = not enough_room(self._folder, needed)
         if full and not self._full:
             about = lacking(self._folder, needed)

@@ -16,6 +16,7 @@ from search.checks.running import run
 from search.checks.setup import Setup
 from search.checks.telling import Teller
 from search.disk import write_atomically
+from search.errors import UsageError
 from search.settings import Site, seconds
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
@@ -99,13 +100,25 @@ def _setup(flags: Flags) -> Setup:
     return Setup(
         address=flags.address,
         server=flags.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
-        storage=flags.storage if "://" in flags.storage else str(Path(flags.storage).expanduser().resolve()),
+        storage=_storage(flags.storage),
         data=flags.data,
         workload=_known(flags.workload) if flags.workload else None,
         cpus_per_trial=flags.cpus_per_trial,
         gpus_per_trial=flags.gpus_per_trial,
         limit_s=seconds(flags.time_limit),
     )
+
+
+def _storage(words: str) -> str:
+    """An absolute folder, or a URL without a password."""
+    if words.startswith("file://") or "://" not in words:
+        return str(Path(words.removeprefix("file://")).expanduser().resolve())
+    from search.storage import Storage  # only here, as below
+
+    try:
+        return str(Storage(words))
+    except UsageError as error:
+        raise ValueError(str(error)) from error
 
 
 def _known(workload: str) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 from optuna.trial import FrozenTrial, TrialState
 
 from search.errors import TrackingError, UsageError, first_line
+from search.folder import SearchFolder
 from search.plan import unknown
 from search.sampler import read_study
+from search.storage import Storage
 from search.tracking import Experiment, MlflowException, Run, find_runs
 
 _SHOWN = 20  # names of searches, where one is not found
@@ -40,7 +42,7 @@ class EarlierSearch:
     trials: Sequence[Earlier]
 
 
-def find_earlier(name: str, workload: str, storage: Path, experiment: Experiment) -> EarlierSearch:
+def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: Experiment) -> EarlierSearch:
     """The search of that name: from its study in the storage, or else from MLflow.
 
     Raises
@@ -50,13 +52,16 @@ def find_earlier(name: str, workload: str, storage: Path, experiment: Experiment
     TrackingError
         MLflow is asked and refuses.
     """
-    found = _in_folder(name, workload, storage / "searches" / name)
+    storage = storage if isinstance(storage, Storage) else Storage(storage)
+    folder = SearchFolder(storage, name)
+    folder.fetch()
+    found = _in_folder(name, workload, folder.path)
     if found is not None:
         return found
     try:
         found = _in_mlflow(name, experiment)
         if found is None:
-            raise unknown(f"search of {workload} to start from", name, _near(name, storage, experiment))
+            raise unknown(f"search of {workload} to start from", name, _near(name, storage.folder, experiment))
     except MlflowException as error:
         raise TrackingError(f"--warm-from {name}: the MLflow tracking refused: {first_line(error)}") from error
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,6 +15,7 @@ from search.disk import RoomGuard
 from search.failures import FailureWatch
 from search.folder import SearchFolder
 from search.keep import Keeper, checkpoint_bytes
+from search.mirror import Mirror
 from search.opening import Opened
 from search.plan import Plan
 from search.progress import Progress
@@ -23,7 +24,7 @@ from search.resources import Share
 from search.sampler import OptunaSearcher, make_sampler, open_study
 from search.scribe import Scribe
 from search.summary import Summary
-from search.tuner import Brake, make_scheduler, make_tuner
+from search.tuner import Brake, checkpoints_kept, make_scheduler, make_tuner
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
 
@@ -54,11 +55,12 @@ def fit(
     with Progress(console, plan, share.concurrent, delivery, known) as progress, _signals(brake, console):
         mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
         say = Summary(console).say
-        keeper = Keeper(plan.goal, command.site.keep, folder.path, say, known=known, at_end=plan.scheduler == "pbt")
+        keeper = _keeper(plan, command, known, folder, say)
         watch = FailureWatch(brake, budget.max_failures, known)
-        recorder = Recorder([scribe, searcher, progress, keeper, watch], mutable, known)
+        recorder = Recorder([scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known)
         recorder.catch_up(searcher.ended())
-        brake.guard = RoomGuard(folder.path, say, lambda: checkpoint_bytes(recorder.records.values()))
+        here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
+        brake.guard = RoomGuard(folder.path, say, here)
         with ExitStack() as closing:
             closing.callback(keeper.close)
             closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))
@@ -74,9 +76,30 @@ def fit(
                     share=share,
                     retries=budget.retries,
                     brake=brake,
-                    folder=folder.path,
+                    place=folder.place,
                 ).fit()
     return list(recorder.records.values())
+
+
+def _keeper(
+    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchFolder, say: Callable[[str], object]
+) -> Keeper:
+    mirror = folder.mirror
+    return Keeper(
+        plan.goal,
+        command.site.keep,
+        folder.place,
+        say,
+        known=known,
+        at_end=plan.scheduler == "pbt",
+        each=checkpoints_kept(plan.scheduler) if mirror else None,
+        safe=lambda: mirror is None or not mirror.behind,
+    )
+
+
+def _mirrors(folder: SearchFolder) -> list[Mirror]:
+    """Who copies to a URL what was written, before anything is deleted there."""
+    return [folder.mirror] if folder.mirror else []
 
 
 def _end(brake: Brake) -> tuple[Outcome, str]:

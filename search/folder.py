@@ -3,33 +3,53 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.disk import write_atomically
+from search.afar import STATE, held_afar
+from search.disk import to_stderr, write_atomically
 from search.errors import NameTakenError, UsageError
 from search.journal import mend, read, records_of
+from search.lease import Lease
+from search.mirror import Mirror
 from search.plan import Plan
 from search.records import TrialRecord
+from search.storage import Place, Storage, explained
 from search.workloads import Data
 from trainables.files import DataSettings
 
 JOURNAL, STUDY, DESCRIPTION, LEADERBOARD = "search.journal", "optuna.journal", "search.json", "leaderboard.json"
+_GROWING = (JOURNAL, STUDY)  # the study knows each trial before the journal does
 
 
 class SearchFolder:
-    """``<storage>/searches/<name>``: our journal and Optuna's, checkpoints of trials, leaderboard, description."""
+    """``<storage>/searches/<name>``: our journal and Optuna's, checkpoints of trials, leaderboard, description.
 
-    def __init__(self, storage: Path, name: str) -> None:
-        self.path = storage / "searches" / name
+    Where the storage is a URL the checkpoints are there, in ``place``; all else is in ``path`` on this machine, and a
+    copy of it there.
+    """
+
+    def __init__(self, storage: Storage | Path, name: str) -> None:
+        self.storage = storage if isinstance(storage, Storage) else Storage(storage)
+        self.path = self.storage.folder / "searches" / name
+        self._plain = Path(name).name == name  # it does not lead elsewhere
+        self.mirror: Mirror | None = None  # of a search in a URL that this process holds
+        self.lost: Callable[[str], object] = lambda _other: None  # called when another process has taken it over
+
+    @cached_property
+    def place(self) -> Place:
+        """Where its trials leave their checkpoints."""
+        return self.storage.place.at("searches", self.path.name)
 
     @property
     def journal(self) -> Path:
@@ -41,16 +61,30 @@ class SearchFolder:
         return (self.path / DESCRIPTION).exists()
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self, patient: bool = False, say: Callable[[str], object] = to_stderr) -> Iterator[None]:
         """Make the folder if need be, and keep other processes out of it.
+
+        Parameters
+        ----------
+        patient : bool
+            In a URL: wait whether a driver on another machine, which may be dead, is heard of again.
+        say : callable
+            In a URL: told of waiting, and of a store that is away.
 
         Raises
         ------
         NameTakenError
-            Another process is running this search. (A process that died holds nothing.)
+            Another process is running this search. (A process that died holds nothing; one that died on another
+            machine holds it in a URL for ``lease.stale_s``.)
         UsageError
             It cannot be made.
         """
+        with self._locked() as owner, self._held_afar(owner, patient, say):
+            yield
+
+    @contextmanager
+    def _locked(self) -> Iterator[Path]:
+        """On this machine; yields the file that says who holds it."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,8 +99,7 @@ class SearchFolder:
                 f"A search named {self.path.name!r} is running now: {_owner(owner)}. Choose another --name, or wait."
             ) from None
         try:
-            owner.write_text(json.dumps({"host": platform.node(), "pid": os.getpid()}))
-            yield
+            yield owner
         finally:
             owner.unlink(missing_ok=True)
             lock.release()
@@ -74,6 +107,59 @@ class SearchFolder:
                 shutil.rmtree(self.path, ignore_errors=True)  # nothing was begun: the name is free again
                 with suppress(OSError):
                     self.path.parent.rmdir()  # unless there are others
+
+    @contextmanager
+    def _held_afar(self, owner: Path, patient: bool, say: Callable[[str], object]) -> Iterator[None]:
+        """On all machines, where the storage is a URL."""
+        before = _lease(owner)
+        _write_owner(owner, before)
+        if not self.storage.url:
+            yield
+            return
+        how: dict[str, Any] = {"dead": before, "patient": patient, "say": say, "lost": lambda who: self.lost(who)}
+        with held_afar(self.path, self.place, _GROWING, **how) as (lease, self.mirror):
+            _write_owner(owner, lease)
+            try:
+                yield
+            finally:
+                self.mirror = None
+
+    # --- in a URL
+
+    def push(self) -> None:
+        """What is written down is to be safe there, too."""
+        if self.mirror is not None:
+            self.mirror.push()
+
+    def delivered_up_to(self) -> float:
+        """Bytes of the journal that others may hear of: what another machine would go on from."""
+        return self.mirror.length(JOURNAL) if self.mirror is not None else math.inf
+
+    def fetch(self) -> None:
+        """Bring what is newer there, for whoever wants to read it; a search that runs here is newest here."""
+        if not (self.storage.url and self._plain):
+            return
+        with explained(str(self.place)):
+            if not self.place.at(STATE).listed():
+                return
+            self.path.mkdir(parents=True, exist_ok=True)
+            with suppress(Timeout), FileLock(self.path / "lock", timeout=0):
+                Mirror(self.path, self.place.at(STATE), _GROWING, to_stderr).pull()
+
+    def held_elsewhere(self) -> bool:
+        """Whether a driver on another machine may be running it."""
+        if not self.storage.url:
+            return False
+        with explained(str(self.place)):
+            return Lease(self.place, self.path.name).is_fresh()
+
+    def share(self, *names: str) -> None:
+        """Files that were written after the end of the search."""
+        for name in names if self.storage.url else ():
+            with explained(str(self.place)):
+                self.place.at(STATE).write(name, (self.path / name).read_bytes())
+
+    # --- a name
 
     def refuse_if_taken(self) -> None:
         """A new search must not take the name of one that is there.
@@ -85,15 +171,21 @@ class SearchFolder:
         """
         if self.begun:
             raise NameTakenError(
-                f"A search named {self.path.name!r} exists already, in {self.path}. Go on with it with --resume, or "
+                f"A search named {self.path.name!r} exists already, in {self.where}. Go on with it with --resume, or "
                 "choose another --name."
             )
+
+    @property
+    def where(self) -> str:
+        """For people: the folder, or the URL."""
+        return str(self.place) if self.storage.url else str(self.path)
 
     def token(self) -> str:
         """One word for this search in MLflow, the same after a death before its description was written."""
         file = self.path / "token"
         if not file.exists():
             write_atomically(file, uuid4().hex)
+            self.push()
         return file.read_text()
 
     def mend(self) -> None:
@@ -125,6 +217,7 @@ class SearchFolder:
 
     def _write(self, content: dict[str, Any]) -> None:
         write_atomically(self.path / DESCRIPTION, json.dumps(content, indent=1))
+        self.push()
 
     def require_same(self, plan: Plan, data: Data | None = None) -> None:
         """The search that goes on must be the one that began; without data as far as the flags say.
@@ -147,7 +240,8 @@ class SearchFolder:
 
     def records(self) -> list[TrialRecord]:
         """What became of each trial so far; those that nobody ended were interrupted."""
-        records = list(records_of(read(self.journal)).values())
+        files = self.place.files if self.storage.url else None
+        records = list(records_of(read(self.journal), files).values())
         for record in records:
             record.outcome = record.outcome or "interrupted"
         return records
@@ -160,6 +254,18 @@ class SearchFolder:
             last = entry
         whole = last is not None and last.event == "search_ended" and last.content["status"] == "FINISHED"
         return whole and len(records) >= samples and not any(record.outcome == "interrupted" for record in records)
+
+
+def _write_owner(file: Path, lease: str) -> None:
+    file.write_text(json.dumps({"host": platform.node(), "pid": os.getpid(), "lease": lease}))
+
+
+def _lease(owner: Path) -> str:
+    """That of the process which held the folder last, where it could not say goodbye."""
+    try:
+        return str(json.loads(owner.read_text()).get("lease", ""))
+    except (OSError, ValueError):
+        return ""
 
 
 def _owner(file: Path) -> str:

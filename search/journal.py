@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 
 from search.disk import append
@@ -87,18 +88,18 @@ def read(path: Path, start: int = 0) -> Iterator[Entry]:
             yield Entry(content.pop("event"), content.pop("at_ms"), content, end)
 
 
-def records_of(entries: Iterable[Entry]) -> dict[int, TrialRecord]:
-    """Every trial as the last entry about it left it."""
+def records_of(entries: Iterable[Entry], files: FileSystem | None = None) -> dict[int, TrialRecord]:
+    """Every trial as the last entry about it left it, with its checkpoint in that file system; None: a local one."""
     records: dict[int, TrialRecord] = {}
     for entry in entries:
         if entry.event in TRIAL_EVENTS:
-            apply(records, entry)
+            apply(records, entry, files)
     return records
 
 
-def apply(records: dict[int, TrialRecord], entry: Entry) -> TrialRecord:
+def apply(records: dict[int, TrialRecord], entry: Entry, files: FileSystem | None = None) -> TrialRecord:
     """Bring the record of an entry's trial up to that entry."""
-    number, changed = entry.content["number"], _from_json(entry.content)
+    number, changed = entry.content["number"], _from_json(entry.content, files)
     if number in records:
         vars(records[number]).update(changed)
     else:
@@ -114,10 +115,10 @@ def as_json(trial: TrialRecord) -> dict[str, Any]:
     return copied
 
 
-def _from_json(values: Mapping[str, Any]) -> dict[str, Any]:
+def _from_json(values: Mapping[str, Any], files: FileSystem | None) -> dict[str, Any]:
     changed = dict(values)
     if changed.get("checkpoint"):
-        changed["checkpoint"] = tune.Checkpoint(changed["checkpoint"])
+        changed["checkpoint"] = tune.Checkpoint(changed["checkpoint"], files or LocalFileSystem())
     return changed
 
 

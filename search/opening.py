@@ -16,6 +16,7 @@ from search.records import TrialRecord
 from search.resources import Share
 from search.sampler import read_study
 from search.settings import Site
+from search.storage import Storage
 from search.summary import Summary
 from search.tracking import Experiment, RunFacts, client_of, create_search_run, open_experiment
 from search.warm import WarmStart, warm_start
@@ -36,8 +37,8 @@ class Opened:
 
 def open_search(plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary) -> Opened:
     """Load the data and find all that the search builds on; a search that goes on must be the one that began."""
-    site, storage = command.site, command.site.storage.resolve()
-    data = plan.workload.load_data(command.data, (site.cache or storage / "cache").resolve())
+    site, storage = command.site, Storage.of(command.site)
+    data = plan.workload.load_data(command.data, (site.cache or storage.folder / "cache").resolve())
     experiment = _experiment(plan, site, folder, resumed, summary)
     before = folder.description()["branches"] if resumed else ()
     branches = _branches(plan, command.method.branches, data, experiment, before)
@@ -90,13 +91,13 @@ def run_facts(
 def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment:
     """The workload's experiment. A new search needs a server that answers; one that goes on does not."""
     try:
-        return open_experiment(site.server, site.storage.resolve(), plan.workload.name)
+        return open_experiment(site.server, Storage.of(site).folder, plan.workload.name)
     except TrackingError as error:
         if not resumed:
             raise
         summary.say(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
         experiment_id = folder.description()["facts"]["experiment_id"]
-        return Experiment(client_of(site.server, site.storage.resolve()), experiment_id)
+        return Experiment(client_of(site.server, Storage.of(site).folder), experiment_id)
 
 
 def _branches(plan: Plan, named: Sequence[str], data: Data, experiment: Experiment, before: Sequence[str]) -> Branches:
@@ -111,7 +112,7 @@ def _warm(plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, e
     method = command.method
     if not method.warm_from or read_study(folder.path, plan.name) is not None:
         return WarmStart()
-    return warm_start(method.warm_from, plan, method.sampler, data, command.site.storage.resolve(), experiment)
+    return warm_start(method.warm_from, plan, method.sampler, data, Storage.of(command.site), experiment)
 
 
 def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]:

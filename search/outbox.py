@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from search.disk import wait_for_room
+from ray.tune import Checkpoint
+
+from search.disk import time_to_leave, to_stderr, wait_for_room
 from search.records import TrialRecord
+from trainables.room import is_full, patiently
+from trainables.store import as_folder, is_away
 from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 
 
@@ -39,13 +45,27 @@ class Outbox:
         weights.mkdir()
         (weights / "hyperparameters.json").write_text(json.dumps(trial.hyperparameters, indent=2))
         if trial.checkpoint is not None:
-            with trial.checkpoint.as_directory() as checkpoint:
-                if (report := Path(checkpoint) / REPORT_FOLDER).exists():
+            with self._fetched(trial.checkpoint) as checkpoint:
+                if (report := checkpoint / REPORT_FOLDER).exists():
                     _copy_tree(report, parcel / REPORT_FOLDER)
                 for name in (BEST_FILE, LAST_FILE):
-                    if (file := Path(checkpoint) / name).exists():
+                    if (file := checkpoint / name).exists():
                         _copy(str(file), str(weights / name))
         return parcel.name
+
+    @contextmanager
+    def _fetched(self, checkpoint: Checkpoint) -> Iterator[Path]:
+        """A checkpoint as a folder here; waits for a store that is away."""
+        files = checkpoint.filesystem
+        with ExitStack() as held:
+            yield patiently(
+                lambda: held.enter_context(as_folder(files, checkpoint.path)),
+                lambda: None,
+                dict,
+                to_stderr,
+                leave=time_to_leave,
+                passing=lambda error: is_full(error) or is_away(error, files),
+            )
 
     def delivered(self, parcel: str) -> None:
         """It has arrived and is not needed here any more."""

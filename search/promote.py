@@ -18,6 +18,7 @@ from search.promotion.history import export, roll_back, show
 from search.promotion.promoting import Wish, promote
 from search.promotion.registry import Registry
 from search.settings import Budget, Site
+from search.storage import Storage
 from search.tracking import open_experiment
 from search.workloads import WORKLOADS, Workload
 from trainables.errors import DataError
@@ -46,7 +47,9 @@ class Flags:
     gpus_per_trial: Annotated[float | None, tyro.conf.arg(help="GPUs of one training; None: as of search.run")] = None
     max_concurrent: Annotated[int | None, tyro.conf.arg(help="trainings at the same time; None: what fits")] = None
     retries: Annotated[int, tyro.conf.arg(help="restarts of a training that failed")] = 1
-    storage: Annotated[Path, tyro.conf.arg(help="folder of the search")] = field(default_factory=lambda: Site().storage)
+    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the search")] = field(
+        default_factory=lambda: Site().storage
+    )
     cache: Annotated[Path | None, tyro.conf.arg(help="folder of the data cache; None: cache in --storage")] = None
     tracking_uri: Annotated[str | None, tyro.conf.arg(help="MLflow server, as of search.run")] = None
 
@@ -84,7 +87,7 @@ def main(arguments: list[str] | None = None) -> int:
             if code == INTERRUPTED:
                 console.print("interrupted: the same command goes on from there")
             return code
-        experiment = open_experiment(site.server, site.storage.resolve(), workload.name)
+        experiment = open_experiment(site.server, Storage.of(site).folder, workload.name)
         registry = Registry(experiment.client, workload.name)
         if flags.rollback:
             roll_back(registry, console)

@@ -11,9 +11,11 @@ import tyro
 from rich.console import Console
 
 from search.errors import SearchError, UsageError
+from search.folder import SearchFolder
 from search.page.page import REPORT, make_overlay, make_page, write_page
 from search.page.source import read_search
 from search.settings import Site
+from search.storage import Storage
 from search.summary import Summary
 
 _LONGEST = 120  # characters in the name of a file
@@ -26,7 +28,7 @@ class Pages:
     names: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="search; of several, an overlay too")
     ]
-    storage: Annotated[Path, tyro.conf.arg(help="folder of the searches; from $SEARCH_STORAGE if set")] = field(
+    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the searches; from $SEARCH_STORAGE if set")] = field(
         default_factory=lambda: Site().storage
     )
     out: Annotated[
@@ -54,15 +56,17 @@ def write_pages(pages: Pages, summary: Summary) -> None:
     UsageError
         A name that there is none of, or a file that cannot be written.
     """
-    storage, names = pages.storage.resolve(), tuple(dict.fromkeys(pages.names))
+    storage, names = Storage(pages.storage), tuple(dict.fromkeys(pages.names))
     if not names:
         raise UsageError("Name at least one search: python -m search.report NAME")
     searches = [read_search(storage, name) for name in names]
     alone = pages.out if len(searches) == 1 else None
     for searched in searches:
         _write(make_page(searched), alone or searched.path / REPORT, summary)
+        if not alone:
+            SearchFolder(storage, searched.name).share(REPORT)
     if len(searches) > 1:
-        overlay = storage / "reports" / f"{'--'.join(names)[:_LONGEST]}.html"
+        overlay = storage.folder / "reports" / f"{'--'.join(names)[:_LONGEST]}.html"
         _write(make_overlay(searches), pages.out or overlay, summary)
 
 

@@ -162,11 +162,14 @@ class Site(Settings):
         description="GPUs of one trial, fractions too; auto: one trial is run for a moment, and the fraction that "
         "fits; None: 1 where the cluster has any, else 0",
     )
-    storage: Path = Field(
-        default_factory=lambda: Path(os.environ.get("SEARCH_STORAGE", "results")),
-        description="folder of states and checkpoints; from $SEARCH_STORAGE if set",
+    storage: Annotated[str, BeforeValidator(str)] = Field(
+        default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
+        description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
     )
-    cache: Path | None = Field(None, description="folder of the data cache; None: cache in --storage")
+    cache: Path | None = Field(
+        None,
+        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
+    )
     keep: int = Field(
         5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
     )

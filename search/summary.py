@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
@@ -17,6 +18,7 @@ from search.notes import view_page
 from search.plan import Plan
 from search.resources import Share, on_network_file_system
 from search.settings import Budget, Method, Site
+from search.storage import Storage
 
 
 class Summary:
@@ -46,7 +48,7 @@ class Summary:
         by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
         deaf = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
         self.say(f"budget   {presets}, sampler {method.sampler}{deaf}, scheduler {plan.scheduler}{by}{limit}")
-        if site.server is None and on_network_file_system(site.storage.resolve()):
+        if site.server is None and on_network_file_system(Storage(site.storage).folder):
             self.say(
                 f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
                 "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri"
@@ -72,13 +74,15 @@ class Summary:
         self.say(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
         self.say(f"mlflow   {_how_to_look(site, folder, leaderboard.objective)}")
         self.say(files_line(folder))
+        if url := Storage(site.storage).url:
+            self.say(f"storage  {url}: checkpoints, and a copy of these files")
 
     def tell_delivery(self, delivery: Delivery, name: str, site: Site) -> None:
         """What MLflow does not have, and how it will."""
         if not delivery.complete:
             self.say(
                 f"warning  MLflow was away: {delivery.behind} entries wait in the journal; the leaderboard and the "
-                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {site.storage}"
+                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {quote(site.storage)}"
             )
         self.tell_refused(delivery.refused)
 
@@ -98,5 +102,5 @@ def _how_to_look(site: Site, folder: Path, objective: str) -> str:
     """Address of the page that has the trials, best first."""
     page = view_page(json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"], objective)
     if site.server is None:
-        return f"make ui STORAGE={site.storage.resolve()}, then http://127.0.0.1:5000/{page}"
+        return f"make ui STORAGE={Storage(site.storage)}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"

@@ -10,6 +10,7 @@ from search.errors import TrackingError, UsageError
 from search.folder import SearchFolder
 from search.outbox import Outbox
 from search.settings import Site
+from search.storage import Storage
 from search.summary import Summary
 from search.target import MlflowTarget
 from search.tracking import RunFacts, client_of
@@ -29,15 +30,16 @@ def sync(command: Sync, console: Console) -> None:
         MLflow is still away.
     """
     summary, site = Summary(console), Site(storage=command.storage, tracking_uri=command.tracking_uri)
-    storage = site.storage.resolve()
+    storage = Storage.of(site)
     folder = SearchFolder(storage, command.sync)
+    folder.fetch()
     if not folder.begun:
-        raise UsageError(f"--sync: no search named {command.sync!r} is in {folder.path.parent}.")
-    with folder.held():
+        raise UsageError(f"--sync: no search named {command.sync!r} is in {storage}.")
+    with folder.held(say=summary.say):
         folder.mend()
         about, outbox = folder.description(), Outbox(folder.path)
         goal, facts = Goal(about["objectives"], about["limits"]), RunFacts(**about["facts"])
-        target = MlflowTarget(client_of(site.server, storage), facts, goal, outbox)
+        target = MlflowTarget(client_of(site.server, storage.folder), facts, goal, outbox)
         delivery = Delivery(folder.journal, target, summary.say)
         waiting = delivery.behind
         delivery.start()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import signal
 import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -35,6 +35,7 @@ from search.disk import RoomGuard, patience_of_checkpoints
 from search.records import Recorder
 from search.resources import Share
 from search.sampler import OptunaSearcher
+from search.storage import Place
 from search.workloads import Workload
 from trainables.goal import Goal
 from trainables.gpu_memory import GpuPart
@@ -192,7 +193,7 @@ def make_tuner(
     share: Share,
     retries: int,
     brake: Brake,
-    folder: Path,
+    place: Place,
 ) -> tune.Tuner:
     """The Tuner of one search.
 
@@ -202,9 +203,13 @@ def make_tuner(
         What trials receive; goes into Ray's object store once, and every trial on a node maps the same memory.
     share : Share
         What one trial gets, and how many run at a time.
-    folder : Path
-        The search's own folder, absolute; its last part is the name.
+    place : Place
+        The search's own; the last part of its path is the name.
     """
+    parent, _, name = place.path.rpartition("/")
+    if place.url:  # nobody reads Tune's own state
+        os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "86400"
+        logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     trainable = tune.with_parameters(
         EpochTrainable,
         training=workload.training,
@@ -230,16 +235,26 @@ def make_tuner(
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}_{trial.trial_id}",
         ),
         run_config=tune.RunConfig(
-            name=folder.name,
-            storage_path=str(folder.parent),
+            name=name,
+            storage_path=parent,
+            storage_filesystem=place.files if place.url else None,
             callbacks=[recorder, OwnSignals()],
             stop=brake,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=retries),
-            checkpoint_config=tune.CheckpointConfig(
-                # the last but one, too: a process may be killed between two writes
-                num_to_keep=3 if isinstance(scheduler, Pbt) else 2,
-                checkpoint_frequency=1,
-            ),
+            checkpoint_config=_checkpoints(scheduler, place),
         ),
     )
+
+
+def checkpoints_kept(scheduler: str) -> int:
+    """Of a running trial: the last but one, too, for a process may be killed between two writes."""
+    return 3 if scheduler == "pbt" else 2
+
+
+def _checkpoints(scheduler: TrialScheduler, place: Place) -> tune.CheckpointConfig:
+    """In a URL the keeper deletes: Tune would write all its own state there at every second checkpoint of a trial."""
+    if place.url:
+        return tune.CheckpointConfig(checkpoint_frequency=1)
+    kept = checkpoints_kept("pbt" if isinstance(scheduler, Pbt) else "")
+    return tune.CheckpointConfig(num_to_keep=kept, checkpoint_frequency=1)

@@ -22,6 +22,7 @@ from search.earlier import Earlier, EarlierSearch, find_earlier
 from search.errors import UsageError
 from search.plan import Plan
 from search.sampler import HeldTrial
+from search.storage import Storage
 from search.tracking import Experiment
 from search.workloads import Data
 
@@ -36,7 +37,7 @@ class WarmStart:
 
 
 def warm_start(
-    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Path, experiment: Experiment
+    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage | Path, experiment: Experiment
 ) -> WarmStart:
     """Complete trials of earlier searches that fit the plan.
 

@@ -9,9 +9,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +51,21 @@ class Alone:
     trials: int
     epochs: int
     uri: str = ""  # of the server; empty: the database in the storage
+    url: str = ""  # what --storage says, where it is no folder; ``storage`` is then where it works
+    environment: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def journal(self) -> Path:
         return SearchFolder(self.storage, self.name).journal
 
     def start(self, *flags: str, epoch_s: float = 0.0) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(Path(__file__).parent / "alone.py"), "tiny", "--storage", str(self.storage)]
+        command = [
+            sys.executable,
+            str(Path(__file__).parent / "alone.py"),
+            "tiny",
+            "--storage",
+            self.url or str(self.storage),
+        ]
         command += ["--name", self.name, "--trials", str(self.trials), "--epochs", str(self.epochs), *REPEATABLE]
         command += ["--tracking-uri", self.uri] if self.uri else []
         self.storage.mkdir(parents=True, exist_ok=True)
@@ -66,7 +74,7 @@ class Alone:
                 [*command, *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s)},
+                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s)} | self.environment,
                 start_new_session=True,
             )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from bucket import Bucket
     from server import FaultyProxy, MlflowServer, Postgres
 
 
@@ -93,3 +94,12 @@ def proxy(mlflow_server: MlflowServer) -> Iterator[FaultyProxy]:
         mlflow_server.start()
     with FaultyProxy(mlflow_server.uri) as between:
         yield between
+
+
+@pytest.fixture(scope="session")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bucket]:
+    """A bucket behind a real S3 API; whoever uses it needs ``bucket.USER`` in the environment."""
+    from bucket import running_bucket
+
+    with running_bucket(tmp_path_factory.mktemp("s3")) as running:
+        yield running

@@ -176,6 +176,11 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         with contextlib.suppress(OSError):
             super().finish()
 
+    def handle_expect_100(self) -> bool:
+        proceed = super().handle_expect_100()
+        self.wfile.flush()  # the client waits for it before it sends anything
+        return proceed
+
     def log_message(self, format: str, *args: Any) -> None:
         """pytest's output is not a log."""
 
@@ -231,7 +236,8 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         for name, value in headers.items():
             if name.lower() not in _HOP_BY_HOP | {"content-length"}:
                 self.send_header(name, value)
-        length = headers.get("content-length", "0") if self.command == "HEAD" else str(len(content))
+        told = next((value for name, value in headers.items() if name.lower() == "content-length"), "0")
+        length = told if self.command == "HEAD" else str(len(content))
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":

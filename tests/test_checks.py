@@ -19,12 +19,15 @@ from typing import Any
 import pytest
 import requests
 from broken import wait_until
+from bucket import SECRETS, USER, Bucket
 from proxy import free_port
 from server import MlflowServer, Postgres, running_server
 from test_disk import mounted
 from zdc_files import flat_branches, showers, write
 
+import search.doctor
 from search.checks.finding import Finding
+from search.checks.questions.storage import exchange, read_token, write_token
 from search.checks.running import MODULES, findings_of, run
 from search.checks.setup import Setup
 from search.tracking import MlflowClient, embedded_uri
@@ -234,6 +237,38 @@ def test_storage_that_cannot_be_written_is_told(setup: Callable[..., Setup], tmp
     told = the_one("storage", setup(storage=storage))
     assert told.level == "wrong"
     assert "--storage" in told.mend
+
+
+def test_a_bucket_is_tried_and_left_as_it_was(
+    setup: Callable[..., Setup], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    assert levels(found("storage", setup(storage=bucket.url("doctor")))) == {"fine"}
+    assert bucket.objects("doctor") == {}
+    write_token(bucket.url("doctor"), "word", "word")  # as a node that is asked
+    told = exchange(bucket.url("doctor"), "word")
+    assert (told["read"], told["wrong"]) == ("word", None)
+    assert read_token(bucket.url("doctor"), str(told["reply"])) == told["reply"]
+
+
+@pytest.mark.parametrize(("wrong", "why"), [("bucket", "no such bucket"), ("port", "cannot be used")])
+def test_a_bucket_that_cannot_be_written_is_told(
+    setup: Callable[..., Setup], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: str, why: str
+) -> None:
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    url = bucket.url("a", free_port()) if wrong == "port" else bucket.url("a").replace(bucket.NAME, "serches")
+    told = the_one("storage", setup(storage=url))
+    assert (told.level, why in told.found) == ("wrong", True)
+    assert not any(secret in f"{told}" for secret in SECRETS.values())
+
+
+def test_the_doctor_does_not_repeat_a_password(capsys: pytest.CaptureFixture[str]) -> None:
+    assert search.doctor.main(["--storage", "s3://me:geheim@bucket/a", "--only", "storage"]) == 2
+    text = "".join(capsys.readouterr())
+    assert "Take it out" in text
+    assert "geheim" not in text
 
 
 def test_storage_that_is_read_only_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:

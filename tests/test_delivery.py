@@ -101,6 +101,21 @@ def wait_until(true: Callable[[], Any]) -> None:
 # ---------------------------------------------------------------- with a target that fails on purpose
 
 
+def test_nothing_is_told_that_another_machine_would_not_know(journal: Journal, lines: list[str]) -> None:
+    """Until the end, when there is none any more that would go on with it."""
+    target, safe = Flaky(), 0
+    delivery = Delivery(journal.path, target, lines.append, lambda: safe)
+    delivery.start()
+    write(journal, 1, 2)
+    safe = journal.path.stat().st_size
+    write(journal, 3)
+    wait_until(lambda: target.taken)
+    time.sleep(0.1)
+    assert target.times == [1, 2]
+    assert delivery.close()
+    assert target.times == [1, 2, 3]
+
+
 def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[str]) -> None:
     write(journal, *range(2 * WINDOW + 3))
     target = Flaky()

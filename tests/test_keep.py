@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from finished import Finished
+from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 from ray.tune import Checkpoint
 
 from search.keep import Keeper, checkpoint_bytes
 from search.records import Outcome, TrialRecord
+from search.storage import Place
 from trainables.goal import Goal
 
 LOSS = Goal({"loss": "min"})
@@ -26,9 +28,12 @@ TABLES = {"report/losses.csv", "report/error.txt"}
 class Bench:
     """Trials with real files, and the keeper that hears of them."""
 
-    def __init__(self, folder: Path, keep: int = 2, goal: Goal = LOSS, **more: Any) -> None:
+    def __init__(
+        self, folder: Path, keep: int = 2, goal: Goal = LOSS, files: fs.FileSystem | None = None, **more: Any
+    ) -> None:
         self.folder, self.lines = folder, list[str]()
-        self.keeper = Keeper(goal, keep, folder, self.lines.append, **more)
+        place = Place(files or fs.LocalFileSystem(), str(folder))
+        self.keeper = Keeper(goal, keep, place, self.lines.append, **more)
 
     def begin(self, number: int, tune_id: str = "abc", checkpoints: int = 2) -> TrialRecord:
         record = TrialRecord(tune_id, number, None, {}, epochs=9, started=0.0)
@@ -201,26 +206,43 @@ def test_in_a_population_nothing_goes_before_the_end(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what cannot be deleted
 
 
-def test_what_cannot_be_deleted_is_told_and_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bench = Bench(tmp_path, keep=0)
+class Stubborn(LocalFileSystem):  # type: ignore[misc]
+    """Lets nobody delete a file."""
 
-    def refuse(self: Path, **_how: Any) -> None:
-        raise PermissionError(13, "Permission denied", str(self))
+    def rm(self, path: str, **_how: Any) -> None:
+        raise PermissionError(13, "Permission denied", path)
 
-    monkeypatch.setattr(Path, "unlink", refuse)
+
+def test_what_cannot_be_deleted_is_told_and_stops_nobody(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, keep=0, files=fs.PyFileSystem(fs.FSSpecHandler(Stubborn())))
     bench.run(0, 1.0)
     assert any(line.startswith(f"warning  not deleted: {tmp_path}") for line in bench.lines)
+    assert bench.kept() == {0}
 
 
-def test_storage_that_is_not_local_is_left_alone_and_this_is_told_once(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, keep=0)
-    for number in range(3):
-        record = bench.begin(number)
-        remote: Any = SimpleNamespace(path="bucket/x", filesystem=SimpleNamespace(type_name="s3"))
-        record.checkpoint = remote
-        bench.end(record, loss=1.0)
-    assert bench.kept() == {0, 1, 2}
-    assert bench.lines == ["warning  checkpoints in s3 storage are all kept: --keep deletes only in local folders"]
+def test_of_a_running_trial_the_last_few_stay_where_tune_does_not_see_to_that(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, each=2)
+    record = bench.begin(0, checkpoints=5)
+    assert record.checkpoint is not None
+    bench.keeper.close()
+    assert sorted(path.name for path in Path(record.checkpoint.path).parent.iterdir()) == [
+        "checkpoint_000003",
+        "checkpoint_000004",
+    ]
+
+
+def test_older_ones_stay_while_nobody_would_know_of_the_newer_ones(tmp_path: Path) -> None:
+    safe = False
+    bench = Bench(tmp_path, each=1, safe=lambda: safe)
+    record = bench.begin(0, checkpoints=3)
+    safe = True
+    bench.save(record, 3)
+    bench.keeper.close()
+    assert [path.parent.name for path in tmp_path.glob("*/*/state.pt")] == ["checkpoint_000003"]
+    bench = Bench(tmp_path, each=1, safe=lambda: False)
+    bench.begin(1, checkpoints=3)
+    bench.keeper.close()
+    assert len([*tmp_path.glob("00001_*/*/state.pt")]) == 3
 
 
 def test_a_folder_that_is_gone_is_no_trouble(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,11 +80,11 @@ def test_where_things_are_may_come_from_the_environment(monkeypatch: pytest.Monk
     for name in ("RAY_ADDRESS", "SEARCH_STORAGE", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     site = Site()
-    assert (site.address, site.storage, site.tracking_uri) == (None, Path("results"), None)
+    assert (site.address, site.storage, site.tracking_uri) == (None, "results", None)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.setenv("SEARCH_STORAGE", "/scratch/me")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
     site = Site()
-    assert (site.address, site.storage) == ("head:6379", Path("/scratch/me"))
+    assert (site.address, site.storage) == ("head:6379", "/scratch/me")
     assert site.server == "http://server:5000"
     assert Site(address="other:1").address == "other:1"

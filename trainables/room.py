@@ -140,6 +140,7 @@ def patiently(
     *,
     limit_s: float = float("inf"),
     leave: Callable[[], bool] = lambda: False,
+    passing: Callable[[BaseException], bool] = is_full,
 ) -> T:
     """What ``write`` returns, once there was room for it.
 
@@ -149,11 +150,14 @@ def patiently(
         Removes what a write that failed has left, whatever it failed of.
     needed_bytes : callable
         In which folders, asked anew before each try.
+    passing : callable
+        Whether an error is worth waiting for its end.
 
     Raises
     ------
     DiskFullError
-        There was no room for ``limit_s``, or until it was time to leave.
+        There was no room for ``limit_s``, or until it was time to leave. (Another error that did not pass is raised
+        itself.)
     """
     failed_at = 0.0
     while True:
@@ -163,10 +167,12 @@ def patiently(
             return write()
         except Exception as error:
             undo()
-            if not is_full(error):
+            if not passing(error):
                 raise
             failed_at = failed_at or time.monotonic()
             if time.monotonic() - failed_at > limit_s or leave():
+                if not is_full(error):
+                    raise
                 raise DiskFullError(
                     f"{error}, again and again for {(time.monotonic() - failed_at) / 60:.3g} min"
                 ) from error

@@ -7,18 +7,23 @@ import socket
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
+from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 
 from trainables.errors import TrainingDiverged
 from trainables.goal import Goal
 from trainables.gpu_memory import GpuPart, keep_to
 from trainables.room import Patience, is_full, patiently, size_of
+from trainables.store import as_folder, checkpoints_up_to, is_away
 from trainables.training import Training, TrainingConfig
+
+T = TypeVar("T")
 
 STATE_FILE, BEST_FILE, LAST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "last.pt", "report"
 REPORT_ERROR = "error.txt"  # in the report of a trial whose figures could not be drawn
@@ -58,7 +63,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._begin_anew(config)
         if config.get("continue_from"):  # a search that was interrupted goes on
-            self._go_on(config, Path(config["continue_from"]))
+            self._go_on(config, str(config["continue_from"]))
 
     def _begin_anew(self, config: dict[str, Any]) -> None:
         hyperparameters = self._config_type(**config["hyperparameters"])
@@ -66,22 +71,37 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         self._best: dict[str, Any] = {"epoch": 0, "value": None, "order": None, "weights": {}}
         self._complete = False
 
-    def _go_on(self, config: dict[str, Any], last: Path) -> None:
+    def _go_on(self, config: dict[str, Any], last: str) -> None:
         """From the last checkpoint, or, where a death left that one broken, from one before it.
 
         Without any of them the trial begins anew: its epochs are the same again. (On a retry Tune loads the newest
         checkpoint of this process next, and the one named may be deleted.) After the last epoch nothing can be gone on
         with: of a trial whose end was not told the last epoch is repeated.
         """
-        earlier = [folder for folder in last.parent.glob("checkpoint_*") if folder.name < last.name]
-        for folder in (last, *sorted(earlier, reverse=True)):
+        for checkpoint in self._patiently(lambda: checkpoints_up_to(self._files, last)):
             try:
-                self.load_checkpoint(str(folder))
+                self._patiently(lambda checkpoint=checkpoint: self._load(checkpoint))  # type: ignore[misc]
                 if not self._training.finished:
                     break
             except Exception as error:  # whatever torch makes of a broken file
-                print(f"checkpoint {folder} cannot be used: {error}")
+                print(f"checkpoint {checkpoint} cannot be used: {error}")
             self._begin_anew(config)
+
+    def _load(self, checkpoint: str) -> None:
+        with as_folder(self._files, checkpoint) as folder:
+            self.load_checkpoint(str(folder))
+
+    @property
+    def _files(self) -> FileSystem:
+        """Where the search keeps its checkpoints, as this worker may read and write there."""
+        return self._storage.storage_filesystem if self._storage else LocalFileSystem()
+
+    def _patiently(self, read: Callable[[], T]) -> T:
+        """Wait while a store is away."""
+        return patiently(read, lambda: None, dict, say=print, limit_s=self._patience.limit_s, passing=self._may_pass)
+
+    def _may_pass(self, error: BaseException) -> bool:
+        return is_full(error) or is_away(error, self._files)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Take another trial into this actor: nothing of the last one is left but the data."""
@@ -133,10 +153,10 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._best = {"epoch": training.epoch, "value": value, "order": order, "weights": training.weights()}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Write a checkpoint into the search's storage, as Tune asks for it; wait while a disk is full.
+        """Write a checkpoint into the search's storage, as Tune asks for it; wait while a disk is full, or it is away.
 
         Tune itself copies it there file by file. Where that fails no half checkpoint stays, and its number is used
-        again. Whoever waits in vain fails with ``DiskFullError``.
+        again. Whoever waits for room in vain fails with ``DiskFullError``.
         """
         if checkpoint_dir or not self._storage:  # driven without Tune
             return super().save(checkpoint_dir)
@@ -147,6 +167,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._needed_bytes,
             say=print,  # in the worker's own log; the search itself tells it where people look
             limit_s=self._patience.limit_s,
+            passing=self._may_pass,
         )
 
     def _needed_bytes(self) -> dict[Path, int]:

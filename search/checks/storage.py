@@ -13,6 +13,7 @@ from search.checks.questions.storage import delete_token, exchange, read_token, 
 from search.checks.setup import Setup
 from search.errors import first_line
 from search.resources import on_network_file_system
+from search.storage import meaning
 
 
 def check(setup: Setup) -> Iterator[Finding]:
@@ -25,7 +26,10 @@ def check(setup: Setup) -> Iterator[Finding]:
         write_token(setup.storage, token, token)
     except Exception as error:  # whatever file systems raise
         mend = f"chmod u+rwx {setup.storage}, or name another with --storage (or $SEARCH_STORAGE)"
-        yield wrong(f"storage {setup.storage}", first_line(error), "that it can be written", mend)
+        found = first_line(error) if setup.folder else meaning(error)
+        if not setup.folder:
+            mend = "see there, or name another with --storage (or $SEARCH_STORAGE)"
+        yield wrong(f"storage {setup.storage}", found, "that it can be written", mend)
         return
     try:
         yield from _locks(setup)
@@ -69,6 +73,8 @@ def _shared(setup: Setup, token: str) -> Iterator[Finding]:
     problems = answers.silent | {name: problem for name, problem in said.items() if problem}
     for problem, nodes in alike(problems).items():
         mend = "mount the same file system there, or name a --storage that all nodes share"
+        if not setup.folder:
+            mend = "give Ray there the same credentials (its environment, ~/.aws, the machine's role), and a way to it"
         yield wrong(f"storage {setup.storage} on {nodes}", problem, "the same as on this machine", mend)
     good = len(setup.cluster.nodes) - len(problems)
     if good:

@@ -128,7 +128,7 @@ def _pod(site: KubeRaySite, image: str, name: str, resources: dict[str, str]) ->
 
 def _require_lasting(request: SearchRequest, site: KubeRaySite) -> None:
     storage = request.storage
-    if ":/" in storage:
+    if "://" in storage:
         return
     if site.claim is None:
         raise UsageError(

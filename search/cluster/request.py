@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from search.command import Command, parse
 from search.errors import UsageError, without_passwords
 from search.plan import make_plan, new_name
+from search.storage import Storage
 from search.workloads import Workload
 
 _HERE = ("localhost", "127.0.0.1", "::1")  # names of every machine for itself
@@ -59,6 +60,7 @@ def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) 
     words = [*words, *_from_environment(words)]
     _refuse_passwords(words)
     subject, command = parse([what, *words])
+    Storage(command.site.storage)  # refuses keys in a URL
     if given(words, "--address"):
         raise UsageError("--address after -- is for search.run on this machine; the job joins the cluster it runs on.")
     if isinstance(subject, Workload):
@@ -73,7 +75,7 @@ def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) 
         seed=command.budget.seed,
         words=tuple(words),
         resume="auto" if again else command.site.resume,
-        storage=str(command.site.storage),
+        storage=command.site.storage,
     )
 
 

@@ -22,6 +22,7 @@ from search.page.style import RUNNING
 from search.plan import Plan, unknown
 from search.records import TrialRecord
 from search.sampler import Space, read_study
+from search.storage import Storage
 from search.workloads import WORKLOADS, Workload
 from trainables.goal import Goal
 
@@ -80,13 +81,14 @@ class Searched:
         return RUNNING if outcome == "interrupted" and self.state == "running" else outcome
 
 
-def names_of(storage: Path) -> list[str]:
-    """Searches that have begun, the newest first."""
-    found = (storage / "searches").glob(f"*/{DESCRIPTION}")
+def names_of(storage: Storage | Path) -> list[str]:
+    """Searches that have begun, the newest first; of a URL, as far as this machine has seen them."""
+    folder = storage.folder if isinstance(storage, Storage) else storage
+    found = (folder / "searches").glob(f"*/{DESCRIPTION}")
     return [file.parent.name for file in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
-def read_search(storage: Path, name: str, state: State | None = None) -> Searched:
+def read_search(storage: Storage | Path, name: str, state: State | None = None) -> Searched:
     """The search of that name.
 
     Parameters
@@ -99,11 +101,15 @@ def read_search(storage: Path, name: str, state: State | None = None) -> Searche
     UsageError
         There is none, or its files are damaged.
     """
-    names = names_of(storage)
-    if name not in names:
-        near = get_close_matches(name, names, n=3, cutoff=0.45)
-        raise unknown(f"search in {storage / 'searches'}", name, tuple(dict.fromkeys([*near, *names[:_NAMED]])))
+    storage = storage if isinstance(storage, Storage) else Storage(storage)
     folder = SearchFolder(storage, name)
+    if state is None:
+        folder.fetch()
+    if name not in names_of(storage):
+        names = storage.names() if storage.url else names_of(storage)
+        near = get_close_matches(name, names, n=3, cutoff=0.45)
+        where = folder.where.rpartition("/")[0] if not storage.url else storage
+        raise unknown(f"search in {where}", name, tuple(dict.fromkeys([*near, *names[:_NAMED]])))
     try:
         about = folder.description()
         records = sorted(folder.records(), key=lambda record: record.number)
@@ -128,7 +134,7 @@ def _state(folder: SearchFolder) -> State:
         last = entry
     if last is not None and last.event == "search_ended":
         return _STATES[last.content["status"]]
-    return "running" if _held(folder.path / "owner.json") else "interrupted"
+    return "running" if _held(folder.path / "owner.json") or folder.held_elsewhere() else "interrupted"
 
 
 def _held(owner: Path) -> bool:

@@ -13,6 +13,7 @@ from search.promotion.judging import Contender, kept_model
 from search.promotion.registry import Registry, Version
 from search.promotion.subject import Subject
 from search.records import TrialRecord
+from search.storage import Storage
 from trainables.package import read_package
 
 CHAMPION = "champion"
@@ -34,7 +35,7 @@ class Contenders:
 
 
 def gather(
-    subject: Subject, finalists: Sequence[Finalist], preset: Sequence[Finalist], trained: Trained, storage: Path
+    subject: Subject, finalists: Sequence[Finalist], preset: Sequence[Finalist], trained: Trained, storage: Storage
 ) -> Contenders:
     """All but the champion.
 
@@ -64,7 +65,7 @@ def champion_of(registry: Registry, version: Version | None, folder: Path) -> di
     return {CHAMPION: Contender(package.model, package.branches)}
 
 
-def _preset(subject: Subject, preset: Sequence[Finalist], trained: Trained, storage: Path) -> Contender | None:
+def _preset(subject: Subject, preset: Sequence[Finalist], trained: Trained, storage: Storage) -> Contender | None:
     """As it was trained for this, or else by the search; None where it did not come to its end."""
     found = [trained.records.get(name) for one in preset for name in one.trainings]
     found = found or [

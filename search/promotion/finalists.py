@@ -20,6 +20,7 @@ from search.promotion.subject import Subject
 from search.records import TrialRecord
 from search.sampler import Space
 from search.settings import Budget, Method, Site
+from search.storage import Storage
 
 FIRST_SEED = 1_000_000  # no trial of a search comes near
 KIND = "finalists"  # of the MLflow run: none of the searches among which a newest or a best one is looked for
@@ -99,7 +100,7 @@ def retrain(subject: Subject, finalists: Sequence[Finalist], site: Site, budget:
         site=site.model_copy(update={"name": name, "resume": "auto", "keep": len(points)}),
     )
     code = conduct(plan, command, console, {"kind": KIND, "finalists_of": subject.name}).code
-    records = {record.label: record for record in SearchFolder(site.storage.resolve(), name).records()}
+    records = {record.label: record for record in SearchFolder(Storage.of(site), name).records()}
     return Trained(name, records, code)
 
 

@@ -21,6 +21,7 @@ from search.promotion.judging import judge
 from search.promotion.registry import Registry
 from search.promotion.subject import find_search, open_subject
 from search.settings import Budget, Site
+from search.storage import Storage
 from search.summary import Summary
 from search.tracking import open_experiment
 from search.workloads import Workload
@@ -42,10 +43,10 @@ class Wish:
 
 def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console: Console) -> int:
     """Train again, evaluate, decide, and register; returns the exit code."""
-    storage, say = site.storage.resolve(), Summary(console).say
-    cache = (site.cache or storage / "cache").resolve()
+    storage, say = Storage.of(site), Summary(console).say
+    cache = (site.cache or storage.folder / "cache").resolve()
     folder = find_search(workload, wish.search, storage)
-    experiment = open_experiment(site.server, storage, workload.name)
+    experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
     subject = open_subject(workload, folder, cache, experiment)
     holdout = subject.promotion.load_holdout(subject.settings, cache)
@@ -68,7 +69,9 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
     hearing = Hearing(subject, finalists, contenders, judged, naive, champion, wish.confidence)
     uses = registry.note_use(hearing.holdout, trained.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
     result = hearing.result(trained.name, uses)
-    write_atomically(SearchFolder(storage, trained.name).path / RESULT, json.dumps(result.as_dict(), indent=2))
+    finals = SearchFolder(storage, trained.name)
+    write_atomically(finals.path / RESULT, json.dumps(result.as_dict(), indent=2))
+    finals.share(RESULT)
     console.print(result.as_table())
     for line in result.about():
         say(line)

@@ -13,6 +13,7 @@ from search.errors import UsageError
 from search.folder import DESCRIPTION, LEADERBOARD, SearchFolder
 from search.leaderboard import Leaderboard
 from search.plan import unknown
+from search.storage import Storage
 from search.tracking import Experiment
 from search.workloads import Data, Promotion, Workload
 from trainables.files import DataSettings
@@ -42,7 +43,7 @@ class Subject:
         return self.workload.promotion
 
 
-def find_search(workload: Workload, name: str | None, storage: Path) -> SearchFolder:
+def find_search(workload: Workload, name: str | None, storage: Storage | Path) -> SearchFolder:
     """The folder of that search of the workload; without a name, of the one that ended last.
 
     Raises
@@ -50,6 +51,9 @@ def find_search(workload: Workload, name: str | None, storage: Path) -> SearchFo
     UsageError
         There is none, it is of another workload, or it has not ended.
     """
+    storage = storage if isinstance(storage, Storage) else Storage(storage)
+    for one in (storage.names() if storage.url else ()) if name is None else (name,):
+        SearchFolder(storage, one).fetch()
     if name is None:
         ended = list(_ended(workload, storage))
         if not ended:
@@ -95,9 +99,9 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
     )
 
 
-def _ended(workload: Workload, storage: Path) -> Iterator[SearchFolder]:
+def _ended(workload: Workload, storage: Storage) -> Iterator[SearchFolder]:
     """Searches of a workload that have a result, finalists of earlier promotions left out."""
-    for file in sorted((storage / "searches").glob(f"*/{DESCRIPTION}")):
+    for file in sorted((storage.folder / "searches").glob(f"*/{DESCRIPTION}")):
         folder = SearchFolder(storage, file.parent.name)
         description: dict[str, Any] = folder.description()
         own = description["workload"] == workload.name and "finalists_of" not in description["facts"]["tags"]

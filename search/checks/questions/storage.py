@@ -12,18 +12,21 @@ PATIENCE_S = 3.0  # with a network file system that shows a new file late
 
 def open_storage(storage: str) -> tuple[Any, str]:
     """File system and path of a folder or URL. Raises what pyarrow and fsspec raise."""
-    import pyarrow  # type: ignore[import-untyped]
+    import pyarrow
     from pyarrow import fs
 
     if "://" not in storage:
         return fs.LocalFileSystem(), storage
     try:
-        system, path = fs.FileSystem.from_uri(storage)
-    except pyarrow.ArrowInvalid:  # none of its own
-        import fsspec
+        return fs.FileSystem.from_uri(storage)  # type: ignore[no-any-return]
+    except pyarrow.ArrowInvalid as error:
+        if "Unrecognized filesystem type" not in str(error):
+            raise
+    import fsspec
 
-        inner, path = fsspec.core.url_to_fs(storage)
-        system = fs.PyFileSystem(fs.FSSpecHandler(inner))
+    inner, path = fsspec.core.url_to_fs(storage, use_listings_cache=False)
+    system = fs.PyFileSystem(fs.FSSpecHandler(inner))
+    system.create_dir(path, recursive=True)
     return system, path
 
 
