@@ -254,7 +254,8 @@ def _content(file: Path) -> bytes:
 
 def _refused_while_it_runs(alone: Alone, pid: int) -> None:
     """The same name twice at the same time: the second is refused, with the owner, whatever it asks for."""
-    assert owner(alone.storage, alone.name) == {"host": os.uname().nodename, "pid": pid}
+    held = owner(alone.storage, alone.name)
+    assert (held["host"], held["pid"]) == (os.uname().nodename, pid)
     for resume in ("no", "auto"):
         where = ("--storage", str(alone.storage), "--name", alone.name, "--resume", resume)
         code, text = call(make_tiny(), "tiny", *where, *REPEATABLE)
