@@ -3,6 +3,26 @@
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
+
+_STARTS = r"(?<![\w+.-])"
+_SQL_AND_STORES = r"(?:\w*sql\w*|postgres|mariadb|oracle|s3[an]?|gc?s)(?:\+\w+)?"  # what follows a colon is no port
+_NAMES = r"(?:gc?s|abfss?|az|wasbs?|x?roots?)"  # container@account, and people: no secrets
+_TO_THE_LAST = r"[^@\n]*@(?:\S*@)?"
+_END = r"[^\w\s@]*(?:\s|$)"  # of a word, perhaps with punctuation
+_WITHOUT_PORT = re.compile(
+    rf"({_STARTS}{_SQL_AND_STORES}://)(?!\[)[^:/\s]*:(?!\d{{0,5}}(?:[/?][^\s@]*)?{_END}){_TO_THE_LAST}", re.IGNORECASE
+)
+_WITH_PORT = re.compile(
+    rf"(://|(?<![^\s'\"=(,])//)(?!\[)[^:/?#\s]*:(?!\d{{0,5}}(?:[/?#]|{_END})){_TO_THE_LAST}", re.IGNORECASE
+)
+_USER = re.compile(rf"({_STARTS}(?!{_NAMES}://)[\w+.-]+://)[^/?#\s]*@", re.IGNORECASE)
+_QUERY = re.compile(r"([?&#;])([^?&#;=\s]+)=([^&\s]+)")
+_SECRET = re.compile(
+    r"passw|passphrase|(?<![a-z])(?:pass|pwd|key)$|secret|token|credential|signature|^sig$|(?:access|account|api)[_-]?key"
+    "|odbc_connect",
+    re.IGNORECASE,
+)
 
 
 class SearchError(Exception):
@@ -30,9 +50,28 @@ class ClusterError(SearchError):
 def first_line(error: BaseException) -> str:
     """What an exception says, in one line and without passwords; its name where it says nothing."""
     lines = str(error).splitlines()
-    return without_passwords(lines[0][:300]) if lines and lines[0] else type(error).__name__
+    return without_passwords(lines[0])[:300] if lines and lines[0] else type(error).__name__
 
 
 def without_passwords(text: str) -> str:
-    """The text with ``user:password@`` taken out of its URLs."""
-    return re.sub(r"//[^/@\s]*@", "//", text)
+    """The text with ``user:password@`` taken out of its URLs, and the values of secret words of their queries.
+
+    A password may hold ``@``, ``/``, ``?`` and ``#`` as they are: all up to the last ``@`` of its word goes. Without a
+    password an ``@`` behind the host is a part of the path and stays, as in ``root://host:1094//path/x@y.root``.
+    """
+    text = _QUERY.sub(_masked, text)
+    for pattern in (_WITHOUT_PORT, _WITH_PORT, _USER):
+        text = pattern.sub(r"\1", text)
+    return text
+
+
+def names_secret(name: str) -> bool:
+    """Whether a word of a query, or a variable of an environment, is called like one that holds a secret."""
+    return bool(_SECRET.search(unquote(name)))
+
+
+def _masked(found: re.Match[str]) -> str:
+    if not names_secret(found[2]):
+        return found[0]
+    mask = "***@***" if "@" in found[3] else "***"  # it may be the end of a password that stands before
+    return f"{found[1]}{found[2]}={mask}"
