@@ -17,7 +17,7 @@ _WITH_PORT = re.compile(
     rf"(://|(?<![^\s'\"=(,])//)(?!\[)[^:/?#\s]*:(?!\d{{0,5}}(?:[/?#]|{_END})){_TO_THE_LAST}", re.IGNORECASE
 )
 _USER = re.compile(rf"({_STARTS}(?!{_NAMES}://)[\w+.-]+://)[^/?#\s]*@", re.IGNORECASE)
-_QUERY = re.compile(r"([?&#;])([^?&#;=\s]+)=([^&\s]+)")
+_WORD_OF_QUERY, _VALUE = re.compile(r"[?&#;]([^?&#;=\s]+)="), re.compile(r"[^&\s]*")
 _SECRET = re.compile(
     r"passw|passphrase|(?<![a-z])(?:pass|pwd|key)$|secret|token|credential|signature|^sig$|(?:access|account|api)[_-]?key"
     "|odbc_connect",
@@ -59,7 +59,7 @@ def without_passwords(text: str) -> str:
     A password may hold ``@``, ``/``, ``?`` and ``#`` as they are: all up to the last ``@`` of its word goes. Without a
     password an ``@`` behind the host is a part of the path and stays, as in ``root://host:1094//path/x@y.root``.
     """
-    text = _QUERY.sub(_masked, text)
+    text = _without_secrets(text)
     for pattern in (_WITHOUT_PORT, _WITH_PORT, _USER):
         text = pattern.sub(r"\1", text)
     return text
@@ -70,8 +70,12 @@ def names_secret(name: str) -> bool:
     return bool(_SECRET.search(unquote(name)))
 
 
-def _masked(found: re.Match[str]) -> str:
-    if not names_secret(found[2]):
-        return found[0]
-    mask = "***@***" if "@" in found[3] else "***"  # it may be the end of a password that stands before
-    return f"{found[1]}{found[2]}={mask}"
+def _without_secrets(text: str) -> str:
+    shown, place = "", 0
+    for word in _WORD_OF_QUERY.finditer(text):
+        if word.start() < place or not names_secret(word[1]):
+            continue
+        end = _VALUE.match(text, word.end()).end()  # type: ignore[union-attr]  # it matches nothing, too
+        mask = "***@***" if "@" in text[word.end() : end] else "***"  # the end of a password that stands before
+        shown, place = shown + text[place : word.end()] + mask * (end > word.end()), end
+    return shown + text[place:]

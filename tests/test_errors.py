@@ -61,6 +61,7 @@ def test_what_is_clean_stays_so(scheme: str, user: str, password: str, host: str
         ("http://u:hun ter2@h", "http://h"),
         ("https://ghp_token@example.org/a", "https://example.org/a"),
         ("//me:hunter2@h/a", "//h/a"),
+        ("https://h/?a=1#access_token=hunter2", "https://h/?a=1#access_token=***"),
         ("https://h/?token=hun@ter2&x=1", "https://h/?token=***@***&x=1"),
         ("postgresql://u:p@h/db?password=hun@ter2", "postgresql://***"),
         ("http://u:hun?password=ter2@h", "http://***"),
