@@ -67,7 +67,8 @@ def without_passwords(text: str) -> str:
 
 def names_secret(name: str) -> bool:
     """Whether a word of a query, or a variable of an environment, is called like one that holds a secret."""
-    return bool(_SECRET.search(unquote(name)))
+    name = unquote(name)
+    return bool(_SECRET.search(name)) and not name.lower().endswith(("_path", "_file"))
 
 
 def _without_secrets(text: str) -> str:
