@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from search.cluster import upload
 from search.cluster.jobs import JobServer, exit_code, read_token, runtime_environment
 from search.cluster.upload import Package, lock, pack
 from search.errors import ClusterError, UsageError
+from search.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,6 +66,24 @@ print([found.version for found in distributions(name="hep-search", path=["."])][
         [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.split() == [str(tmp_path.resolve()), importlib.metadata.version("hep-search")]
+
+
+def test_what_was_sent_knows_its_commit(packed: Package, tmp_path: Path) -> None:
+    """There is no git where it runs."""
+    with zipfile.ZipFile(packed.path) as archive:
+        archive.extractall(tmp_path)
+    ask = [sys.executable, "-c", "from search.provenance import git_commit; print(git_commit())"]
+
+    def commit(told: dict[str, str]) -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)} | told
+        done = subprocess.run(
+            ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.strip()
+
+    assert commit(runtime_environment(packed, [])["env_vars"]) == git_commit()
+    assert commit({"SEARCH_GIT_COMMIT": "0123-dirty"}) == "0123-dirty"
+    assert commit({"SEARCH_GIT_COMMIT": ""}) == "unknown"
 
 
 def test_the_same_code_makes_the_same_archive(packed: Package, tmp_path: Path) -> None:
