@@ -129,6 +129,23 @@ def test_more_can_be_sent_and_less(tree: Path, tmp_path: Path) -> None:
         pack(tmp_path / "code.zip", include=[tree / "nothing"])
 
 
+def test_what_the_user_names_is_sent_with_its_data(tree: Path, tmp_path: Path) -> None:
+    mine = ("weights.pt", "a.root", "results/b.json", "build/c.py", "dist/d.npz", "x.egg-info/e")
+    others = (".git/config", ".env", "__pycache__/m.pyc", ".mypy_cache/x", "env/pyvenv.cfg", "env/lib/y.py")
+    for name in (*mine, *others):
+        (tree / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "notes" / name).write_text(name)
+    package = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["search/*", "spaces/*", "trainables/*"])
+    assert names(package) == {"notes/plan.txt", *(f"notes/{name}" for name in mine)}
+
+
+def test_a_link_to_nothing_is_told_and_can_be_left_out(tree: Path, tmp_path: Path) -> None:
+    (tree / "notes" / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"link: cannot be read: No such file.*--exclude 'notes/link'"):
+        pack(tmp_path / "code.zip", include=[tree / "notes"])
+    assert "notes/link" not in names(pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["notes/link"]))
+
+
 def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_named(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -198,11 +215,23 @@ def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "https://me:hunter2@head:8265"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1:6379", "ray://head:10001", "https://me:hunter2@head:8265", "http://host:99999", "http://h:82x65",
+        "http://[::1", "ftp://me:hunter2@head", "http://me:2/hunter2@head", "http://me:x/hunter2@head",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_no_dashboard_is_refused(address: str) -> None:
     with pytest.raises(UsageError) as refused:
         JobServer(address)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_name_that_no_host_can_have_is_told() -> None:
+    with pytest.raises(ClusterError, match="The job server at"):
+        JobServer("http://head..example.org:8265")
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,10 @@ def test_without_a_word_of_the_site_the_python_that_writes_is_the_one_that_runs(
         ("[slurm]\nscratch = 'tmp'", "scratch: expected an absolute path"),
         ("[slurm]\nscratch = '/a/long/path/in/which/no/socket/can/be/made'", "scratch: expected an absolute path of"),
         ("[slurm.environment]\nMLFLOW_TRACKING_PASSWORD = 'x'", "MLFLOW_TRACKING_PASSWORD looks like a secret"),
-        ("[slurm.environment]\nMLFLOW_TRACKING_URI = 'https://me:hunter2@h'", "environment.MLFLOW_TRACKING_URI: holds a pass"),
+        (
+            "[slurm.environment]\nMLFLOW_TRACKING_URI = 'https://me:hunter2@h'",
+            "MLFLOW_TRACKING_URI: holds a pass",
+        ),
         ("[slurm.environment]\nA = 'https://h/?x=1&token=hunter2'", "environment.A: holds a password"),
         ("[slurm]\nsetup = ['export A=postgresql://me:hun/ter2@h/db']", "setup.0: holds a password"),
         ("[slurm]\nsetup = ['a', 'export DB_PASSWORD=\"hunter2\"']", "setup.1: holds a password"),
@@ -194,6 +197,12 @@ def test_an_array_is_searches_with_names_and_seeds_of_their_own() -> None:
     assert "seed=$((10 + SLURM_ARRAY_TASK_ID))" in script
     with pytest.raises(UsageError, match="--array 0"):
         script_of(array=0)
+
+
+def test_an_array_whose_names_would_be_too_long_is_refused() -> None:
+    assert "--array=0-9" in directives(script_of("--name", "a" * 98, array=10))
+    with pytest.raises(UsageError, match=r"--name that is shorter by 1\."):
+        script_of("--name", "a" * 98, array=11)
 
 
 def test_no_secret_is_in_a_script(monkeypatch: pytest.MonkeyPatch) -> None:
