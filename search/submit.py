@@ -13,6 +13,7 @@ from search.cluster.kuberay import manifest
 from search.cluster.request import make_request, write_script
 from search.cluster.site import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
+from search.console import open_console
 from search.errors import SearchError
 
 DONE, GOES_ON = 0, 130
@@ -21,7 +22,7 @@ DONE, GOES_ON = 0, 130
 def main(arguments: list[str] | None = None) -> int:
     """Submit, or ask for what was submitted; returns the exit code: that of the search where it is waited for."""
     command, words = parse_submit(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = open_console(soft_wrap=True)
     try:
         return _about(command, console) if isinstance(command, About) else _submit(command, words, console)
     except SearchError as error:

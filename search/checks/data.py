@@ -1,4 +1,4 @@
-"""Whether the input files are there and can be read by their workload; on nodes other than the head that is a warning."""
+"""Whether the input files are there and can be read by their workload: on the head; elsewhere it is good to know."""
 
 from __future__ import annotations
 
