@@ -33,11 +33,10 @@ def test_lines_and_tables_show_text_as_it_is(capsys: pytest.CaptureFixture[str])
         (search.report.main, [ODD]),
         (search.promote.main, [ODD]),
         (search.doctor.main, ["--workload", ODD]),
-        (search.doctor.main, ["--only", "data", "--data", ODD]),
     ],
 )
 def test_errors_show_it_too(
-    command: object,
+    command: Callable[[list[str]], int],
     words: list[str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
