@@ -45,6 +45,8 @@ bench: $(READY)  ## the benchmarks, each prints a table
 	$(PYTHON) -m benchmarks.overhead
 	$(PYTHON) -m benchmarks.scale --sizes 10 100 1000
 	$(PYTHON) -m benchmarks.faults
+	if [ "$$(id -u)" = 0 ]; then $(PYTHON) -m benchmarks.cluster; fi  # it makes hosts
+	if command -v nvidia-smi >/dev/null; then $(PYTHON) -m benchmarks.gpu_sharing; fi
 
 clean:
 	rm -rf .venv

@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
+from search.errors import without_passwords
+
 Cause = Literal["out_of_gpu_memory", "out_of_memory", "node_died", "worker_died", "error"]
 
 # In this order: a worker that ran out of memory died, too. Ray's word on any dead worker names the OOM killer among
@@ -44,12 +46,12 @@ def cause_of(text: str) -> Cause:
 def reason_of(text: str) -> str:
     """One line: the cause in words, and the sentence that shows it; of any other error the exception itself.
 
-    Its cause is that of the whole text.
+    It holds no password. Its cause is that of the whole text.
     """
     cause, line = _found(text)
     words = _WORDS.get(cause, "")
     told = line if not words or line.startswith(words) else f"{words}: {line}"
-    return told[:_LONGEST]
+    return without_passwords(told)[:_LONGEST]
 
 
 def _found(text: str) -> tuple[Cause, str]:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from search.checks.running import run
 from search.checks.setup import Setup
 from search.checks.telling import Teller
+from search.console import open_console
 from search.disk import write_atomically
 from search.errors import UsageError
 from search.settings import Site, seconds
@@ -62,7 +62,7 @@ class Flags:
 def main(arguments: list[str] | None = None) -> int:
     """Check and tell; returns the exit code."""
     flags = tyro.cli(Flags, prog="python -m search.doctor", description=_DESCRIPTION, args=arguments)
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     try:
         setup = _setup(flags)
     except ValueError as error:

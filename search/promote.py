@@ -9,9 +9,9 @@ from typing import Annotated
 
 import tyro
 from pydantic import ValidationError
-from rich.console import Console
 
 from search.conduct import COMPLETE, INTERRUPTED
+from search.console import open_console
 from search.errors import SearchError, UsageError
 from search.plan import unknown
 from search.promotion.history import export, roll_back, show
@@ -78,7 +78,7 @@ class Flags:
 
 def main(arguments: list[str] | None = None) -> int:
     """Promote, or look at and change what was promoted; returns the exit code."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = open_console(160)
     flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments)
     try:
         workload, wish, site = _workload(flags.workload), flags.wish, flags.site

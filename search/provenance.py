@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import os
 import platform
 import subprocess
 from functools import cache
@@ -28,11 +29,14 @@ def versions() -> dict[str, str]:
 
 @cache
 def git_commit() -> str:
-    """Commit of this code, with ``-dirty`` where files differ from it; ``unknown`` outside a checkout."""
+    """Commit of this code, with ``-dirty`` where files differ from it.
+
+    Outside a checkout the one that a job was told, ``$SEARCH_GIT_COMMIT``, or ``unknown``.
+    """
     git = ["git", "-C", str(Path(__file__).resolve().parent.parent)]
     try:
         run = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
                              capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return os.environ.get("SEARCH_GIT_COMMIT", "").strip() or "unknown"
     return run.stdout.strip()

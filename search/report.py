@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
+from search.console import open_console
 from search.errors import SearchError, UsageError
 from search.folder import SearchFolder
 from search.page.page import REPORT, make_overlay, make_page, write_page
@@ -39,7 +39,7 @@ class Pages:
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the pages; returns the exit code."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     try:
         write_pages(tyro.cli(Pages, prog="python -m search.report", args=arguments), Summary(console))
     except SearchError as error:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import shlex
 import sys
 
-from rich.console import Console
-
 from search.chain import run_chain
 from search.command import parse, parse_sync
 from search.conduct import COMPLETE, INTERRUPTED, conduct
+from search.console import open_console
 from search.disk import full
 from search.errors import SearchError, without_passwords
 from search.plan import make_plan
@@ -24,7 +23,7 @@ WRONG_INPUT = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run one search; returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = open_console()
     try:
         if "--sync" in arguments:
             sync(parse_sync(arguments), console)

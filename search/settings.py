@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+LONGEST_NAME = 100  # of a search
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -36,7 +37,7 @@ def _checked_trials(trials: object) -> str:
 
 def _checked_name(name: str) -> str:
     """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+    if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"expected up to 100 letters, digits, dots, dashes and underscores, the first a letter or digit; "
             f"found {name!r}"

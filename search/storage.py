@@ -21,13 +21,12 @@ import pyarrow
 from fsspec.registry import known_implementations
 from pyarrow import fs
 
-from search.errors import UsageError, first_line
+from search.errors import UsageError, first_line, names_secret, without_passwords
 from search.settings import Site
 from trainables.store import refuses
 
 _OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _NAMES_ARE_NO_USERS = ("gs", "gcs", "abfs", "abfss")  # anonymous@bucket, container@account
-_SECRET = re.compile("key|secret|token|passw|signature|^sig$|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -168,10 +167,10 @@ def _short(said: str) -> str:
 def _refuse_secrets(url: str) -> None:
     parts = urlsplit(url)
     user = "@" in parts.netloc and (parts.scheme not in _NAMES_ARE_NO_USERS or parts.password is not None)
-    secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if _SECRET.search(name)]
-    if user or secrets:
+    secrets = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True) if names_secret(name)]
+    if user or secrets or without_passwords(url) != url:
         what = f"{secrets[0]}=..." if secrets else "a user or password"
-        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        shown = urlsplit(without_passwords(url))._replace(query="").geturl()
         raise UsageError(
             f"--storage {shown}: the URL has {what} in it, which would stand in logs and records. Take it out; "
             "credentials come from the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY), ~/.aws, or the "

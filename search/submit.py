@@ -10,9 +10,10 @@ from rich.console import Console
 from search.cluster.flags import PROGRAM, About, Target, ToKubeRay, ToRay, ToSlurm, parse_submit
 from search.cluster.jobs import JobServer, exit_code
 from search.cluster.kuberay import manifest
-from search.cluster.request import make_request, script_file
+from search.cluster.request import make_request, write_script
 from search.cluster.site import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
+from search.console import open_console
 from search.errors import SearchError
 
 DONE, GOES_ON = 0, 130
@@ -21,7 +22,7 @@ DONE, GOES_ON = 0, 130
 def main(arguments: list[str] | None = None) -> int:
     """Submit, or ask for what was submitted; returns the exit code: that of the search where it is waited for."""
     command, words = parse_submit(sys.argv[1:] if arguments is None else arguments)
-    console = Console(highlight=False, soft_wrap=True, markup=False)
+    console = open_console(soft_wrap=True)
     try:
         return _about(command, console) if isinstance(command, About) else _submit(command, words, console)
     except SearchError as error:
@@ -57,7 +58,6 @@ def _follow(server: JobServer, id: str, console: Console) -> int:
 
 
 def _to_slurm(command: ToSlurm, words: list[str], console: Console) -> int:
-    request = make_request(command.what, words, again=True, shared=False)
     site = read_site(
         command.site,
         "slurm",
@@ -70,9 +70,9 @@ def _to_slurm(command: ToSlurm, words: list[str], console: Console) -> int:
         account=command.account,
         qos=command.qos,
     )
+    request = make_request(command.what, words, again=True, shared=False, environment=site.environment)
     text = batch_script(request, site, classic=command.classic, array=command.array, folder=Path.cwd())
-    file = script_file(command.script, f"{request.name}.sbatch", command.overwrite)
-    file.write_text(text)
+    file = write_script(text, command.script or Path(f"{request.name}.sbatch"), command.overwrite)
     console.print(f"script   {file}")
     if not command.submit:
         console.print(f"submit   sbatch {file}")
@@ -84,7 +84,6 @@ def _to_slurm(command: ToSlurm, words: list[str], console: Console) -> int:
 
 
 def _to_kuberay(command: ToKubeRay, words: list[str], console: Console) -> int:
-    request = make_request(command.what, words, again=True, shared=True)
     site = read_site(
         command.site,
         "kuberay",
@@ -93,9 +92,9 @@ def _to_kuberay(command: ToKubeRay, words: list[str], console: Console) -> int:
         workers=command.workers,
         gpus_per_worker=command.gpus_per_worker,
     )
+    request = make_request(command.what, words, again=True, shared=True, environment=site.environment)
     text = manifest(request, site)
-    file = script_file(command.script, f"{request.name}.yaml", command.overwrite)
-    file.write_text(text)
+    file = write_script(text, command.script or Path(f"{request.name}.yaml"), command.overwrite)
     console.print(f"manifest {file}\nsubmit   kubectl apply -f {file}")
     return DONE
 

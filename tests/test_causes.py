@@ -285,3 +285,8 @@ def test_a_search_in_which_everything_fails_ends_early_with_the_cause(run_tiny: 
     assert len(done.trials) < 12
     assert "trials failed, all with: RuntimeError: the disk of this node is on fire" in done.text
     assert all(trial.state.is_finished() for trial in done.study.get_trials())
+
+
+def test_a_reason_holds_no_password() -> None:
+    told = reason_of("Traceback\n  File x\nOSError: postgresql://me:hun/ter2@host/db refused")
+    assert told == "OSError: postgresql://host/db refused"

@@ -669,6 +669,38 @@ def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there:
     assert all("node1" in finding.what and "node2" not in finding.what for finding in findings)
 
 
+def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(setup: Callable[..., Setup]) -> None:
+    from search.checks.cluster import Answers, Cluster, Node
+
+    class Fading(Cluster):
+        """Its first node answers only when all are asked."""
+
+        def ask(self, question: Callable[..., Any], *arguments: Any, **more: Any) -> Answers:
+            asked = [node.name for node in more.get("nodes") or self.nodes]
+            silent = {name: "no answer" for name in asked if len(asked) == 1 and name == "a"}
+            return Answers({name: question(*arguments) for name in asked if name not in silent}, silent)
+
+    told = found("clocks", setup(cluster=Fading([Node("1", "a", "a", {}), Node("2", "b", "b", {})])))
+    assert [finding.line.split(";")[0] for finding in told[:1]] == [
+        "wrong    clock of a: found no answer within 5 s, expected an answer"
+    ]
+    assert told[1].found.endswith("on 1 of 2 nodes")
+
+
+def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_know() -> None:
+    from search.checks.cluster import Cluster, Node
+    from search.checks.data import _there
+
+    nodes = [Node(name, name, name, {}, drives=name == "head") for name in ("head", "b", "c")]
+    told = list(_there(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it"))
+    assert [(finding.level, finding.what) for finding in told] == [
+        ("wrong", "data on head"),
+        ("warning", "data on b, c"),
+    ]
+    assert "only the head reads them" in told[1].mend
+    assert "only the head reads them" not in told[0].mend
+
+
 def test_shared_memory_that_is_smaller_than_the_object_store_is_told(setup: Callable[..., Setup]) -> None:
     from search.checks.cluster import Cluster, Node
     from search.checks.room import _object_store

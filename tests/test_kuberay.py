@@ -142,7 +142,8 @@ def test_a_word_that_some_shell_might_read_otherwise_is_refused(word: str) -> No
     ("key", "value"),
     [
         ("image", "x\n    command: [sh]"), ("image", "a b"), ("namespace", "a: b"), ("claim", "{}"), ("mount", "here"),
-        ("environment", {"A": "b\nc"}), ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}), ("secrets", ["a/../b c"]),
+        ("environment", {"A": "b\nc"}), ("environment", {"AWS_SECRET_ACCESS_KEY": "x"}),
+        ("environment", {"A": "https://me:hunter2@h"}), ("secrets", ["a/../b c"]),
         ("memory_per_worker", "much"), ("working_dir", "s3://user:password@bucket/x.zip"),
     ],
 )  # fmt: skip

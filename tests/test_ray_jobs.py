@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import subprocess
 import sys
 import zipfile
@@ -17,6 +18,7 @@ from search.cluster import upload
 from search.cluster.jobs import JobServer, exit_code, read_token, runtime_environment
 from search.cluster.upload import Package, lock, pack
 from search.errors import ClusterError, UsageError
+from search.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
 
@@ -66,6 +68,24 @@ print([found.version for found in distributions(name="hep-search", path=["."])][
     assert done.stdout.split() == [str(tmp_path.resolve()), importlib.metadata.version("hep-search")]
 
 
+def test_what_was_sent_knows_its_commit(packed: Package, tmp_path: Path) -> None:
+    """There is no git where it runs."""
+    with zipfile.ZipFile(packed.path) as archive:
+        archive.extractall(tmp_path)
+    ask = [sys.executable, "-c", "from search.provenance import git_commit; print(git_commit())"]
+
+    def commit(told: dict[str, str]) -> str:
+        environment = os.environ | {"PYTHONPATH": str(tmp_path), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)} | told
+        done = subprocess.run(
+            ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
+        )
+        return done.stdout.strip()
+
+    assert commit(runtime_environment(packed, [])["env_vars"]) == git_commit()
+    assert commit({"SEARCH_GIT_COMMIT": "0123-dirty"}) == "0123-dirty"
+    assert commit({"SEARCH_GIT_COMMIT": ""}) == "unknown"
+
+
 def test_the_same_code_makes_the_same_archive(packed: Package, tmp_path: Path) -> None:
     """By which Ray knows that it has it already."""
     assert pack(tmp_path / "again.zip").path.read_bytes() == packed.path.read_bytes()
@@ -107,6 +127,23 @@ def test_more_can_be_sent_and_less(tree: Path, tmp_path: Path) -> None:
     assert names(package) == {"search/__init__.py", "trainables/zdc/sample/photons.root", "notes/plan.txt"}
     with pytest.raises(UsageError, match="no such file"):
         pack(tmp_path / "code.zip", include=[tree / "nothing"])
+
+
+def test_what_the_user_names_is_sent_with_its_data(tree: Path, tmp_path: Path) -> None:
+    mine = ("weights.pt", "a.root", "results/b.json", "build/c.py", "dist/d.npz", "x.egg-info/e")
+    others = (".git/config", ".env", "__pycache__/m.pyc", ".mypy_cache/x", "env/pyvenv.cfg", "env/lib/y.py")
+    for name in (*mine, *others):
+        (tree / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "notes" / name).write_text(name)
+    package = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["search/*", "spaces/*", "trainables/*"])
+    assert names(package) == {"notes/plan.txt", *(f"notes/{name}" for name in mine)}
+
+
+def test_a_link_to_nothing_is_told_and_can_be_left_out(tree: Path, tmp_path: Path) -> None:
+    (tree / "notes" / "link").symlink_to(tmp_path / "nothing")
+    with pytest.raises(UsageError, match=r"link: cannot be read: No such file.*--exclude 'notes/link'"):
+        pack(tmp_path / "code.zip", include=[tree / "notes"])
+    assert "notes/link" not in names(pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["notes/link"]))
 
 
 def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_named(
@@ -178,11 +215,23 @@ def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-@pytest.mark.parametrize("address", ["10.0.0.1:6379", "ray://head:10001", "https://me:hunter2@head:8265"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "10.0.0.1:6379", "ray://head:10001", "https://me:hunter2@head:8265", "http://host:99999", "http://h:82x65",
+        "http://[::1", "ftp://me:hunter2@head", "http://me:2/hunter2@head", "http://me:x/hunter2@head",
+    ],
+)  # fmt: skip
 def test_an_address_that_is_no_dashboard_is_refused(address: str) -> None:
     with pytest.raises(UsageError) as refused:
         JobServer(address)
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_name_that_no_host_can_have_is_told() -> None:
+    with pytest.raises(ClusterError, match="The job server at"):
+        JobServer("http://head..example.org:8265")
 
 
 @pytest.mark.parametrize(

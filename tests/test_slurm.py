@@ -151,6 +151,17 @@ def test_without_a_word_of_the_site_the_python_that_writes_is_the_one_that_runs(
         ("[slurm]\nscratch = 'tmp'", "scratch: expected an absolute path"),
         ("[slurm]\nscratch = '/a/long/path/in/which/no/socket/can/be/made'", "scratch: expected an absolute path of"),
         ("[slurm.environment]\nMLFLOW_TRACKING_PASSWORD = 'x'", "MLFLOW_TRACKING_PASSWORD looks like a secret"),
+        (
+            "[slurm.environment]\nMLFLOW_TRACKING_URI = 'https://me:hunter2@h'",
+            "MLFLOW_TRACKING_URI: holds a pass",
+        ),
+        ("[slurm.environment]\nA = 'https://h/?x=1&token=hunter2'", "environment.A: holds a password"),
+        ("[slurm]\nsetup = ['export A=postgresql://me:hun/ter2@h/db']", "setup.0: holds a password"),
+        ("[slurm]\nsetup = ['a', 'export DB_PASSWORD=\"hunter2\"']", "setup.1: holds a password"),
+        ("[slurm]\ncontainer = ['docker', '--env', 'AWS_SECRET_ACCESS_KEY=hunter2']", "container.2: holds a password"),
+        ("[slurm]\ncontainer = ['docker', 'https://me:hunter2@h/image']", "container.1: holds a password"),
+        ("[slurm]\noptions = ['--export=ALL,DB_PASSWORD=hunter2']", "options.0: holds a password"),
+        ("[slurm]\naccount = 'a https://me:hunter2@h'", "account: expected a word"),
         ("[slurm.environment]\n'A B' = 'x'", "expected the name of an environment variable"),
         ("[slum]\nnodes = 1", r"expected a table [slurm]"),
         ("[slurm", "not TOML"),
@@ -163,6 +174,14 @@ def test_a_wrong_word_in_a_site_file_is_named(tmp_path: Path, text: str, told: s
         read_site(file, "slurm", SlurmSite)
     assert told in str(refused.value)
     assert str(file) in str(refused.value)
+    assert "ter2" not in str(refused.value)
+
+
+def test_a_variable_that_holds_the_secret_may_stand_in_a_site_file(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    setup = ["export RAY_AUTH_TOKEN_PATH=/home/me/token", 'export DB_PASSWORD="$(cat ~/.password)"', "TOKEN= true"]
+    file.write_text(f"[slurm]\nsetup = {json.dumps(setup)}\n[slurm.environment]\nRAY_AUTH_TOKEN_PATH = '/home/me/t@a'")
+    assert list(read_site(file, "slurm", SlurmSite).setup) == setup
 
 
 def test_the_carried_site_files_are_right() -> None:
@@ -178,6 +197,12 @@ def test_an_array_is_searches_with_names_and_seeds_of_their_own() -> None:
     assert "seed=$((10 + SLURM_ARRAY_TASK_ID))" in script
     with pytest.raises(UsageError, match="--array 0"):
         script_of(array=0)
+
+
+def test_an_array_whose_names_would_be_too_long_is_refused() -> None:
+    assert "--array=0-9" in directives(script_of("--name", "a" * 98, array=10))
+    with pytest.raises(UsageError, match=r"--name that is shorter by 1\."):
+        script_of("--name", "a" * 98, array=11)
 
 
 def test_no_secret_is_in_a_script(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
     [
         "s3://AKIAKEY:geheim@bucket/results",
         "s3://geheim@bucket/results",
+        "s3://AKIAKEY:12/geheim@bucket/results",
+        "s3://AKIAKEY:ge/heim@geheim@bucket/results",
         "s3://bucket/results?secret_key=geheim",
         "s3://bucket/results?region=a&access_key=geheim",
         "abfss://container:geheim@account.dfs.core.windows.net/results",

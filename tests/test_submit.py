@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.request import SearchRequest, given, make_request, script_file, without
+from search.cluster.request import SearchRequest, given, make_request, without, write_script
 from search.errors import UsageError
 from search.submit import main
 
@@ -119,6 +119,36 @@ def test_what_the_environment_says_here_travels_as_flags(monkeypatch: pytest.Mon
     assert asked.words == ("--storage", "/other", "--tracking_uri=https://another.example.org")
 
 
+SITE = """
+[slurm.environment]
+SEARCH_STORAGE = "/shared/of-the-site"
+MLFLOW_TRACKING_URI = "https://site.example.org"
+[kuberay]
+image = "x"
+claim = "y"
+[kuberay.environment]
+SEARCH_STORAGE = "/shared/of-the-site"
+MLFLOW_TRACKING_URI = "https://site.example.org"
+"""
+
+
+@pytest.mark.parametrize("target", ["slurm", "kuberay"])
+def test_what_the_site_says_goes_before_what_this_shell_says(
+    target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://shell.example.org")
+    monkeypatch.setenv("SEARCH_STORAGE", "/shared/of-the-shell")
+    (tmp_path / "site.toml").write_text(SITE)
+    command = ["zdc", "--to", target, "--site", "site.toml", "--script", "job", "--overwrite"]
+    assert main(command) == 0
+    text = (tmp_path / "job").read_text()
+    assert "shell" not in text
+    assert "--storage /shared/of-the-site" in text
+    assert "https://site.example.org" in text
+    assert main([*command, "--", "--storage", "/shared/of-the-flags"]) == 0
+    assert "--storage /shared/of-the-site" not in (tmp_path / "job").read_text()
+
+
 # --- paths
 
 
@@ -196,4 +226,31 @@ def test_a_script_that_somebody_may_have_changed_is_not_overwritten(
 
 def test_a_script_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
-        script_file(tmp_path / "nowhere" / "job.sbatch", "", overwrite=False)
+        write_script("", tmp_path / "nowhere" / "job.sbatch", overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [(".", "that is a folder"), ("/proc/job.sbatch", "cannot be written"), ("a" * 300, "File name too long")],
+)
+@pytest.mark.parametrize("target", ["slurm", "kuberay"])
+def test_a_script_that_cannot_be_written_is_told_in_one_sentence(
+    target: str, script: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text("[slurm]\n[kuberay]\nimage = 'x'\nclaim = 'y'")
+    words = ("--site", str(site), "--script", script, "--overwrite", "--", "--storage", "/shared/results")
+    assert main(["zdc", "--to", target, *words]) == 2
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"error: --script {script}: ")
+    assert told in line
+
+
+@pytest.mark.parametrize("folder", ["[old]", "[/old]", "[red]"])
+def test_brackets_are_shown_as_they_are(folder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / folder.replace("/", "")).mkdir()
+    script = f"{folder.replace('/', '')}/[/b]job.sbatch".replace("[/b]", "[b]")
+    assert main(["zdc", "--to", "slurm", "--script", script]) == 0
+    assert f"script   {script}" in capsys.readouterr().out
+    assert main(["zdc", "--to", "slurm", "--", "--data", f"{folder}/x", "--set", f"{folder}=1"]) == 2
+    assert folder in capsys.readouterr().out

@@ -12,7 +12,7 @@ from search.checks.setup import Setup
 
 WARN_S = 1.0  # then times in logs, of files and of runs mislead
 WRONG_S = 30.0  # then certificates, tokens and time limits fail
-_SAMPLES = 5
+_SAMPLES, _WAIT_S = 5, 5
 _MEND = "chronyc makestep there (or: timedatectl set-ntp true)"
 
 
@@ -25,7 +25,13 @@ def check(setup: Setup) -> Iterator[Finding]:
     for node in setup.joined.nodes:
         if node.name not in answers.of:
             continue
-        ahead_s, unsure_s = _ahead(setup.joined, node)
+        difference = _ahead(setup.joined, node)
+        if difference is None:
+            yield wrong(
+                f"clock of {node.name}", f"no answer within {_WAIT_S} s", "an answer", "ray status; ray logs cluster"
+            )
+            continue
+        ahead_s, unsure_s = difference
         beyond_s = abs(ahead_s) - unsure_s
         if beyond_s > WARN_S:
             way = "ahead of" if ahead_s > 0 else "behind"
@@ -38,14 +44,17 @@ def check(setup: Setup) -> Iterator[Finding]:
         yield fine("clocks", f"within {max(largest, 0.01):.2f} s of this machine on {good} of {len(answers.of)} nodes")
 
 
-def _ahead(cluster: Cluster, node: Node) -> tuple[float, float]:
-    """Seconds by which a clock is ahead, and their uncertainty: of a few tries the quickest."""
+def _ahead(cluster: Cluster, node: Node) -> tuple[float, float] | None:
+    """Seconds by which a clock is ahead, and their uncertainty: of a few tries the quickest. None: it is silent now."""
     tries = []
     for _ in range(_SAMPLES):
         began = time.time()
-        answers = cluster.ask(clock, limit_s=5, nodes=[node])
+        answers = cluster.ask(clock, limit_s=_WAIT_S, nodes=[node])
         ended = time.time()
-        if node.name in answers.of:
-            tries.append(((ended - began) / 2, answers.of[node.name] - (began + ended) / 2))
+        if node.name not in answers.of:
+            break
+        tries.append(((ended - began) / 2, answers.of[node.name] - (began + ended) / 2))
+    if not tries:
+        return None
     unsure_s, ahead_s = min(tries)
     return ahead_s, unsure_s

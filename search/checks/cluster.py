@@ -27,6 +27,7 @@ class Node:
     host: str
     name: str  # that of the host; with the beginning of the id where two nodes share a host
     resources: Mapping[str, float]
+    drives: bool = False  # this process runs there, as the driver of a search would
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,18 @@ class Cluster:
         """The one that this process has joined."""
         alive = [node for node in ray.nodes() if node["Alive"]]
         hosts = Counter(node["NodeManagerHostname"] for node in alive)
+        here = ray.get_runtime_context().get_node_id()
         return cls(
-            [Node(node["NodeID"], node["NodeManagerHostname"], _name(node, hosts), node["Resources"]) for node in alive]
+            [
+                Node(
+                    id=node["NodeID"],
+                    host=node["NodeManagerHostname"],
+                    name=_name(node, hosts),
+                    resources=node["Resources"],
+                    drives=node["NodeID"] == here,
+                )
+                for node in alive
+            ]
         )
 
     def ask(

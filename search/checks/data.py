@@ -1,4 +1,4 @@
-"""Whether the input files are there on every node, the same, and can be read by their workload."""
+"""Whether the input files are there and can be read by their workload: on the head; elsewhere it is good to know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.checks.finding import Finding, alike, fine, wrong
+from search.checks.finding import Finding, alike, fine, warning, wrong
 from search.checks.questions.data import Stamp, stamps
 from search.checks.readers import first_entries, workload_of
 from search.checks.setup import Setup
@@ -86,9 +86,8 @@ def _same(setup: Setup, cluster: Cluster, here: dict[str, Stamp]) -> Generator[F
         faults = [_difference(file, here[file], stamp) for file, stamp in there.items() if stamp != here[file]]
         if faults:
             problems[node] = faults[0] + (f" (and {len(faults) - 1} more files)" if len(faults) > 1 else "")
-    for problem, nodes in alike(problems).items():
-        mend = f"mount {Path(next(iter(here))).parent} there, or copy the files to the same path"
-        yield wrong(f"data on {nodes}", problem, "the same files as here", mend)
+    mend = f"mount {Path(next(iter(here))).parent} there, or copy the files to the same path"
+    yield from _there(cluster, problems, "the same files as here", mend)
     return [node for node in cluster.nodes if node.name in answers.of and node.name not in problems]
 
 
@@ -97,10 +96,19 @@ def _read_there(
 ) -> Generator[Finding, None, list[Node]]:
     """Those of the nodes that read the first entries of a file."""
     answers = cluster.ask(first_entries, file, workload, limit_s=setup.patience_s / 2, nodes=nodes)
-    for reason, names in alike(answers.silent).items():
-        mend = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
-        yield wrong(f"data on {names}", reason, "that the first entries can be read", mend)
+    mend = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
+    yield from _there(cluster, answers.silent, "that the first entries can be read", mend)
     return [node for node in nodes if node.name in answers.of]
+
+
+def _there(cluster: Cluster, problems: dict[str, str], expected: str, mend: str) -> Iterator[Finding]:
+    """A fault of the node that drives a search stops it; the others are given the arrays by it."""
+    driving = [node.name for node in cluster.nodes if node.drives]
+    for problem, nodes in alike({name: text for name, text in problems.items() if name in driving}).items():
+        yield wrong(f"data on {nodes}", problem, expected, mend)
+    for problem, nodes in alike({name: text for name, text in problems.items() if name not in driving}).items():
+        mend_it = f"none is needed unless a search is started there, for only the head reads them; else {mend}"
+        yield warning(f"data on {nodes}", problem, expected, mend_it)
 
 
 def _difference(file: str, here: Stamp, there: Stamp | str) -> str:

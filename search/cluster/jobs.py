@@ -22,7 +22,7 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from search.cluster.request import SearchRequest
 from search.cluster.upload import Package, lock, pack
-from search.errors import ClusterError, UsageError, first_line
+from search.errors import ClusterError, UsageError, first_line, without_passwords
 from search.provenance import git_commit
 
 USUAL_ADDRESS = "http://127.0.0.1:8265"
@@ -152,7 +152,7 @@ class JobServer:
                 "$RAY_AUTH_TOKEN, a file that $RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token "
                 "(on the head: ray get-auth-token)."
             ) from error
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, UnicodeError) as error:  # the last one: no name of a host
             raise ClusterError(
                 f"The job server at {self.address}: {first_line(error)}\n"
                 "Is the cluster up (ray start --head), with ray[default] installed? From outside, an SSH tunnel: "
@@ -185,13 +185,16 @@ def exit_code(job: Any) -> int:
 
 
 def _require_http(address: str) -> None:
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"--address {address}: expected the cluster's dashboard, as in http://HOST:8265 (not Ray's port 6379)."
-        )
-    if parts.username or parts.password:
+    if "@" in address or without_passwords(address) != address:
         raise UsageError("--address: a password in the address would be shown. Use Ray's token: $RAY_AUTH_TOKEN.")
+    expected = "expected the cluster's dashboard, as in http://HOST:8265 (not Ray's port 6379)"
+    try:
+        parts = urlsplit(address)
+        parts.port  # noqa: B018  # it is read only here
+    except ValueError as error:
+        raise UsageError(f"--address {address}: {expected}; {error}.") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--address {address}: {expected}.")
 
 
 def _require_listener(address: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,8 +41,10 @@ class SearchRequest:
         return ["--name", self.name, *([] if self.resume == "no" else ["--resume", self.resume])]
 
 
-def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) -> SearchRequest:
-    """Check the words as search.run would, and make explicit what they leave to this machine's environment.
+def make_request(
+    what: str, words: Sequence[str], *, again: bool, shared: bool, environment: Mapping[str, str] | None = None
+) -> SearchRequest:
+    """Check the words as search.run would, and make explicit what they leave to the environment.
 
     Parameters
     ----------
@@ -50,6 +52,8 @@ def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) 
         The job may be started several times: it is to go on with what it finds.
     shared : bool
         The job sees the cluster's folders, not this machine's: paths must be absolute, or URLs.
+    environment : mapping, optional
+        What the job has in its own; it goes before this machine's.
 
     Raises
     ------
@@ -57,7 +61,7 @@ def make_request(what: str, words: Sequence[str], *, again: bool, shared: bool) 
         A word that search.run would refuse, a password among them, or a path that means nothing elsewhere.
         (What is no flag at all ends the program with code 2, as it does for search.run.)
     """
-    words = [*words, *_from_environment(words)]
+    words = [*words, *_from_environment(words, environment or {})]
     _refuse_passwords(words)
     subject, command = parse([what, *words])
     Storage(command.site.storage)  # refuses keys in a URL
@@ -101,13 +105,13 @@ def _flag_of(word: str) -> str:
     return word.partition("=")[0].replace("_", "-") if word.startswith("--") else ""
 
 
-def _from_environment(words: Sequence[str]) -> list[str]:
-    """What search.run would take from this machine's environment, as flags that travel."""
+def _from_environment(words: Sequence[str], of_job: Mapping[str, str]) -> list[str]:
+    """What search.run would take from the environment, as flags that travel; the job's own comes first."""
     found = []
-    storage = os.environ.get("SEARCH_STORAGE")
+    storage = of_job.get("SEARCH_STORAGE", os.environ.get("SEARCH_STORAGE"))
     if storage and not given(words, "--storage"):
         found += ["--storage", storage]
-    server = os.environ.get("MLFLOW_TRACKING_URI", "")
+    server = "" if "MLFLOW_TRACKING_URI" in of_job else os.environ.get("MLFLOW_TRACKING_URI", "")
     if server.startswith(("http://", "https://")) and not given(words, "--tracking-uri"):
         travels = without_passwords(server) == server and urlsplit(server).hostname not in _HERE
         found += ["--tracking-uri", server] if travels else []
@@ -142,17 +146,22 @@ def _paths(command: Command[Any]) -> Iterator[tuple[str, str]]:
         yield from ((flag, name) for name in names)
 
 
-def script_file(asked: Path | None, default: str, overwrite: bool) -> Path:
-    """Where a script is written; one that is there may have been changed by hand.
+def write_script(text: str, file: Path, overwrite: bool) -> Path:
+    """Write a script or manifest; one that is there may have been changed by hand.
 
     Raises
     ------
     UsageError
-        It is there already, or its folder is not.
+        It is there already, it is a folder, or it cannot be written.
     """
-    file = asked or Path(default)
-    if file.exists() and not overwrite:
-        raise UsageError(f"{file} is there already. Pass --overwrite, or another --script.")
-    if not file.parent.is_dir():
-        raise UsageError(f"--script {file}: there is no folder {file.parent}. Make it first.")
+    try:
+        if file.is_dir():
+            raise UsageError(f"--script {file}: that is a folder. Name a file in it.")
+        if file.exists() and not overwrite:
+            raise UsageError(f"{file} is there already. Pass --overwrite, or another --script.")
+        if not file.parent.is_dir():
+            raise UsageError(f"--script {file}: there is no folder {file.parent}. Make it first.")
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--script {file}: cannot be written: {error.strerror}. Name another file.") from error
     return file

@@ -10,10 +10,14 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
-from search.errors import UsageError
+from search.errors import UsageError, names_secret, without_passwords
 from search.settings import Settings
 
-_SECRETS = ("PASSWORD", "TOKEN", "SECRET", "CREDENTIAL", "ACCESS_KEY", "API_KEY")
+_ELSEWHERE = (
+    "which would stand in scripts. Put it into the environment from which you submit, into ~/.mlflow/credentials, or "
+    "into a Secret of Kubernetes"
+)
+_ASSIGNED = re.compile(r"(?<!\w)([A-Za-z_]\w*)=[\"']?[^\s\"'$]")  # name=text; not name=$variable
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -44,17 +48,21 @@ ShortFolder = Annotated[  # the names of Ray's sockets in it must not be too lon
 ]
 
 
-def _no_secrets(variables: dict[Variable, OneLine]) -> dict[Variable, OneLine]:
+def _no_secret(text: str) -> str:
+    if without_passwords(text) != text or any(names_secret(name) for name in _ASSIGNED.findall(text)):
+        raise ValueError(f"holds a password or another secret, {_ELSEWHERE}")
+    return text
+
+
+def _no_secret_names(variables: dict[str, str]) -> dict[str, str]:
     for name in variables:
-        if any(word in name.upper() for word in _SECRETS):
-            raise ValueError(
-                f"{name} looks like a secret, which would stand in scripts. Put it into the environment from which "
-                "you submit, into ~/.mlflow/credentials, or into a Secret of Kubernetes"
-            )
+        if names_secret(name):
+            raise ValueError(f"{name} looks like a secret, {_ELSEWHERE}")
     return variables
 
 
-Environment = Annotated[dict[Variable, OneLine], AfterValidator(_no_secrets)]
+Shown = Annotated[OneLine, AfterValidator(_no_secret)]
+Environment = Annotated[dict[Variable, Shown], AfterValidator(_no_secret_names)]
 
 
 class SlurmSite(Settings):
@@ -72,10 +80,10 @@ class SlurmSite(Settings):
     gpu_option: Literal["gpus-per-node", "gres"] = "gpus-per-node"
     memory: Word | None = None  # of a node, as in 64G
     time: Time = "4:00:00"
-    options: tuple[Option, ...] = ()  # more of them for sbatch
+    options: tuple[Annotated[Option, AfterValidator(_no_secret)], ...] = ()  # more of them for sbatch
     modules: tuple[Word, ...] = ()
-    setup: tuple[OneLine, ...] = ()  # lines of shell: the environment in which python and ray are found
-    container: tuple[OneLine, ...] = ()  # words before each command inside, as in apptainer exec --nv IMAGE
+    setup: tuple[Shown, ...] = ()  # lines of shell: the environment in which python and ray are found
+    container: tuple[Shown, ...] = ()  # words before each command inside, as in apptainer exec --nv IMAGE
     environment: Environment = Field(default_factory=dict)
     scratch: ShortFolder = "/tmp"  # local to a node
     warn_s: int = Field(120, ge=10, le=3600)  # before the time limit the search is told to save
@@ -150,4 +158,4 @@ def _told(file: Path | None, table: str, model: type[BaseModel], error: Validati
         else:
             lines.append(f"{key}: {fault['msg'].removeprefix('Value error, ')}")
     where = f"--site {file}: [{table}]" if file else "flags"
-    return "\n".join(f"{where} {line}." for line in lines)
+    return without_passwords("\n".join(f"{where} {line}." for line in lines))

@@ -11,6 +11,7 @@ from search.cluster.rendering import Verbatim, render_shell, shell_words
 from search.cluster.request import SearchRequest
 from search.cluster.site import SlurmSite
 from search.errors import ClusterError, UsageError
+from search.settings import LONGEST_NAME
 
 
 def batch_script(request: SearchRequest, site: SlurmSite, *, classic: bool, array: int | None, folder: Path) -> str:
@@ -27,6 +28,11 @@ def batch_script(request: SearchRequest, site: SlurmSite, *, classic: bool, arra
     """
     if array is not None and array < 1:
         raise UsageError(f"--array {array}: expected the number of searches, 1 or more.")
+    if array and len(last := f"{request.name}-{array - 1}") > LONGEST_NAME:
+        raise UsageError(
+            f"--array {array}: the last search would be {last}, and names may have {LONGEST_NAME} characters: give a "
+            f"--name that is shorter by {len(last) - LONGEST_NAME}."
+        )
     plain = ["python", "-m", "search.run", request.what, *request.words]
     return render_shell(
         "search.sbatch.j2",

@@ -18,6 +18,7 @@ PACKAGES = ("search", "spaces", "trainables")
 LOCK = "requirements.lock"
 _DATA = ("*.root", "*.h5", "*.hdf5", "*.parquet", "*.npy", "*.npz", "*.pt", "*.pth", "*.ckpt", "*.onnx", "*.db")
 _FOLDERS = ("results", "mlruns", "build", "dist", "node_modules")
+_CACHES = ("__pycache__", "node_modules")
 _SAMPLE = "sample"  # data that the project carries: the folder's name
 _LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive, which Ray then has already
 
@@ -42,19 +43,20 @@ def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = (
     Parameters
     ----------
     include : sequence of Path
-        More files or folders; each lies at the top of the working directory.
+        More files or folders; each lies at the top of the working directory. Of a folder all is taken but what is
+        hidden, caches and virtual environments.
     exclude : sequence of str
         Patterns of names, or of paths inside the working directory.
 
     Raises
     ------
     UsageError
-        It is larger than Ray takes; names the largest files. Or something to include is not there.
+        It is larger than Ray takes; names the largest files. Or something to include is not there or not readable.
     """
     files = dict(_files(include, exclude))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
         for inside, file in sorted(files.items()):
-            target.writestr(_entry(inside), file.read_bytes())
+            target.writestr(_entry(inside), _content(inside, file))
             _require_small(archive, files)
         target.writestr(_entry(f"hep_search-{_version()}.dist-info/METADATA"), _metadata())
     return Package(archive, len(files), archive.stat().st_size)
@@ -76,29 +78,47 @@ def lock() -> list[str]:
 
 
 def _files(include: Sequence[Path], exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    roots = [project() / name for name in PACKAGES]
-    for root in [*roots, *(path.resolve() for path in include)]:
+    ours = [project() / name for name in PACKAGES]
+    for root in [*ours, *(path.resolve() for path in include)]:
         if not root.exists():
             raise UsageError(f"--include {root}: there is no such file or folder.")
-        for file in [root] if root.is_file() else _below(root):
+        for file in [root] if root.is_file() else _code_below(root) if root in ours else _below(root):
             inside = file.relative_to(root.parent).as_posix()
             if not any(fnmatch(inside, pattern) or fnmatch(file.name, pattern) for pattern in exclude):
                 yield inside, file
 
 
+def _code_below(root: Path) -> Iterator[Path]:
+    """Of our own packages: no data but the samples, no results."""
+    for file in _below(root):
+        folders = file.relative_to(root).parts[:-1]
+        results = any(name in _FOLDERS or name.endswith(".egg-info") for name in folders)
+        data = any(fnmatch(file.name, pattern) for pattern in _DATA) and file.parent.name != _SAMPLE
+        if not results and not data:
+            yield file
+
+
 def _below(root: Path) -> Iterator[Path]:
+    """All files but hidden ones, in which passwords may be, caches and virtual environments."""
     for folder, names, files in os.walk(root):
         here = Path(folder)
         names[:] = sorted(name for name in names if not _left_out(here / name))
         for name in files:
-            carried = here.name == _SAMPLE
-            if not name.startswith(".") and (carried or not any(fnmatch(name, pattern) for pattern in _DATA)):
+            if not name.startswith(".") and ((here / name).is_file() or (here / name).is_symlink()):
                 yield here / name
 
 
 def _left_out(folder: Path) -> bool:
-    hidden = folder.name.startswith((".", "__pycache__")) or folder.name.endswith(".egg-info")
-    return hidden or folder.name in _FOLDERS or (folder / "pyvenv.cfg").exists()
+    return folder.name.startswith(".") or folder.name in _CACHES or (folder / "pyvenv.cfg").exists()
+
+
+def _content(inside: str, file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{file}: cannot be read: {error.strerror}. Mend it, or leave it out with --exclude '{inside}'."
+        ) from error
 
 
 def _entry(inside: str) -> zipfile.ZipInfo:
@@ -123,7 +143,7 @@ def _metadata() -> str:
 def _require_small(archive: Path, files: dict[str, Path]) -> None:
     if archive.stat().st_size <= LIMIT_BYTES:
         return
-    sizes = sorted(((file.stat().st_size, inside) for inside, file in files.items()), reverse=True)
+    sizes = sorted(((file.stat().st_size, inside) for inside, file in files.items() if file.exists()), reverse=True)
     largest = "\n".join(f"  {size / 2**20:8.1f} MiB  {inside}" for size, inside in sizes[:5])
     raise UsageError(
         f"The working directory is larger than the {LIMIT_BYTES // 2**20} MiB that Ray takes. Its largest files are\n"
