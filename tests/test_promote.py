@@ -277,6 +277,18 @@ def test_the_preset_is_trained_where_the_search_has_none(shop: Shop) -> None:
     assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
 
 
+def test_a_preset_whose_weights_the_search_has_not_kept_is_trained_again(shop: Shop) -> None:
+    found = shop.search("first", *NONE_SAMPLED, "--keep", "1", good=GOOD)
+    assert found.rows["plain"]["rank"] == 2
+    code, text = shop.promote("--top", "1")
+    assert code == 0, text
+    (trained,) = shop.storage.glob("searches/*.finalists-*")
+    rows = json.loads((trained / "leaderboard.json").read_text())["rows"]
+    assert {row["label"] for row in rows if row["number"] is not None} == {"good.seed1", "good.seed2", "plain.seed1"}
+    lines = json.loads((trained / "promotion.json").read_text())["lines"]
+    assert {line["label"]: line["kind"] for line in lines}["plain"] == "preset"
+
+
 @pytest.mark.usefixtures("opened")
 def test_a_promotion_on_a_server_is_one_like_any_other(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     """PostgreSQL, artifacts through the server: the registry, the package and the export are there."""
