@@ -77,5 +77,6 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
         say(line)
     if not result.verdict.passed and wish.force is None:
         return NO
-    deployment = Deployment(subject, result, contenders, trained.records, holdout, hearing.scores(result.candidate))
+    scores = hearing.scores(result.candidate)
+    deployment = Deployment(subject, result, contenders, trained.records, holdout, scores, str(storage))
     return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO
