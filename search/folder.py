@@ -257,11 +257,8 @@ class SearchFolder:
     def ended(self, samples: int) -> bool:
         """All trials have ended, and the search itself in good order."""
         records = self.records()
-        return (
-            self.ended_well()
-            and len(records) >= samples
-            and not any(record.outcome == "interrupted" for record in records)
-        )
+        whole = self.ended_well() and len(records) >= samples
+        return whole and not any(record.outcome == "interrupted" for record in records)
 
 
 def _write_owner(file: Path, lease: str) -> None:

@@ -120,7 +120,7 @@ def test_joined_data_are_others_where_the_branches_are(
     other["head.bias"] = other["head.bias"] + 1
     changed = join_branches(data, models | {"pt-dphi": replace(models["pt-dphi"], weights=other)})
     assert changed.fingerprint != joined.fingerprint
-    values = {**models["pt-dphi"].hyperparameters, "boundary": 0.5}
+    values = {**models["pt-dphi"].hyperparameters, "seed": 7}
     changed = join_branches(data, models | {"pt-dphi": replace(models["pt-dphi"], hyperparameters=values)})
     assert changed.fingerprint != joined.fingerprint
 

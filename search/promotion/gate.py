@@ -38,7 +38,8 @@ class Gate:
     - So must the mean over all seeds of its hyperparameters be, on the first objective: else it is one lucky seed.
     - No watched metric may be worse than the champion's by more than its tolerance.
 
-    The first candidate of all only needs numbers. One that is not finite never helps anybody. Two models that predict the same differ by exactly 0: no.
+    The first candidate of all needs numbers only. One that is not finite never helps anybody. Two models that predict
+    the same differ by exactly 0: no.
     """
 
     goal: Goal

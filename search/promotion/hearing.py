@@ -134,6 +134,7 @@ class Hearing:
                 notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {told}")
         if uses > MANY_USES:
             notes.append(
-                f"{uses} promotions of all workloads have looked at this holdout: what it says is no longer unseen; take a new one"
+                f"{uses} promotions of all workloads have looked at this holdout: what it says is no longer unseen; "
+                "take a new one"
             )
         return notes

@@ -55,9 +55,8 @@ class Result:
     def about(self) -> list[str]:
         """Notes and verdict, for a terminal."""
         lines = [f"note     {note}" for note in self.notes]
-        lines.append(
-            f"holdout  {self.holdout[:12]}: {self.uses} promotions have looked at it, those of other workloads and this one included"
-        )
+        looked = f"{self.uses} promotions have looked at it, those of other workloads and this one included"
+        lines.append(f"holdout  {self.holdout[:12]}: {looked}")
         lines.append(f"verdict  {'yes' if self.verdict.passed else 'no'}, {self.candidate}: {self.verdict.told}")
         return lines
 

@@ -108,8 +108,7 @@ def _fingerprint(of_data: str, models: Mapping[str, TrainedModel]) -> str:
     digest = hashlib.sha256(of_data.encode())
     for name, model in models.items():
         weights = sorted(model.weights.items())
-        digest.update(
-            json.dumps([name, dict(model.hyperparameters), [key for key, _ in weights]], sort_keys=True).encode()
-        )
+        about = [name, dict(model.hyperparameters), [key for key, _ in weights]]
+        digest.update(json.dumps(about, sort_keys=True).encode())
         digest.update(fingerprint(weight.detach().cpu().numpy() for _, weight in weights).encode())
     return digest.hexdigest()

@@ -29,8 +29,8 @@ RULES = (
     "an energy below 0, and what is not finite, is refused; values outside of lowest ... highest are predicted with a "
     "warning, as the model has not seen their like",
     "crystals are numbered [ix][iy] from 0 to 19, along x and along y of the calorimeter",
-    f"{ONNX}: on the holdout within {LIMIT:g} of PyTorch, relative to the probability, or to {SMALL_PROBABILITY:g} where "
-    "it is smaller: the relative error of a small probability may be larger",
+    f"{ONNX}: on the holdout within {LIMIT:g} of PyTorch, relative to the probability or, where that is more, to "
+    f"{SMALL_PROBABILITY:g}: relative to itself a small probability may differ by more",
 )
 
 
