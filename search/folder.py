@@ -36,13 +36,14 @@ class SearchFolder:
     """``<storage>/searches/<name>``: our journal and Optuna's, checkpoints of trials, leaderboard, description.
 
     Where the storage is a URL the checkpoints are there, in ``place``; all else is in ``path`` on this machine, and a
-    copy of it there.
+    copy of it there. Raises UsageError where a name would lead out of that folder.
     """
 
     def __init__(self, storage: Storage | Path, name: str) -> None:
+        if Path(name).name != name or name in ("", ".."):
+            raise UsageError(f"There is no search {name!r}: expected the name of one, not a path.")
         self.storage = storage if isinstance(storage, Storage) else Storage(storage)
         self.path = self.storage.folder / "searches" / name
-        self._plain = Path(name).name == name  # it does not lead elsewhere
         self.mirror: Mirror | None = None  # of a search in a URL that this process holds
         self.lost: Callable[[str], object] = lambda _other: None  # called when another process has taken it over
 
@@ -137,7 +138,7 @@ class SearchFolder:
 
     def fetch(self) -> None:
         """Bring what is newer there, for whoever wants to read it; a search that runs here is newest here."""
-        if not (self.storage.url and self._plain):
+        if not self.storage.url:
             return
         with explained(str(self.place)):
             if not self.place.at(STATE).listed():
@@ -246,14 +247,18 @@ class SearchFolder:
             record.outcome = record.outcome or "interrupted"
         return records
 
-    def ended(self, samples: int) -> bool:
-        """All trials have ended, and the search itself in good order."""
-        records = self.records()
+    def ended_well(self) -> bool:
+        """Nobody interrupted it, and nothing broke it; a time limit may have cut it short."""
         last = None
         for entry in read(self.journal):
             last = entry
-        whole = last is not None and last.event == "search_ended" and last.content["status"] == "FINISHED"
-        return whole and len(records) >= samples and not any(record.outcome == "interrupted" for record in records)
+        return last is not None and last.event == "search_ended" and last.content["status"] == "FINISHED"
+
+    def ended(self, samples: int) -> bool:
+        """All trials have ended, and the search itself in good order."""
+        records = self.records()
+        whole = self.ended_well() and len(records) >= samples
+        return whole and not any(record.outcome == "interrupted" for record in records)
 
 
 def _write_owner(file: Path, lease: str) -> None:

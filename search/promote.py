@@ -32,7 +32,7 @@ class Flags:
     the best of them the champion if it is better. Exit codes: 0; 2 wrong usage or bad data; 3 the answer is no."""
 
     workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="whose model: one of those of search.run")]
-    search: Annotated[str | None, tyro.conf.arg(help="name of the search; None: the one that ended last")] = None
+    search: Annotated[str | None, tyro.conf.arg(help="name of the search; None: the last to end in good order")] = None
     top: Annotated[int, tyro.conf.arg(help="so many of its best complete trials are trained again")] = 3
     seeds: Annotated[int, tyro.conf.arg(help="how often each, with new seeds")] = 3
     confidence: Annotated[float, tyro.conf.arg(help="of the interval beyond which a candidate must be better")] = 0.95

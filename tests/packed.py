@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -88,3 +90,14 @@ def _finished(begun: Training) -> Training:
         begun.train_epoch()
     torch.set_num_threads(threads)
     return begun
+
+
+def quiet() -> dict[str, str]:
+    """As in an activated environment, where MLflow looks for its server."""
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
+    return os.environ | {
+        "PATH": path,
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }

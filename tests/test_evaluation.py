@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainables.errors import DataError
 from trainables.evaluation import Curve, Evaluation, curve_difference, difference, fingerprint
 from trainables.holdout_plots import coarser, draw_evaluations
 from trainables.resampling import BLOCK, resampled
@@ -161,42 +158,6 @@ def test_fingerprints_tell_events_apart() -> None:
     others = [(swapped, mark), (touched, mark), (events.reshape(3, 4), mark), (events.view(np.int32), mark), (events,)]
     assert len({known, *map(fingerprint, others)}) == 6
     assert fingerprint((events[:0],)) != fingerprint(())
-
-
-# --- files -----------------------------------------------------------------------------------------------------
-
-
-def test_an_evaluation_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
-    made = make([1.0, np.nan, 1 / 3], curve=[[0.1, np.nan], [1.0, 2.0], [3.0, 4.0]])
-    made.save(tmp_path / "evaluation.npz")
-    again = Evaluation.load(tmp_path / "evaluation.npz")
-    for name in ("events", "holdout", "objective_version", "seed", "replicas"):
-        assert getattr(again, name) == getattr(made, name)
-        assert type(getattr(again, name)) is type(getattr(made, name))
-    assert set(again.metrics) == {"loss", "bins_used"}
-    for name, value_R in made.metrics.items():
-        np.testing.assert_array_equal(again.metrics[name], value_R)
-    for field in fields(Curve):
-        np.testing.assert_array_equal(getattr(again.curve, field.name), getattr(made.curve, field.name))
-    assert (again.curve.x, again.curve.y, again.curve.scale) == ("energy [GeV]", "loss", "percent")
-    assert again.numbers() == {"loss": 1.0, "bins_used": 2.0}
-
-
-def test_a_file_with_objects_or_of_another_kind_is_refused(tmp_path: Path) -> None:
-    good = tmp_path / "good.npz"
-    make(LOSS).save(good)
-    with zipfile.ZipFile(good) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    for name, content in entries.items():
-        assert np.lib.format.read_array(io.BytesIO(content), allow_pickle=False) is not None, name
-    np.savez(tmp_path / "pickled.npz", **dict(np.load(good)) | {"seed": np.array(7, dtype=object)})  # type: ignore[arg-type]
-    np.savez(tmp_path / "other.npz", seed=np.array(1))
-    np.save(tmp_path / "array.npz.npy", np.arange(3))
-    (tmp_path / "cut.npz").write_bytes(good.read_bytes()[:500])
-    (tmp_path / "empty.npz").write_bytes(b"")
-    for name in ("pickled.npz", "other.npz", "array.npz.npy", "cut.npz", "empty.npz"):
-        with pytest.raises(DataError, match=rf"{name}: no saved evaluation"):
-            Evaluation.load(tmp_path / name)
 
 
 # --- figures ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from finished import call
 from tiny import TinyData, make_tiny
 
 from search.errors import NameTakenError, UsageError
@@ -144,6 +145,20 @@ def test_half_a_line_is_cut_off_both_journals(tmp_path: Path, name: str) -> None
     folder.mend()
     assert (folder.path / name).read_text() == '{"a": 1}\n'
     assert (folder.path / f"{name}.damaged").read_text() == '{"b": '
+
+
+@pytest.mark.parametrize("name", ["../mine", "..", ".", "", "a/b", "/tmp/mine", "mine/"])
+def test_a_name_does_not_lead_out_of_the_storage(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="the name of one, not a path"):
+        SearchFolder(tmp_path, name)
+
+
+def test_sync_of_a_path_is_refused(tmp_path: Path) -> None:
+    begun(tmp_path)
+    path = "../searches/mine"
+    code, text = call(make_tiny(), "--sync", path, "--storage", str(tmp_path))
+    assert code == 2
+    assert f"There is no search '{path}'" in text
 
 
 # ---------------------------------------------------------------- whether it has ended

@@ -64,7 +64,9 @@ def test_impossible_values_of_the_holdout_reach_neither_a_trial_nor_a_finalist(t
     text = io.StringIO()
     flags = ["zdc", "--storage", str(tmp_path / "results"), "--top", "1", "--seeds", "1"]
     with registered(workload), redirect_stdout(text):
-        search.promote.main(flags)
+        code = search.promote.main(flags)
+    assert code == 2, text.getvalue()  # whoever evaluates sees at once that nothing can be made of these events
+    assert "none of its 1 energy bins of 5000 MeV holds 20 holdout events" in text.getvalue()
     (again,) = (tmp_path / "results" / "searches").glob("seen.finalists-*")
     trained = replace(found, name=again.name)
     assert {"regression-only.seed1", "test26-lr4.seed1"} <= trained.rows.keys(), text.getvalue()

@@ -129,11 +129,22 @@ def test_a_model_that_is_no_better_is_refused_unless_it_is_forced_with_a_reason(
     assert busy.champion == before
     assert len(busy.registry.versions()) == 1
     assert busy.promote("--force", "why")[0] == 2  # that is no reason
-    code, text = busy.promote("--force", "the old one cannot be loaded at the experiment")
+    code, text = busy.promote("--force", "the old one fails [/eic/zdc#12] [red]")
     assert code == 0, text
     assert "2 promotions have looked at it" in text  # the same trainings again
-    assert busy.champion.tags["forced"] == "the old one cannot be loaded at the experiment"
-    assert "experiment" in busy.promote("--list")[1]
+    assert busy.champion.tags["forced"] == "the old one fails [/eic/zdc#12] [red]"
+    code, text = busy.promote("--list")
+    assert code == 0
+    assert all(word in text for word in ("fails", "[/eic/zdc#12]", "[red]"))
+
+
+def test_looks_at_a_holdout_are_counted_over_all_workloads(busy: Shop) -> None:
+    client = busy.registry._client
+    other = Registry(client, "other")
+    assert other.note_use("events-99", "theirs", "today") == 2  # the promotion of tiny looked at the same events
+    assert other.note_use("events-99", "theirs", "tomorrow") == 2
+    assert busy.registry.note_use("events-99", "ours", "today") == 3
+    assert other.note_use("events-1", "theirs", "today") == 1
 
 
 def test_a_lucky_trial_does_not_pass(busy: Shop) -> None:
@@ -177,18 +188,30 @@ def test_the_same_promotion_twice_is_one(busy: Shop) -> None:
 
 def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
     first, registry = busy.champion, busy.registry
-    client = registry._client
-    made = [
-        client.create_model_version(
-            "tiny", first.source, first.run_id, tags={"against": str(first.number), "state": "pending"}
-        )
-        for _ in range(2)
-    ]
-    versions = [version for version in registry.versions() if version.number in {int(one.version) for one in made}]
+    versions = [pending(registry, first) for _ in range(2)]
     assert registry.crown(versions[1]) == versions[0]
     assert registry.crown(versions[0]) is None
     assert busy.champion.number == versions[0].number
     assert {version.number: version.state for version in registry.versions()}[versions[1].number] == "lost"
+
+
+def test_a_winner_that_lost_its_alias_by_hand_is_no_rival(busy: Shop) -> None:
+    """As after a rollback that died between the alias and the word that goes with it."""
+    first, registry = busy.champion, busy.registry
+    winner, second, third = (pending(registry, first) for _ in range(3))
+    assert registry.crown(winner) is None
+    registry._client.set_registered_model_alias("tiny", "champion", str(first.number))
+    assert registry.crown(second) is None
+    assert busy.champion.number == second.number
+    assert registry.crown(third) is not None  # the second has won against the same champion
+    assert busy.champion.number == second.number
+
+
+def pending(registry: Registry, champion: Version) -> Version:
+    """A new version that was compared with this champion."""
+    tags = {"against": str(champion.number), "state": "pending"}
+    made = registry._client.create_model_version("tiny", champion.source, champion.run_id, tags=tags)
+    return next(version for version in registry.versions() if version.number == int(made.version))
 
 
 def test_an_interrupted_registration_is_finished_by_the_next_try(busy: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -222,6 +245,13 @@ def test_export_writes_the_champions_files_and_nothing_over_others(promoted: Sho
     assert shop.promote("--export", str(tmp_path / "out"))[0] == 0
     assert shop.promote("--export", str(tmp_path / "out"))[0] == 0  # an earlier export is replaced
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.json", "weights.safetensors"}
+    (tmp_path / "out" / "notes.txt").write_text("what we found with it")
+    code, text = shop.promote("--export", str(tmp_path / "out"))
+    assert code == 2
+    assert "notes.txt: this file is not in the manifest" in text
+    assert "Name another folder, or delete this one." in text
+    assert "Export it again" not in text
+    assert (tmp_path / "out" / "notes.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
     assert shop.promote("--export", str(tmp_path / "mine"))[0] == 2
@@ -246,6 +276,7 @@ def test_a_package_that_was_changed_in_the_store_is_refused(busy: Shop) -> None:
     ("flags", "words"),
     [
         (["--search", "frist"], "Did you mean first?"),
+        (["--search", "../../results/searches/first"], "the name of one, not a path"),
         (["--top", "0"], "--top"),
         (["--confidence", "95"], "--confidence"),
         (["--rollback", "--list"], "one at a time"),
@@ -275,6 +306,18 @@ def test_the_preset_is_trained_where_the_search_has_none(shop: Shop) -> None:
     assert code == 0, text
     result = json.loads(next(shop.storage.glob("searches/*.finalists-*/promotion.json")).read_text())
     assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
+
+
+def test_a_preset_whose_weights_the_search_has_not_kept_is_trained_again(shop: Shop) -> None:
+    found = shop.search("first", *NONE_SAMPLED, "--keep", "1", good=GOOD)
+    assert found.rows["plain"]["rank"] == 2
+    code, text = shop.promote("--top", "1")
+    assert code == 0, text
+    (trained,) = shop.storage.glob("searches/*.finalists-*")
+    rows = json.loads((trained / "leaderboard.json").read_text())["rows"]
+    assert {row["label"] for row in rows if row["number"] is not None} == {"good.seed1", "good.seed2", "plain.seed1"}
+    lines = json.loads((trained / "promotion.json").read_text())["lines"]
+    assert {line["label"]: line["kind"] for line in lines}["plain"] == "preset"
 
 
 @pytest.mark.usefixtures("opened")

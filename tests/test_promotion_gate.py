@@ -32,6 +32,15 @@ def test_the_first_model_is_the_champion() -> None:
     assert verdict.told == "there is no champion yet"
 
 
+@pytest.mark.parametrize(("name", "value"), [("loss", math.nan), ("loss", math.inf), ("bias", math.nan)])
+def test_not_even_the_first_model_may_have_a_score_that_is_no_number(name: str, value: float) -> None:
+    broken = model()
+    broken = replace(broken, metrics={**broken.metrics, name: np.full_like(broken.metrics[name], value)})
+    verdict = GATE.decide(broken, [broken], None)
+    assert not verdict.passed
+    assert verdict.told == f"{name} is {value}, no number"
+
+
 def test_a_real_improvement_passes() -> None:
     verdict = GATE.decide(model(0.9), [model(0.9), model(0.92, seed=3)], model(1.0, seed=2))
     assert verdict.passed

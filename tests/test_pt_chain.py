@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
+import subprocess
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
+import numpy as np
 import pytest
 from finished import Finished, call
+from packed import quiet
 
+from search.promote import main as promote
+from search.promotion.registry import Registry
+from search.tracking import open_experiment
 from search.workloads import CHAINS, WORKLOADS
+from trainables.package import read_package
+from trainables.serving import Served, input_example
 
 pytestmark = pytest.mark.slow
 
@@ -79,3 +90,36 @@ def test_figures_and_the_published_result_stand_in_mlflow(place: Path, text: str
         "predicted_vs_true.png", "cluster_dphi_vs_pt.png", "losses.png", "response_vs_pt.csv",
     } <= files  # fmt: skip
     assert "error.txt" not in files
+
+
+def test_the_promoted_chain_loads_in_a_fresh_process_elsewhere(place: Path, text: str, tmp_path: Path) -> None:
+    assert text
+    said = io.StringIO()
+    with redirect_stdout(said):
+        code = promote(["pt-combined", "--storage", str(place), "--top", "1", "--seeds", "1"])
+    assert code == 0, said.getvalue()
+    registry = Registry(open_experiment(None, place, "pt-combined").client, "pt-combined")
+    champion = registry.champion()
+    assert champion is not None
+    searches = {name: Finished(0, "", place, f"c.{name}", name) for name in CHAINS["pt"].workloads}
+    for name in ("pt-energy", "pt-dphi"):
+        assert champion.tags[f"builds_on.{name}"] == searches[name].parent.data.tags["best_run"]
+    described = json.loads((searches["pt-energy"].folder / "search.json").read_text())
+    assert champion.tags["data"] == described["data"]  # the events alone, as any branches see them
+
+    script = f"""
+import mlflow, numpy
+mlflow.set_tracking_uri("{registry.where}")
+model = mlflow.pyfunc.load_model("models:/pt-combined@champion")
+numpy.save("pt.npy", model.predict(model.input_example))
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path, env=quiet(), capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    package = read_package(registry.fetch_package(champion, tmp_path), champion.tags["package"])
+    assert set(package.branches) == {"pt-energy", "pt-dphi"}
+    expected = Served(package).predict(input_example(package))
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(np.load(tmp_path / "pt.npy"), expected, rtol=1e-5)

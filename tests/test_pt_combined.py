@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+import trainables.pt.combined
 from trainables.errors import DataError
 from trainables.pt.combined import (
     BRANCH_ROWS,
@@ -20,6 +22,7 @@ from trainables.pt.combined import (
 from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData
 from trainables.pt.metrics import score
+from trainables.pt.model import in_chunks
 from trainables.pt.naive import naive_predictors
 from trainables.pt.simulate import simulate_combined_data, simulate_data
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
@@ -117,6 +120,21 @@ def test_joined_data_are_others_where_the_branches_are(
     other["head.bias"] = other["head.bias"] + 1
     changed = join_branches(data, models | {"pt-dphi": replace(models["pt-dphi"], weights=other)})
     assert changed.fingerprint != joined.fingerprint
+    values = {**models["pt-dphi"].hyperparameters, "seed": 7}
+    changed = join_branches(data, models | {"pt-dphi": replace(models["pt-dphi"], hyperparameters=values)})
+    assert changed.fingerprint != joined.fingerprint
+
+
+def test_joined_data_are_the_same_where_another_cpu_rounds_the_predictions_in_its_own_way(
+    data: PtData, joined: CombinedData, models: dict[str, TrainedModel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_chunks_elsewhere(*arguments: Any) -> torch.Tensor:
+        return torch.nextafter(in_chunks(*arguments), torch.tensor(torch.inf))
+
+    monkeypatch.setattr(trainables.pt.combined, "in_chunks", in_chunks_elsewhere)
+    elsewhere = join_branches(data, models)
+    assert (elsewhere.validation_branch_N2 != joined.validation_branch_N2).any()
+    assert elsewhere.fingerprint == joined.fingerprint
 
 
 def test_a_missing_branch_is_named(data: PtData, models: dict[str, TrainedModel]) -> None:

@@ -343,7 +343,7 @@ for workload, folder in { ({name: str(folder) for name, folder in logged.items()
     ended = subprocess.run(
         [sys.executable, "-c", script],
         cwd=tmp_path,
-        env=quiet(),
+        env=packed.quiet(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -389,7 +389,7 @@ def serving(model: Path, folder: Path) -> Iterator[Callable[..., NDArray[np.floa
         process = subprocess.Popen(
             [*command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=folder,
-            env=quiet(),
+            env=packed.quiet(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -423,14 +423,3 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.3)
-
-
-def quiet() -> dict[str, str]:
-    """As in an activated environment, where MLflow looks for its server."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-    return os.environ | {
-        "PATH": path,
-        "PYTHONPATH": str(Path(__file__).parents[1]),
-        "MLFLOW_DISABLE_TELEMETRY": "true",
-        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    }

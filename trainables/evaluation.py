@@ -5,18 +5,12 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-
-from trainables.errors import DataError
-
-METRIC, CURVE = "metric.", "curve."  # names in a file begin so
 
 
 @dataclass(frozen=True)
@@ -61,32 +55,6 @@ class Evaluation:
     def numbers(self) -> dict[str, float]:
         """The metrics of the events as they are."""
         return {name: float(value_R[0]) for name, value_R in self.metrics.items()}
-
-    def save(self, path: Path) -> None:
-        """Write a file that ``load`` reads: plain arrays, no pickled objects."""
-        own = {name: np.asarray(getattr(self, name)) for name in ("events", "holdout", "objective_version", "seed")}
-        own |= {METRIC + name: value_R for name, value_R in self.metrics.items()}
-        own |= {CURVE + field.name: np.asarray(getattr(self.curve, field.name)) for field in fields(Curve)}
-        with path.open("wb") as file:
-            np.savez(file, **own)  # type: ignore[arg-type]
-
-    @classmethod
-    def load(cls, path: Path) -> Evaluation:
-        """What ``save`` wrote. Executes nothing of the file. Raises DataError where it holds something else."""
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as saved:
-                entry: dict[str, Any] = dict(saved)
-            curve = {field.name: entry[CURVE + field.name] for field in fields(Curve)}
-            return cls(
-                events=int(entry["events"]),
-                holdout=str(entry["holdout"]),
-                objective_version=str(entry["objective_version"]),
-                seed=int(entry["seed"]),
-                metrics={name.removeprefix(METRIC): entry[name] for name in entry if name.startswith(METRIC)},
-                curve=Curve(**curve | {name: str(curve[name]) for name in ("x", "y", "scale")}),
-            )
-        except (KeyError, TypeError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path}: no saved evaluation ({error}). Evaluate the model again.") from error
 
 
 @dataclass(frozen=True)

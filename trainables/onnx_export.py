@@ -61,11 +61,11 @@ def export_graph(graph: Graph, input_NF: NDArray[np.float32]) -> tuple[bytes, Ex
         ONNX Runtime gives something else than PyTorch, naming the event; the file needs a newer runtime; or
         predictions hang on the last bit of an input, which users compute in their own way.
     """
-    input_NF = input_NF[:: -(-len(input_NF) // CHECKED_EVENTS)]
+    input_NF = _evenly(input_NF, CHECKED_EVENTS)
     content = _traced(graph, input_NF[:2])
     opset = _opset(graph.file, content)
     largest_difference = _largest_difference(graph, content, input_NF)
-    _check_steady(graph, input_NF[:: -(-len(input_NF) // STEADY_EVENTS)])
+    _check_steady(graph, _evenly(input_NF, STEADY_EVENTS))
     return content, Exported(
         input=graph.input,
         columns=graph.columns,
@@ -77,6 +77,11 @@ def export_graph(graph: Graph, input_NF: NDArray[np.float32]) -> tuple[bytes, Ex
         allowed_difference=LIMIT,
         floor=graph.floor,
     )
+
+
+def _evenly(input_NF: NDArray[np.float32], most: int) -> NDArray[np.float32]:
+    """So many events at equal distances, the first and the last among them; all where there are not more."""
+    return input_NF[np.linspace(0, len(input_NF) - 1, min(len(input_NF), most)).astype(np.int64)]
 
 
 def _check_steady(graph: Graph, input_NF: NDArray[np.float32]) -> None:

@@ -58,7 +58,8 @@ def _verdict(result: Result) -> str:
     lines += [f"- {reason}" for reason in verdict.reasons]
     lines += [f"- {note}" for note in result.notes]
     lines.append(
-        f"- holdout {result.holdout[:12]} of {result.events} events, promotions that looked at it: {result.uses}"
+        f"- holdout {result.holdout[:12]} of {result.events} events, promotions of all workloads that looked at it: "
+        f"{result.uses}"
     )
     return "\n".join([lines[0], "", *lines[1:]])
 

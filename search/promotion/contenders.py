@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from search.errors import UsageError
-from search.folder import SearchFolder
-from search.promotion.finalists import Finalist, Trained
+from search.promotion.finalists import Finalist, Trained, searched_preset
 from search.promotion.judging import Contender, kept_model
 from search.promotion.registry import Registry, Version
 from search.promotion.subject import Subject
@@ -68,10 +67,10 @@ def champion_of(registry: Registry, version: Version | None, folder: Path) -> di
 def _preset(subject: Subject, preset: Sequence[Finalist], trained: Trained, storage: Storage) -> Contender | None:
     """As it was trained for this, or else by the search; None where it did not come to its end."""
     found = [trained.records.get(name) for one in preset for name in one.trainings]
-    found = found or [
-        one for one in SearchFolder(storage, subject.name).records() if one.label == subject.promotion.preset
-    ]
-    return next((_contender(subject, one) for one in found if one and one.outcome == "complete"), None)
+    if found:
+        return next((_contender(subject, one) for one in found if one and one.outcome == "complete"), None)
+    model = searched_preset(subject, storage)
+    return Contender(model, subject.branches.models) if model else None
 
 
 def _incomplete(finalist: Finalist, trained: Trained) -> str:

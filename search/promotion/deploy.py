@@ -33,6 +33,7 @@ class Deployment:
     records: Mapping[str, TrialRecord]
     holdout: Any
     scores: Mapping[str, Evaluation]  # for the figure
+    storage: str  # folder or URL of the search
 
     def carry_out(
         self,
@@ -64,7 +65,7 @@ class Deployment:
         return next((version for version in own if version.state == "pending"), None)
 
     def _register(self, registry: Registry, experiment_id: str, champion: Version | None, force: str | None) -> Version:
-        run_id = registry.run_of(experiment_id, self.result.promotion, self.result.candidate)
+        run_id = registry.run_of(experiment_id, self.result.promotion, self.result.candidate, self.storage)
         contender, about = self.contenders.all[self.result.candidate], self._about()
         with TemporaryDirectory() as temporary:
             folder, settings = Path(temporary) / "package", self.subject.settings
@@ -96,7 +97,7 @@ class Deployment:
             "training": self.result.candidate,
             "seed": str(record.hyperparameters["seed"]),
             "git_commit": git_commit(),
-            "data": self.subject.data.fingerprint,
+            "data": self.subject.events,
             "holdout": self.result.holdout,
             "objective_version": self.result.objective_version,
             **self.subject.branches.tags,

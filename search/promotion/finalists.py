@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +17,13 @@ from search.errors import UsageError
 from search.folder import SearchFolder
 from search.leaderboard import Row
 from search.plan import Plan
+from search.promotion.judging import kept_model
 from search.promotion.subject import Subject
 from search.records import TrialRecord
 from search.sampler import Space
 from search.settings import Budget, Method, Site
 from search.storage import Storage
+from trainables.training import TrainedModel
 
 FIRST_SEED = 1_000_000  # no trial of a search comes near
 KIND = "finalists"  # of the MLflow run: none of the searches among which a newest or a best one is looked for
@@ -58,13 +61,25 @@ def choose(subject: Subject, top: int, seeds: int) -> list[Finalist]:
     return [Finalist(row.label, row.value, _point(row.hyperparameters), seeds) for row in ranked[:top]]
 
 
-def yardstick(subject: Subject, finalists: Sequence[Finalist]) -> list[Finalist]:
-    """The preset that is compared with, to be trained once; nobody where the finalists or the search have it."""
+def yardstick(subject: Subject, finalists: Sequence[Finalist], storage: Storage) -> list[Finalist]:
+    """The preset that is compared with, to be trained once; nobody where the finalists or the search have it.
+
+    A search keeps the weights of its best trials alone; a preset that has lost them is trained again.
+    """
     name = subject.promotion.preset
-    if name in {one.label for one in finalists} | {row.label for row in subject.board.rows if row.rank}:
+    if name in {one.label for one in finalists} or searched_preset(subject, storage):
         return []
     point = {**subject.held, **subject.workload.presets[name]}
     return [Finalist(name, None, _point(subject.workload.config(**point).model_dump()), seeds=1)]
+
+
+def searched_preset(subject: Subject, storage: Storage) -> TrainedModel | None:
+    """The preset as the search has trained it; None where it is not complete there, or its weights are gone."""
+    for record in SearchFolder(storage, subject.name).records():
+        if record.label == subject.promotion.preset and record.outcome == "complete":
+            with suppress(UsageError):
+                return kept_model(subject.workload.name, record)
+    return None
 
 
 @dataclass(frozen=True)

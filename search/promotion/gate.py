@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,8 @@ class Gate:
     - So must the mean over all seeds of its hyperparameters be, on the first objective: else it is one lucky seed.
     - No watched metric may be worse than the champion's by more than its tolerance.
 
-    A number that is not finite never helps anybody. Two models that predict the same differ by exactly 0: no.
+    The first candidate of all needs numbers only. One that is not finite never helps anybody. Two models that predict
+    the same differ by exactly 0: no.
     """
 
     goal: Goal
@@ -47,11 +49,9 @@ class Gate:
     def decide(self, candidate: Evaluation, seeds: Sequence[Evaluation], champion: Evaluation | None) -> Verdict:
         """The verdict on a candidate, one of the models of its hyperparameters, against the champion."""
         if champion is None:
-            return Verdict(True, ("there is no champion yet",), {})
-        differences = {
-            name: difference(candidate, champion, name, self.confidence)
-            for name in dict.fromkeys((*self.goal.objectives, *self.watched))
-        }
+            missing = self._not_finite(candidate)
+            return Verdict(not missing, tuple(missing) or ("there is no champion yet",), {})
+        differences = {name: difference(candidate, champion, name, self.confidence) for name in self._names}
         reasons = [
             *self._not_better(differences[self.goal.objective]),
             *self._lucky(seeds, champion),
@@ -59,6 +59,14 @@ class Gate:
             *self._watched_worse(differences, champion),
         ]
         return Verdict(not reasons, tuple(reasons), differences)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.goal.objectives, *self.watched)))
+
+    def _not_finite(self, candidate: Evaluation) -> list[str]:
+        numbers = candidate.numbers()
+        return [f"{name} is {numbers[name]:g}, no number" for name in self._names if not math.isfinite(numbers[name])]
 
     def _not_better(self, found: Difference) -> list[str]:
         name, sign = self.goal.objective, self._sign(self.goal.objective)

@@ -116,12 +116,14 @@ class Hearing:
     def _notes(self, seen: Evaluation, uses: int) -> list[str]:
         """What a reader must know of the comparison."""
         notes = [f"{label} is out: {what}" for label, what in self.contenders.incomplete.items()]
+        if not self.subject.whole:
+            notes.append(f"search {self.subject.name} has not ended in good order: with --resume it may find better")
         if self.champion:
             tags = self.champion.tags
             for name, now in (("objective_version", seen.objective_version), ("holdout", seen.holdout)):
                 if tags.get(name) != now:
                     notes.append(f"the champion was promoted with another {name.replace('_', ' ')}: evaluated again")
-            if tags.get("data") != self.subject.data.fingerprint:
+            if tags.get("data") != self.subject.events:
                 notes.append("the champion was trained on other data: it may have seen events of this holdout")
         goal = self.subject.goal
         ours = seen.numbers()[goal.objective]
@@ -132,6 +134,7 @@ class Hearing:
                 notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {told}")
         if uses > MANY_USES:
             notes.append(
-                f"{uses} promotions have looked at this holdout: what it says is no longer unseen; take a new one"
+                f"{uses} promotions of all workloads have looked at this holdout: what it says is no longer unseen; "
+                "take a new one"
             )
         return notes

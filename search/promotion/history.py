@@ -9,25 +9,26 @@ from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from search.errors import UsageError
 from search.leaderboard import number
 from search.promotion.registry import Registry
 from search.summary import Summary
-from trainables.package import MANIFEST, read_package
+from trainables.package import ADVICE, MANIFEST, PackageError, read_package
 
 
 def show(registry: Registry, console: Console) -> None:
     """A table of all versions, the newest first."""
     champion = registry.champion()
-    table = Table(title=f"{registry.name} in the registry at {registry.where}")
+    table = Table(title=Text(f"{registry.name} in the registry at {registry.where}"))
     for name in ("", "", "promoted", "search and training", "objective", "less champion then", "forced because"):
         table.add_column(name, no_wrap=name in ("", "promoted", "objective"))
     for version in reversed(registry.versions()):
         tags, objective = version.tags, version.tags.get("objective", "")
         in_use = champion is not None and version.number == champion.number
         against = f"version {version.against}: " if version.against.isdecimal() else ""
-        table.add_row(
+        cells = (
             str(version.number),
             "champion" if in_use else version.state.replace("champion", "once champion"),
             time.strftime("%Y-%m-%d %H:%M", time.localtime(version.created_ms / 1000)),
@@ -35,8 +36,8 @@ def show(registry: Registry, console: Console) -> None:
             f"{objective} {number(float(tags[objective]))}" if objective in tags else "",
             against + tags.get(f"{objective}_less_champion", ""),
             tags.get("forced", ""),
-            style="cyan" if in_use else None,
         )
+        table.add_row(*map(Text, cells), style="cyan" if in_use else None)  # what people wrote is no markup
     console.print(table)
 
 
@@ -64,9 +65,10 @@ def export(registry: Registry, folder: Path, console: Console) -> None:
         raise UsageError(f"--export {folder}: expected a new folder, or one of an earlier export; found other files.")
     with TemporaryDirectory() as temporary:
         package = read_package(registry.fetch_package(champion, Path(temporary)), champion.tags.get("package"))
+        if there:
+            _check_earlier(folder)
         try:
             if there:
-                read_package(folder)  # only what was exported is replaced
                 shutil.rmtree(folder)
             shutil.copytree(package.folder, folder, dirs_exist_ok=True)
         except OSError as error:
@@ -77,3 +79,12 @@ def export(registry: Registry, folder: Path, console: Console) -> None:
         graph = package.manifest.onnx.get(name)
         told = f"  {graph.input} ({len(graph.columns)} values) -> {graph.output}" if graph else ""
         say(f"  {name} ({stored.bytes:,} bytes){told}")
+
+
+def _check_earlier(folder: Path) -> None:
+    """Only what was exported is replaced; raises UsageError where anything in it was changed or added."""
+    try:
+        read_package(folder)
+    except PackageError as error:
+        what = str(error).removesuffix(ADVICE).strip()
+        raise UsageError(f"--export {folder}: {what} Name another folder, or delete this one.") from error

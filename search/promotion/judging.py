@@ -73,7 +73,8 @@ def judge(
         try:
             return {name: ray.get(one) for name, one in waiting.items()}
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"The models could not be evaluated: {first_line(error)}") from error
+            cause = error.cause if isinstance(error, ray.exceptions.RayTaskError) else error
+            raise ClusterError(f"The models could not be evaluated: {first_line(cause)}") from error
 
 
 def _judge(promotion: Promotion, holdout: Any, data: Any, contender: Contender, share: Share) -> Judged:

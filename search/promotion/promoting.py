@@ -51,7 +51,7 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
     subject = open_subject(workload, folder, cache, experiment)
     holdout = subject.promotion.load_holdout(subject.settings, cache)
     finalists = choose(subject, wish.top, wish.seeds)
-    preset = yardstick(subject, finalists)
+    preset = yardstick(subject, finalists, storage)
     say(f"promote  {subject.name}: {', '.join(one.label for one in finalists)}, each with {wish.seeds} new seeds")
     trained = retrain(subject, [*finalists, *preset], site, budget, console)
     if trained.code == INTERRUPTED:
@@ -77,5 +77,6 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
         say(line)
     if not result.verdict.passed and wish.force is None:
         return NO
-    deployment = Deployment(subject, result, contenders, trained.records, holdout, hearing.scores(result.candidate))
+    scores = hearing.scores(result.candidate)
+    deployment = Deployment(subject, result, contenders, trained.records, holdout, scores, str(storage))
     return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO

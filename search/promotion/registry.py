@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Literal
 
@@ -87,13 +88,25 @@ class Registry:
     # --- the holdout
 
     def note_use(self, holdout: str, promotion: str, when: str) -> int:
-        """Write down that a promotion has looked at a holdout; how many have by now. The same one counts once."""
+        """Write down that a promotion has looked at a holdout; how many have by now, of whatever workload.
+
+        The same one counts once. Models of the same events see one holdout, and each look of any of them wears it out.
+        """
+        prefix = f"holdout.{holdout[:12]}."
         with self._asked():
             self._make()
-            prefix = f"holdout.{holdout[:12]}."
             self._client.set_registered_model_tag(self._name, prefix + promotion, when)
-            tags = self._client.get_registered_model(self._name).tags
-        return sum(name.startswith(prefix) for name in tags)
+            return sum(name.startswith(prefix) for tags in self._tags_of_all() for name in tags)
+
+    def _tags_of_all(self) -> Iterator[Mapping[str, str]]:
+        """Of every registered model."""
+        page = None
+        while True:
+            answer = self._client.search_registered_models(max_results=_PAGE, page_token=page)
+            yield from (model.tags for model in answer)
+            page = answer.token
+            if not page:
+                return
 
     # --- a new champion
 
@@ -112,15 +125,15 @@ class Registry:
         """Make a new version the champion; or tell which other one won against the same champion meanwhile.
 
         Numbers of versions are given by the registry one after another, and a version is there with its tags as soon
-        as it has its number. So of all that were compared with the same champion exactly one is the first.
+        as it has its number. So of all that were compared with the same champion exactly one is the first. One that
+        has won is none any more where the champion of then has its alias back, by whatever hand. The alias is read
+        after the states: whoever is found to have won had it before.
         """
-        rivals = [
-            other
-            for other in self.versions()
-            if other.number < version.number
-            and other.against == version.against
-            and other.state in ("pending", "champion")
-        ]
+        earlier = [one for one in self.versions() if one.number < version.number and one.against == version.against]
+        holder = self.champion()
+        unchanged = version.against == (str(holder.number) if holder else NONE)
+        standing = ("pending",) if unchanged else ("pending", "champion")
+        rivals = [other for other in earlier if other.state in standing]
         if rivals:
             self._set_state(version, "lost")
             return rivals[0]
@@ -162,15 +175,15 @@ class Registry:
         with self._asked():
             self._client.log_artifacts(run_id, str(files), folder)
 
-    def run_of(self, experiment_id: str, search: str, label: str) -> str:
-        """Id of a trial's run."""
+    def run_of(self, experiment_id: str, search: str, label: str, storage: str) -> str:
+        """Id of the run of a trial of a search in that storage."""
         with self._asked():
             query = f"tags.search = '{search}' and attributes.run_name = '{label}'"
             found = self._client.search_runs([experiment_id], query, max_results=1)
         if not found:
             raise TrackingError(
                 f"MLflow has no run {label!r} of {search!r}: was it away? Deliver it with: python -m search.run --sync "
-                f"{search}; then promote again."
+                f"{search} --storage {quote(storage)}; then promote again."
             )
         return str(found[0].info.run_id)
 

@@ -42,7 +42,7 @@ class Result:
     objective_version: str
     holdout: str  # fingerprint
     events: int  # of the holdout
-    uses: int  # promotions that have looked at it, this one included
+    uses: int  # promotions of all workloads that have looked at it, this one included
     reference: str  # label that the differences are to
     metrics: tuple[str, ...]  # of the table: objectives, then what is watched
     lines: tuple[Line, ...]
@@ -55,7 +55,8 @@ class Result:
     def about(self) -> list[str]:
         """Notes and verdict, for a terminal."""
         lines = [f"note     {note}" for note in self.notes]
-        lines.append(f"holdout  {self.holdout[:12]}: {self.uses} promotions have looked at it, this one included")
+        looked = f"{self.uses} promotions have looked at it, those of other workloads and this one included"
+        lines.append(f"holdout  {self.holdout[:12]}: {looked}")
         lines.append(f"verdict  {'yes' if self.verdict.passed else 'no'}, {self.candidate}: {self.verdict.told}")
         return lines
 

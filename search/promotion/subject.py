@@ -30,8 +30,10 @@ class Subject:
     settings: DataSettings
     epochs: int
     held: Mapping[str, Any]  # hyperparameters that were not searched
-    data: Data
+    data: Data  # with what other models say of its events
+    events: str  # fingerprint of these events alone
     branches: Branches
+    whole: bool  # it ended in good order, not by an interruption
 
     @property
     def goal(self) -> Goal:
@@ -44,24 +46,18 @@ class Subject:
 
 
 def find_search(workload: Workload, name: str | None, storage: Storage | Path) -> SearchFolder:
-    """The folder of that search of the workload; without a name, of the one that ended last.
+    """The folder of that search of the workload; without a name, of the one that ended last in good order.
 
     Raises
     ------
     UsageError
-        There is none, it is of another workload, or it has not ended.
+        There is none, it is of another workload, or it has no result.
     """
     storage = storage if isinstance(storage, Storage) else Storage(storage)
     for one in (storage.names() if storage.url else ()) if name is None else (name,):
         SearchFolder(storage, one).fetch()
     if name is None:
-        ended = list(_ended(workload, storage))
-        if not ended:
-            raise UsageError(
-                f"No search of {workload.name} has ended in {storage}. Run one first: python -m search.run "
-                f"{workload.name}; or name another --storage."
-            )
-        return max(ended, key=lambda folder: (folder.path / LEADERBOARD).stat().st_mtime)
+        return _newest(workload, storage)
     folder = SearchFolder(storage, name)
     if not folder.begun:
         raise unknown("search", name, tuple(found.path.name for found in _ended(workload, storage)))
@@ -85,7 +81,8 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
     description = folder.description()
     settings = workload.settings(**description["settings"])
     data = workload.load_data(settings, cache)
-    branches = find_branches(experiment.client, workload.builds_on, description["branches"], data.fingerprint)
+    events = data.fingerprint
+    branches = find_branches(experiment.client, workload.builds_on, description["branches"], events)
     if workload.join:
         data = workload.join(data, branches.models)
     if data.fingerprint != description["data"]:
@@ -95,12 +92,38 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
         )
     board = Leaderboard.from_dict(json.loads((folder.path / LEADERBOARD).read_text()))
     return Subject(
-        folder.path.name, workload, board, settings, description["epochs"], description["held"], data, branches
+        name=folder.path.name,
+        workload=workload,
+        board=board,
+        settings=settings,
+        epochs=description["epochs"],
+        held=description["held"],
+        data=data,
+        events=events,
+        branches=branches,
+        whole=folder.ended_well(),
+    )
+
+
+def _newest(workload: Workload, storage: Storage) -> SearchFolder:
+    """Of those that ended in good order; an interrupted one may go on and find a better trial."""
+    ended = sorted(_ended(workload, storage), key=lambda one: (one.path / LEADERBOARD).stat().st_mtime, reverse=True)
+    if whole := next((folder for folder in ended if folder.ended_well()), None):
+        return whole
+    if ended:
+        name = ended[0].path.name
+        raise UsageError(
+            f"No search of {workload.name} has ended in good order in {storage}: {name} was interrupted. Go on with "
+            f"it: python -m search.run {workload.name} --name {name} --resume; or promote what it has: --search {name}"
+        )
+    raise UsageError(
+        f"No search of {workload.name} has ended in {storage}. Run one first: python -m search.run {workload.name}; or "
+        "name another --storage."
     )
 
 
 def _ended(workload: Workload, storage: Storage) -> Iterator[SearchFolder]:
-    """Searches of a workload that have a result, finalists of earlier promotions left out."""
+    """Searches of a workload that have a result, interrupted ones too, finalists of earlier promotions left out."""
     for file in sorted((storage.folder / "searches").glob(f"*/{DESCRIPTION}")):
         folder = SearchFolder(storage, file.parent.name)
         description: dict[str, Any] = folder.description()

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from trainables.batches import on_device
 from trainables.errors import DataError
+from trainables.evaluation import fingerprint
 from trainables.pt.config import PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import Events, PtData
 from trainables.pt.features import features
@@ -49,13 +51,12 @@ def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedD
             f"pt-combined: no model of {', '.join(missing)}; expected one of each of {', '.join(BRANCHES)}."
         )
     used = {name: models[name] for name in BRANCHES}
-    train_N2, validation_N2 = (_predictions(part, used) for part in (data.train, data.validation))
     inherited = {field.name: getattr(data, field.name) for field in fields(PtData)}
-    inherited["fingerprint"] = _fingerprint(data.fingerprint, (train_N2, validation_N2))
+    inherited["fingerprint"] = _fingerprint(data.fingerprint, used)
     return CombinedData(
         **inherited,
-        train_branch_N2=train_N2,
-        validation_branch_N2=validation_N2,
+        train_branch_N2=_predictions(data.train, used),
+        validation_branch_N2=_predictions(data.validation, used),
     )
 
 
@@ -102,9 +103,12 @@ def _predictions(events: Events, models: Mapping[str, TrainedModel]) -> NDArray[
     return np.stack(columns, axis=1)
 
 
-def _fingerprint(of_data: str, branches: tuple[NDArray[np.float32], ...]) -> str:
-    """The same for the same events with the same predictions."""
+def _fingerprint(of_data: str, models: Mapping[str, TrainedModel]) -> str:
+    """The same for the same events and the same branches, wherever they predict: kinds of CPU differ in a last bit."""
     digest = hashlib.sha256(of_data.encode())
-    for branch_N2 in branches:
-        digest.update(branch_N2.tobytes())
+    for name, model in models.items():
+        weights = sorted(model.weights.items())
+        about = [name, dict(model.hyperparameters), [key for key, _ in weights]]
+        digest.update(json.dumps(about, sort_keys=True).encode())
+        digest.update(fingerprint(weight.detach().cpu().numpy() for _, weight in weights).encode())
     return digest.hexdigest()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.manifest import Column, Description, Exported, Output
-from trainables.onnx_export import Graph, export_graph
+from trainables.onnx_export import LIMIT, Graph, export_graph
 from trainables.package import Package, write_package
 from trainables.pt.combined import BRANCHES, combined_inputs
 from trainables.pt.config import PtEnergyConfig
@@ -45,6 +45,7 @@ RULES = (
     f"{SCALER}: its model takes (value - mean) / scale; all other files take values as they are",
     "inverse_dphi is 1 / bending angle, in 1/rad; mean_pt_from_1_to_2_gev is 1 where the mean of both models' pT lies "
     "there, else 0",
+    f"ONNX files: on the holdout within {LIMIT:g} of PyTorch, relative to pT or, if that is more, to {SMALL_GEV:g} GeV",
 )
 FULL_RULES = (
     "mvtx_0 ... 2: the cluster of each layer nearest to the line through the INTT clusters, zeros where there is none; "

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.manifest import Column, Description, Output
-from trainables.onnx_export import Graph, export_graph
+from trainables.onnx_export import LIMIT, Graph, export_graph
 from trainables.package import Package, write_package
 from trainables.training import TrainedModel
 from trainables.zdc.data import CONDITIONS, Events, ZDCDataSettings
@@ -29,6 +29,8 @@ RULES = (
     "an energy below 0, and what is not finite, is refused; values outside of lowest ... highest are predicted with a "
     "warning, as the model has not seen their like",
     "crystals are numbered [ix][iy] from 0 to 19, along x and along y of the calorimeter",
+    f"{ONNX}: on the holdout within {LIMIT:g} of PyTorch, relative to the probability or, where that is more, to "
+    f"{SMALL_PROBABILITY:g}: relative to itself a small probability may differ by more",
 )
 
 
