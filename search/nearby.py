@@ -83,10 +83,12 @@ def _folder(storage: Storage, name: str) -> SearchFolder:
 
 def _trial(folder: SearchFolder, name: str) -> TrialRecord:
     label = name.partition("/")[2] or _best(folder)
+    if not label:
+        raise UsageError(f"--branches {name}: no trial of that search is complete.")
     for record in folder.records():
         if record.label == label and record.outcome == "complete":
             return record
-    raise UsageError(f"--branches {name}: that search has no complete trial {label}.".replace("trial .", "trial."))
+    raise UsageError(f"--branches {name}: that search has no complete trial {label}.")
 
 
 def _best(folder: SearchFolder) -> str:
