@@ -18,6 +18,7 @@ from finished import TRIAL_FACTS, Finished, call, run_search
 from mlflow import MlflowClient
 from server import FaultyProxy, MlflowServer, running_server
 from tiny import make_chain, make_tiny, make_top
+from written import Fate, write_search
 
 import search.promote
 import search.workloads
@@ -27,6 +28,7 @@ from search.cluster.slurm import batch_script
 from search.errors import UsageError
 from search.folder import SearchFolder
 from search.journal import read
+from search.promotion.promoting import _require_told
 from search.settings import Site
 from search.storage import Storage
 from search.tracking import open_experiment
@@ -65,8 +67,9 @@ def sync(storage: Path, name: str, uri: str) -> tuple[int, str]:
 
 
 @pytest.fixture(scope="module")
-def quiet(ray_here: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def quiet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A search that nobody has heard of."""
+    request.getfixturevalue("ray_here")
     return silently(tmp_path_factory.mktemp("quiet"), "quiet")
 
 
@@ -100,18 +103,23 @@ def test_it_says_at_once_and_at_the_end_how_it_is_delivered(quiet: Finished) -> 
     assert "warning" not in quiet.text
 
 
-def test_what_needs_a_server_says_so(quiet: Finished, server: MlflowServer, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_needs_a_server_says_so(quiet: Finished, capsys: pytest.CaptureFixture[str]) -> None:
     code, text = sync(quiet.storage, "quiet", "journal")
     assert (code, "names no server" in text) == (2, True), text
-    for uri, told in (("journal", "has not heard of search 'quiet'"), (server.uri, "search.run --sync quiet")):
-        folder = SearchFolder(quiet.storage, "quiet")
-        if not folder.description()["facts"]["run_id"]:  # as long as no test has delivered it
-            with pytest.raises(UsageError, match=told):
-                search.promotion.promoting._require_told(folder)
     with pytest.raises(UsageError, match="names no server"):
         open_experiment("journal", quiet.storage, "tiny")
     assert search.promote.main(["zdc", "--list", "--storage", str(quiet.storage), *JOURNAL]) == 2
     assert "names no server" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_promotion_wants_it_to_be_delivered_first(tmp_path: Path) -> None:
+    told, untold = (write_search(tmp_path, name, [Fate()]) for name in ("told", "untold"))
+    about = json.loads((untold / "search.json").read_text())
+    about["facts"]["run_id"] = ""
+    (untold / "search.json").write_text(json.dumps(about))
+    _require_told(SearchFolder(tmp_path, told.name))
+    with pytest.raises(UsageError, match=r"has not heard of search 'untold'.*--sync untold"):
+        _require_told(SearchFolder(tmp_path, "untold"))
 
 
 def test_a_warm_start_is_read_from_folders_alone(quiet: Finished) -> None:
@@ -142,8 +150,9 @@ def test_a_batch_script_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def loud(ray_here: None, server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+def loud(request: pytest.FixtureRequest, server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The same search, told while it ran."""
+    request.getfixturevalue("ray_here")
     storage = tmp_path_factory.mktemp("loud")
     done = run_search(TINY, storage, "loud", *FLAGS, "--tracking-uri", server.uri)
     return Finished(done.code, done.text, storage, "loud", uri=server.uri)
@@ -227,13 +236,15 @@ def test_a_search_stays_with_the_server_that_heard_of_it(heard: Finished, tmp_pa
 # ---------------------------------------------------------------- deaths
 
 
+@pytest.mark.usefixtures("ray_here")
 def test_a_death_between_the_run_and_the_folder_makes_no_second_run(
-    ray_here: None, server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     silently(tmp_path, "dies")
-    with monkeypatch.context() as patch, pytest.raises(SystemError):
+    with monkeypatch.context() as patch:
         patch.setattr(SearchFolder, "set", _die)
-        sync(tmp_path, "dies", server.uri)
+        with pytest.raises(SystemError):
+            sync(tmp_path, "dies", server.uri)
     done = Finished(0, "", tmp_path, "dies", uri=server.uri)
     assert len(done.runs) == 1
     code, text = sync(tmp_path, "dies", server.uri)
@@ -248,9 +259,8 @@ def _die(*_: Any, **__: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_sync_that_is_killed_in_the_middle_is_repeated_well(
-    ray_here: None, server: MlflowServer, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("ray_here")
+def test_a_sync_that_is_killed_in_the_middle_is_repeated_well(server: MlflowServer, tmp_path: Path) -> None:
     silently(tmp_path, "cut", "--presets", "none", "--trials", "3", "--epochs", "4")
     with FaultyProxy(server.uri) as proxy:
         words = ("--sync", "cut", "--storage", str(tmp_path), "--tracking-uri", proxy.uri)
@@ -302,7 +312,8 @@ def test_an_interrupted_one_goes_on_silently_or_with_a_server(
 
 
 @pytest.fixture
-def chained(ray_here: None) -> Iterator[Callable[..., tuple[int, str]]]:
+def chained(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[int, str]]]:
+    request.getfixturevalue("ray_here")
     search.workloads.CHAINS["both"] = make_chain()
 
     def run(place: Path, *flags: str) -> tuple[int, str]:
@@ -336,7 +347,8 @@ def test_a_chain_builds_on_winners_from_their_folders(
 
 
 @pytest.mark.slow
-def test_models_that_only_mlflow_could_find_are_refused(ray_here: None, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("ray_here")
+def test_models_that_only_mlflow_could_find_are_refused(tmp_path: Path) -> None:
     where = ("top", "--storage", str(tmp_path), *JOURNAL)
     for flags, told in (
         ((), "no server is asked. Name one"),
