@@ -18,9 +18,12 @@ from search.conduct import COMPLETE, NOTHING_COMPLETE, Conducted, check_writable
 from search.disk import write_atomically
 from search.errors import UsageError
 from search.folder import SearchFolder
+from search.journal import Journal
 from search.leaderboard import Leaderboard, number
+from search.outbox import Outbox
 from search.plan import Plan, make_plan, new_name, unknown
 from search.resources import ray_session
+from search.scribe import Scribe
 from search.settings import Budget, Method, seconds
 from search.storage import Storage
 from search.summary import Summary
@@ -129,7 +132,9 @@ def _share(budget: Budget, started: float, left: int) -> Budget:
 
 def _settled(stage: Command[Any], done: Mapping[str, Conducted], workload: Workload, budget: Budget) -> Command[Any]:
     """The command with what is known only now: the winners so far, and the time left."""
-    method = stage.method.model_copy(update={"branches": tuple(done[name].run_id for name in workload.builds_on)})
+    chain = str(stage.site.name).removesuffix(workload.name)
+    branches = tuple(done[name].run_id or f"{chain}{name}" for name in workload.builds_on)
+    method = stage.method.model_copy(update={"branches": branches})
     return replace(stage, method=method, budget=budget)
 
 
@@ -151,9 +156,23 @@ def _conclude(
     for file, text in files.items():
         write_atomically(file, text)
     shared.share(*texts)
-    experiment = open_experiment(command.site.server, storage.folder, last.workload.name)
-    summary.tell_refused(log_texts(experiment, done[last.workload.name].run_id, texts))
+    run_id = done[last.workload.name].run_id
+    if command.site.silent or not run_id:
+        _write_down(shared, texts, summary)
+    else:
+        experiment = open_experiment(command.site.server, storage.folder, last.workload.name)
+        summary.tell_refused(log_texts(experiment, run_id, texts))
     summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
+
+
+def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
+    """In the journal of a search that has ended, for its run in MLflow."""
+    with folder.held(say=summary.say):
+        scribe = Scribe(Journal(folder.journal), Outbox(folder.path))
+        for file, text in texts.items():
+            scribe.text(text, file)
+        scribe.end("FINISHED")
+        folder.push()
 
 
 def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:

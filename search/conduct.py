@@ -13,15 +13,16 @@ from typing import Any
 from rich.console import Console
 
 from search.command import Command
-from search.delivery import PATIENCE_S, Delivery
+from search.delivery import PATIENCE_S, Delivery, Nobody
 from search.disk import waiting_until, write_atomically
 from search.errors import UsageError, first_line
+from search.facts import RunFacts
 from search.fitting import fit
 from search.folder import LEADERBOARD, SearchFolder
 from search.gallery import draw_gallery
 from search.journal import Journal
 from search.leaderboard import Leaderboard, make_leaderboard
-from search.opening import open_search, run_facts
+from search.opening import Opened, open_search, run_facts
 from search.outbox import Outbox
 from search.plan import Plan
 from search.records import TrialRecord
@@ -45,7 +46,7 @@ class Conducted:
 
     code: int
     leaderboard: Leaderboard
-    run_id: str  # of its MLflow run
+    run_id: str  # of its MLflow run; empty: no server has heard of it
 
 
 def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[str, str] | None = None) -> Conducted:
@@ -107,7 +108,7 @@ def _run(
 ) -> Conducted:
     site, summary = command.site, Summary(console)
     opened = open_search(plan, command, folder, resumed, summary)
-    data, client = opened.data, opened.experiment.client
+    data = opened.data
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     with ray_session(site.address) as nodes:
@@ -117,8 +118,7 @@ def _run(
         outbox = Outbox(folder.path)
         journal = Journal(folder.journal)
         scribe = Scribe(journal, outbox)
-        target = MlflowTarget(client, facts, plan.goal, outbox)
-        delivery = Delivery(folder.journal, target, summary.say, folder.delivered_up_to)
+        delivery = _delivery(opened, facts, plan, folder, outbox, summary)
         folder.lost = partial(_tell_lost, summary, brake)
         told, metrics = _told(scribe, delivery, brake), system_metrics(opened.experiment, facts.run_id, resumed)
         with waiting_until(brake.due), told, metrics:
@@ -148,6 +148,15 @@ def _run(
     return Conducted(INTERRUPTED if brake.reason == "interrupted" else code, leaderboard, facts.run_id)
 
 
+def _delivery(
+    opened: Opened, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+) -> Delivery | Nobody:
+    if opened.experiment is None:
+        return Nobody()
+    target = MlflowTarget(opened.experiment.client, facts, plan.goal, outbox)
+    return Delivery(folder.journal, target, summary.say, folder.delivered_up_to)
+
+
 def _tell_lost(summary: Summary, brake: Brake, other: str) -> None:
     """This machine was out of reach for too long."""
     summary.say(f"warning  {other} has taken this search over; it ends here")
@@ -155,7 +164,7 @@ def _tell_lost(summary: Summary, brake: Brake, other: str) -> None:
 
 
 @contextmanager
-def _told(scribe: Scribe, delivery: Delivery, brake: Brake) -> Iterator[None]:
+def _told(scribe: Scribe, delivery: Delivery | Nobody, brake: Brake) -> Iterator[None]:
     """Whatever happens inside is told to MLflow, as far as it answers; how it ended, too."""
     delivery.start()
     status = "FAILED"

@@ -50,6 +50,18 @@ class Target(Protocol):
         """Everything is delivered: put right what a lost answer may have doubled. May raise ``Away``."""
 
 
+class Nobody:
+    """In place of a delivery where no server is asked: everything waits in the journal for a later one."""
+
+    trouble, behind, complete = "", 0, True
+    refused: Sequence[str] = ()
+
+    def start(self) -> None: ...
+
+    def close(self, patience_s: float = PATIENCE_S) -> bool:
+        return True
+
+
 class Delivery:
     """Reads the journal on from where the last process left off, and delivers it.
 

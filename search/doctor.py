@@ -45,7 +45,7 @@ class Flags:
         default_factory=lambda: Site().address
     )
     tracking_uri: Annotated[
-        str | None, _says("MLflow; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage")
+        str | None, _says("MLflow, or journal; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage")
     ] = None
     data: Annotated[tuple[str, ...], _says("input files, as search.run takes them; none: the carried sample")] = ()
     storage: Annotated[str, _says("folder or URL of searches; from $SEARCH_STORAGE if set")] = field(

@@ -42,8 +42,8 @@ class EarlierSearch:
     trials: Sequence[Earlier]
 
 
-def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: Experiment) -> EarlierSearch:
-    """The search of that name: from its study in the storage, or else from MLflow.
+def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: Experiment | None) -> EarlierSearch:
+    """The search of that name: from its study in the storage, or else from MLflow, where a server is asked.
 
     Raises
     ------
@@ -58,6 +58,11 @@ def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: 
     found = _in_folder(name, workload, folder.path)
     if found is not None:
         return found
+    if experiment is None:
+        raise UsageError(
+            f"--warm-from {name}: no study of that search is in {storage}, and no server is asked. Name one with "
+            "--tracking-uri, or a search that is there."
+        )
     try:
         found = _in_mlflow(name, experiment)
         if found is None:

@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from search.command import Command
-from search.delivery import Delivery
+from search.delivery import Delivery, Nobody
 from search.disk import RoomGuard
 from search.failures import FailureWatch
 from search.folder import SearchFolder
@@ -19,6 +19,7 @@ from search.mirror import Mirror
 from search.opening import Opened
 from search.plan import Plan
 from search.progress import Progress
+from search.provenance import git_commit
 from search.records import Outcome, Recorder, TrialRecord
 from search.resources import Share
 from search.sampler import OptunaSearcher, make_sampler, open_study
@@ -36,7 +37,7 @@ def fit(
     share: Share,
     folder: SearchFolder,
     scribe: Scribe,
-    delivery: Delivery,
+    delivery: Delivery | Nobody,
     brake: Brake,
     console: Console,
 ) -> list[TrialRecord]:
@@ -57,7 +58,9 @@ def fit(
         say = Summary(console).say
         keeper = _keeper(plan, command, known, folder, say)
         watch = FailureWatch(brake, budget.max_failures, known)
-        recorder = Recorder([scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known)
+        recorder = Recorder(
+            [scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
+        )
         recorder.catch_up(searcher.ended())
         here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
         brake.guard = RoomGuard(folder.path, say, here)

@@ -204,13 +204,15 @@ class SearchFolder:
         settings : DataSettings
             By which its data are found again.
         more : JSON values
-            What later commands need of it: ``facts`` (its MLflow runs), ``branches``, ``method``, ``commit``.
+            What later commands need of it: ``facts`` and ``own_run`` (its MLflow runs), ``branches``, ``method``,
+            ``commit``.
         """
         where = settings.absolute().model_dump(mode="json")
         self._write({**more, "settings": where, "trials": plan.trials, **_identity(plan, data)})
 
-    def set_trials(self, trials: int) -> None:
-        self._write({**self.description(), "trials": trials})
+    def set(self, **changed: Any) -> None:
+        """Change what is kept of it, all at once or not at all."""
+        self._write({**self.description(), **changed})
 
     def description(self) -> dict[str, Any]:
         content: dict[str, Any] = json.loads((self.path / DESCRIPTION).read_text())

@@ -9,7 +9,9 @@ from typing import Any
 from search.branches import Branches, find_branches
 from search.command import Command
 from search.errors import TrackingError, UsageError
+from search.facts import OwnRun, RunFacts, new_facts, new_run
 from search.folder import SearchFolder
+from search.nearby import find_nearby, is_nearby
 from search.plan import Plan
 from search.provenance import git_commit
 from search.records import TrialRecord
@@ -18,7 +20,7 @@ from search.sampler import read_study
 from search.settings import Site
 from search.storage import Storage
 from search.summary import Summary
-from search.tracking import Experiment, RunFacts, client_of, create_search_run, open_experiment
+from search.tracking import Experiment, client_of, create_search_run, open_experiment
 from search.warm import WarmStart, warm_start
 from search.workloads import Data
 
@@ -30,7 +32,7 @@ class Opened:
     resumed: bool
     known: list[TrialRecord]  # of an earlier process
     data: Data
-    experiment: Experiment
+    experiment: Experiment | None  # None: no server is asked
     branches: Branches
     warm: WarmStart
 
@@ -41,15 +43,16 @@ def open_search(plan: Plan, command: Command[Any], folder: SearchFolder, resumed
     data = plan.workload.load_data(command.data, (site.cache or storage.folder / "cache").resolve())
     experiment = _experiment(plan, site, folder, resumed, summary)
     before = folder.description()["branches"] if resumed else ()
-    branches = _branches(plan, command.method.branches, data, experiment, before)
+    branches = _branches(plan, command, data, experiment, before)
     if plan.workload.join:
         data = plan.workload.join(data, branches.models)
     warm = _warm(plan, command, data, folder, experiment)
     if resumed:
         folder.require_same(plan, data)
-        folder.set_trials(plan.trials)
+        folder.set(trials=plan.trials)
     lines, warnings = [*data.summary, *branches.lines, *warm.lines], [*branches.warnings, *warm.warnings]
-    summary.announce(plan, command.budget, command.method, site, lines, warnings)
+    summary.announce(plan, command.budget, command.method, lines, warnings)
+    summary.tell_tracking(site, asked=experiment is not None)
     return Opened(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
 
 
@@ -58,7 +61,7 @@ def run_facts(
 ) -> RunFacts:
     """What the search's MLflow runs have in common: of a new run, or as its folder keeps it."""
     if opened.resumed:
-        return RunFacts(**folder.description()["facts"])
+        return known_facts(opened.experiment, folder)
     tags = {
         "search": plan.name,
         "objective": ",".join(plan.goal.objectives),
@@ -66,21 +69,18 @@ def run_facts(
         **opened.branches.tags,
         **more_tags,
     }
-    facts = create_search_run(
-        opened.experiment,
-        name=plan.name,
-        token=folder.token(),
-        settings=_settings(plan, command, share),
-        tags={"workload": plan.workload.name, **tags},
-        fingerprint=opened.data.fingerprint,
-        source="\n".join(opened.data.summary),
-    )
+    tags = {"workload": plan.workload.name, **tags}
+    facts = new_facts(tags, opened.data.fingerprint, "\n".join(opened.data.summary))
+    own = new_run(plan.name, folder.token(), _settings(plan, command, share), facts)
+    if opened.experiment:
+        facts = create_search_run(opened.experiment, own, facts)
     method = {"sampler": command.method.sampler, "scheduler": plan.scheduler, "time_limit": command.budget.time_limit}
     folder.describe(
         plan,
         opened.data,
         command.data,
         facts=asdict(facts),
+        own_run=asdict(own),
         branches=opened.branches.runs,
         method=method,
         commit=git_commit(),
@@ -88,26 +88,56 @@ def run_facts(
     return facts
 
 
-def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment:
-    """The workload's experiment. A new search needs a server that answers; one that goes on does not."""
+def known_facts(experiment: Experiment | None, folder: SearchFolder) -> RunFacts:
+    """As a folder keeps them; of a search that no server has heard of, its own run is made now, where one is asked.
+
+    Raises
+    ------
+    TrackingError
+        The server refused it, or is away.
+    """
+    about = folder.description()
+    facts = RunFacts(**about["facts"])
+    if experiment and not facts.run_id:
+        facts = create_search_run(experiment, OwnRun(**about["own_run"]), facts)
+        folder.set(facts=asdict(facts))
+    return facts
+
+
+def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment | None:
+    """The workload's experiment. A new search needs a server that answers; one that goes on does not.
+
+    None: no server is asked. A search that began so goes on so until one is named.
+    """
+    experiment_id = folder.description()["facts"]["experiment_id"] if resumed else ""
+    if site.silent or (resumed and not experiment_id and site.server is None):
+        return None
     try:
         return open_experiment(site.server, Storage.of(site).folder, plan.workload.name)
     except TrackingError as error:
         if not resumed:
             raise
         summary.say(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
-        experiment_id = folder.description()["facts"]["experiment_id"]
-        return Experiment(client_of(site.server, Storage.of(site).folder), experiment_id)
+        client = client_of(site.server, Storage.of(site).folder)
+        return Experiment(client, experiment_id) if experiment_id else None
 
 
-def _branches(plan: Plan, named: Sequence[str], data: Data, experiment: Experiment, before: Sequence[str]) -> Branches:
+def _branches(
+    plan: Plan, command: Command[Any], data: Data, experiment: Experiment | None, before: Sequence[str]
+) -> Branches:
     """The models that the workload builds on: those named now, or else those of the search that goes on."""
+    named, builds_on, storage = command.method.branches, plan.workload.builds_on, Storage.of(command.site)
     if named and not plan.workload.builds_on:
         raise UsageError(f"--branches: {plan.workload.name} builds on no other model. Leave it out.")
-    return find_branches(experiment.client, plan.workload.builds_on, named or before, data.fingerprint)
+    names = named or before
+    if experiment is None or any(is_nearby(storage, name) for name in names):
+        return find_nearby(storage, builds_on, names, data.fingerprint)
+    return find_branches(experiment.client, builds_on, names, data.fingerprint)
 
 
-def _warm(plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, experiment: Experiment) -> WarmStart:
+def _warm(
+    plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, experiment: Experiment | None
+) -> WarmStart:
     """Trials of earlier searches, for a new study; one that goes on has its own beside it."""
     method = command.method
     if not method.warm_from or read_study(folder.path, plan.name) is not None:

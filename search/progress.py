@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.delivery import Delivery
+from search.delivery import Delivery, Nobody
 from search.leaderboard import number
 from search.plan import Plan
 from search.records import TrialRecord
@@ -27,7 +27,7 @@ class Progress:
         console: Console,
         plan: Plan,
         concurrent: int,
-        delivery: Delivery | None = None,
+        delivery: Delivery | Nobody | None = None,
         known: Iterable[TrialRecord] = (),
     ) -> None:
         self._console, self._plan, self._concurrent, self._delivery = console, plan, concurrent, delivery

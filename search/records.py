@@ -44,6 +44,7 @@ class TrialRecord:
     host: str = ""
     device: str = ""
     checkpoint: tune.Checkpoint | None = None  # the last one
+    commit: str = ""  # of the code that began it
 
     @property
     def label(self) -> str:
@@ -71,11 +72,15 @@ class Recorder(tune.Callback):  # type: ignore[misc]
     """The Tune callback that keeps a record of every trial and tells the listeners."""
 
     def __init__(
-        self, listeners: Iterable[Listener], mutable: Iterable[str] = (), known: Iterable[TrialRecord] = ()
+        self,
+        listeners: Iterable[Listener],
+        mutable: Iterable[str] = (),
+        known: Iterable[TrialRecord] = (),
+        commit: str = "",
     ) -> None:
         self.records: dict[int, TrialRecord] = {record.number: record for record in known}
         self._listeners = tuple(listeners)
-        self._mutable = frozenset(mutable)
+        self._mutable, self._commit = frozenset(mutable), commit
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Tune pickles its settings once at the start; listeners hold threads and connections
@@ -94,6 +99,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 hyperparameters=dict(config["hyperparameters"]),
                 epochs=config["hyperparameters"]["epochs"],
                 started=time.time(),
+                commit=self._commit,
             )
             self._tell("trial_started", record)
         elif record.outcome == "interrupted":

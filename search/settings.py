@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 LONGEST_NAME = 100  # of a search
+JOURNAL = "journal"  # in place of a server: none is asked, what happens waits for --sync
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
@@ -175,10 +176,17 @@ class Site(Settings):
         5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
     )
     tracking_uri: str | None = Field(
-        None, description="MLflow server; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage"
+        None,
+        description="MLflow server; journal: none is asked, what happens waits in the search's journal until --sync; "
+        "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
     )
 
     @property
     def server(self) -> str | None:
-        """URI of the MLflow server; no default of the flag, for --help would show its password."""
+        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, for --help would show its password."""
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+
+    @property
+    def silent(self) -> bool:
+        """No server is asked for anything."""
+        return self.server == JOURNAL

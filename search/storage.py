@@ -107,7 +107,7 @@ class Storage:
         if storage.url and site.server is None:
             raise UsageError(
                 f"--storage {storage.url}: no database of MLflow can lie there. Name a server with --tracking-uri (or "
-                "$MLFLOW_TRACKING_URI); mlflow/README.md says how to start one."
+                "$MLFLOW_TRACKING_URI); mlflow/README.md says how to start one. Or journal, and deliver to one later."
             )
         return storage
 

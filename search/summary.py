@@ -10,7 +10,7 @@ from shlex import quote
 
 from rich.console import Console
 
-from search.delivery import Delivery
+from search.delivery import Delivery, Nobody
 from search.disk import files_line
 from search.folder import DESCRIPTION
 from search.leaderboard import Leaderboard
@@ -31,7 +31,7 @@ class Summary:
         self._console.print(line, markup=False, soft_wrap=True)
 
     def announce(
-        self, plan: Plan, budget: Budget, method: Method, site: Site, data: Iterable[str], warnings: Iterable[str] = ()
+        self, plan: Plan, budget: Budget, method: Method, data: Iterable[str], warnings: Iterable[str] = ()
     ) -> None:
         """One line each for what is searched, the data, the cache, the budget."""
         self.say(f"search   {plan.name}: {plan.workload.title}; {plan.goal}{_limits(plan)}")
@@ -48,10 +48,15 @@ class Summary:
         by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
         deaf = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
         self.say(f"budget   {presets}, sampler {method.sampler}{deaf}, scheduler {plan.scheduler}{by}{limit}")
-        if site.server is None and on_network_file_system(Storage(site.storage).folder):
+
+    def tell_tracking(self, site: Site, *, asked: bool) -> None:
+        """That no server is asked, or that the database had better be one."""
+        if not asked:
+            self.say("mlflow   no server is asked: what happens waits in the search's journal until --sync delivers it")
+        elif site.server is None and on_network_file_system(Storage(site.storage).folder):
             self.say(
                 f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
-                "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri"
+                "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri, or journal for later"
             )
 
     def device(self, share: Share, gpus: str) -> None:
@@ -77,12 +82,12 @@ class Summary:
         if url := Storage(site.storage).url:
             self.say(f"storage  {url}: checkpoints, and a copy of these files")
 
-    def tell_delivery(self, delivery: Delivery, name: str, site: Site) -> None:
+    def tell_delivery(self, delivery: Delivery | Nobody, name: str, site: Site) -> None:
         """What MLflow does not have, and how it will."""
         if not delivery.complete:
             self.say(
                 f"warning  MLflow was away: {delivery.behind} entries wait in the journal; the leaderboard and the "
-                f"folder are whole. When it is back: python -m search.run --sync {name} --storage {quote(site.storage)}"
+                f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
         self.tell_refused(delivery.refused)
 
@@ -94,13 +99,22 @@ class Summary:
             self.say(f"warning  {count} times {reason}")
 
 
+def sync_command(name: str, storage: str) -> str:
+    """The command that delivers a search's journal."""
+    return f"python -m search.run --sync {name} --storage {quote(storage)}"
+
+
 def _limits(plan: Plan) -> str:
     return "".join(f", {name} at most {limit:g}" for name, limit in plan.goal.limits.items())
 
 
 def _how_to_look(site: Site, folder: Path, objective: str) -> str:
     """Address of the page that has the trials, best first."""
-    page = view_page(json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"], objective)
+    experiment_id = json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"]
+    if site.silent or not experiment_id:
+        command = sync_command(folder.name, str(Storage(site.storage)))
+        return f"no server was asked. Deliver it from a machine that reaches one: {command} --tracking-uri URI"
+    page = view_page(experiment_id, objective)
     if site.server is None:
         return f"make ui STORAGE={Storage(site.storage)}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"

@@ -7,23 +7,26 @@ from rich.console import Console
 from search.command import Sync
 from search.delivery import Delivery
 from search.errors import TrackingError, UsageError
+from search.facts import RunFacts
 from search.folder import SearchFolder
+from search.opening import known_facts
 from search.outbox import Outbox
+from search.resources import on_network_file_system
 from search.settings import Site
 from search.storage import Storage
 from search.summary import Summary
 from search.target import MlflowTarget
-from search.tracking import RunFacts, client_of
+from search.tracking import MlflowClient, client_of, open_experiment, require_run
 from trainables.goal import Goal
 
 
 def sync(command: Sync, console: Console) -> None:
-    """Deliver the rest of the journal.
+    """Deliver the rest of the journal; all of it where the search ran with ``--tracking-uri journal``.
 
     Raises
     ------
     UsageError
-        There is no such search.
+        There is no such search, no server is named, or it is not the one that the search was told to first.
     NameTakenError
         It is running.
     TrackingError
@@ -37,9 +40,9 @@ def sync(command: Sync, console: Console) -> None:
         raise UsageError(f"--sync: no search named {command.sync!r} is in {storage}.")
     with folder.held(say=summary.say):
         folder.mend()
+        client, facts = _known(site, storage, folder)
         about, outbox = folder.description(), Outbox(folder.path)
-        goal, facts = Goal(about["objectives"], about["limits"]), RunFacts(**about["facts"])
-        target = MlflowTarget(client_of(site.server, storage.folder), facts, goal, outbox)
+        target = MlflowTarget(client, facts, Goal(about["objectives"], about["limits"]), outbox)
         delivery = Delivery(folder.journal, target, summary.say)
         waiting = delivery.behind
         delivery.start()
@@ -50,3 +53,19 @@ def sync(command: Sync, console: Console) -> None:
             )
         summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
         summary.tell_refused(delivery.refused)
+
+
+def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:
+    """Where to deliver, and the search's own run there, which is made at the first time."""
+    about = folder.description()
+    if RunFacts(**about["facts"]).run_id:
+        client, facts = client_of(site.server, storage.folder), RunFacts(**about["facts"])
+        require_run(client, facts)
+        return client, facts
+    if site.server is None and on_network_file_system(storage.folder):
+        raise UsageError(
+            "--sync: no server is named, and a database in --storage would lie on a network file system, where SQLite "
+            "locks badly. Name a server with --tracking-uri (or $MLFLOW_TRACKING_URI)."
+        )
+    experiment = open_experiment(site.server, storage.folder, about["workload"])
+    return experiment.client, known_facts(experiment, folder)

@@ -8,11 +8,11 @@ from typing import Any
 
 from search.delivery import Away, Parcel
 from search.errors import first_line
+from search.facts import RunFacts
 from search.notes import LONGEST, NOTE, above, colour, with_links
 from search.outbox import Outbox
-from search.provenance import git_commit, user
 from search.records import TrialRecord
-from search.tracking import NEVER, Metric, MlflowClient, Param, Run, RunFacts, RunTag, dataset, find_runs, status_of
+from search.tracking import NEVER, Metric, MlflowClient, Param, Run, RunTag, dataset, find_runs, status_of
 from trainables.goal import Goal
 
 _STATUS = {
@@ -196,13 +196,11 @@ class MlflowTarget:
         tags = self._tags | {
             "mlflow.parentRunId": self._facts.run_id,
             "mlflow.source.name": "search.run",
-            "mlflow.source.git.commit": git_commit(),
-            "mlflow.user": user(),
             "mlflow.runColor": colour(trial.number),  # MLflow's own, made of the run's id, are often the same
             "trial_number": str(trial.number),
         }
-        if trial.preset:
-            tags["preset"] = trial.preset
+        tags |= {"mlflow.source.git.commit": trial.commit} if trial.commit else {}
+        tags |= {"preset": trial.preset} if trial.preset else {}
         started_ms = int(trial.started * 1000)
         run = self._ask(
             lambda: self._client.create_run(

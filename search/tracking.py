@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import logging
 import os
-import platform
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -34,9 +32,9 @@ from mlflow.entities import RunTag as RunTag
 from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
-from search.errors import TrackingError, first_line, without_passwords
-from search.notes import LONGEST, NOTE, opening_note
-from search.provenance import git_commit, user, versions
+from search.errors import TrackingError, UsageError, first_line, without_passwords
+from search.facts import OwnRun, RunFacts
+from search.settings import JOURNAL
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
@@ -68,7 +66,10 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
     ------
     TrackingError
         The server or database cannot be used.
+    UsageError
+        No server is named, only the journal.
     """
+    _refuse_journal(uri)
     artifacts = None
     if uri is None:
         uri = embedded_uri(storage)
@@ -136,8 +137,17 @@ def _require_listener(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port), timeout=10).close()
 
 
+def _refuse_journal(uri: str | None) -> None:
+    if uri == JOURNAL:
+        raise UsageError(
+            "--tracking-uri journal (or $MLFLOW_TRACKING_URI) names no server, and this needs one. Name it. A search "
+            "that ran without is delivered there first: python -m search.run --sync NAME --tracking-uri URI"
+        )
+
+
 def client_of(uri: str | None, storage: Path) -> MlflowClient:
     """A client, whether its server answers or not."""
+    _refuse_journal(uri)
     return MlflowClient(uri or embedded_uri(storage))
 
 
@@ -166,27 +176,8 @@ def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
             return found
 
 
-@dataclass(frozen=True)
-class RunFacts:
-    """What the runs of one search have in common, as its folder keeps it."""
-
-    run_id: str  # of the search's own run
-    experiment_id: str
-    tags: Mapping[str, str]  # of all its runs
-    fingerprint: str  # of the data
-    source: str  # where the data come from, in words
-
-
-def create_search_run(
-    experiment: Experiment,
-    name: str,
-    settings: Mapping[str, Any],
-    tags: Mapping[str, str],
-    fingerprint: str,
-    source: str,
-    token: str,
-) -> RunFacts:
-    """The search's own run, parent of its trials' runs; the one with this token, if a killed process has made it.
+def create_search_run(experiment: Experiment, own: OwnRun, facts: RunFacts) -> RunFacts:
+    """Make the search's own run, or find the one with this token, if a killed process has made it; facts with its id.
 
     Raises
     ------
@@ -194,40 +185,33 @@ def create_search_run(
         The server refused it, or is away.
     """
     client = experiment.client
-    command = _command()
-    own = {
-        "kind": "search",
-        "token": token,
-        "mlflow.user": user(),
-        "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join(command.split()[2:4]),  # the pages show what comes after the last slash only
-        "command": command,
-        NOTE: opening_note(command, source),
-        "mlflow.source.git.commit": git_commit(),
-        "host": platform.node(),
-        **versions(),
-    }
 
     def find_or_create() -> Run:
-        made = client.search_runs([experiment.id], f"tags.token = '{token}'", max_results=1)
-        return made[0] if made else client.create_run(experiment.id, run_name=name, tags=own | dict(tags))
+        made = client.search_runs([experiment.id], f"tags.token = '{own.token}'", max_results=1)
+        how: dict[str, Any] = {"run_name": own.name, "start_time": own.started_ms, "tags": dict(own.tags)}
+        return made[0] if made else client.create_run(experiment.id, **how)
 
     try:
         run = _persist(find_or_create)
-        params = [Param(key, str(value)[:6_000]) for key, value in settings.items() if value not in (None, "")]
+        params = [Param(key, value) for key, value in own.params.items()]
         _persist(lambda: client.log_batch(run.info.run_id, params=params))
-        _persist(lambda: client.log_inputs(run.info.run_id, [dataset(fingerprint, source)]))
+        _persist(lambda: client.log_inputs(run.info.run_id, [dataset(facts.fingerprint, facts.source)]))
     except MlflowException as error:
         where = without_passwords(client.tracking_uri)
         raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
-    return RunFacts(str(run.info.run_id), experiment.id, tags, fingerprint, source)
+    return replace(facts, run_id=str(run.info.run_id), experiment_id=experiment.id)
 
 
-def _command() -> str:
-    """What the user typed, without passwords."""
-    spec = getattr(sys.modules["__main__"], "__spec__", None)
-    module = spec.name if spec and spec.name.startswith("search.") else "search.run"
-    return without_passwords(" ".join(["python -m", module, *sys.argv[1:]]))[:LONGEST]
+def require_run(client: MlflowClient, facts: RunFacts) -> None:
+    """Raise UsageError where a server answers that has never heard of the search's own run."""
+    try:
+        client.get_run(facts.run_id)
+    except Exception as error:
+        if status_of(error) == 404:  # any other: whoever delivers waits for it
+            raise UsageError(
+                f"The MLflow tracking at {without_passwords(client.tracking_uri)} has no run {facts.run_id}: this "
+                "search was told to another server first, and stays there. Name that one with --tracking-uri."
+            ) from error
 
 
 def dataset(fingerprint: str, source: str) -> DatasetInput:
@@ -238,8 +222,11 @@ def dataset(fingerprint: str, source: str) -> DatasetInput:
 
 
 @contextmanager
-def system_metrics(experiment: Experiment, run_id: str, resumed: bool) -> Iterator[None]:
+def system_metrics(experiment: Experiment | None, run_id: str, resumed: bool) -> Iterator[None]:
     """CPU, memory and GPUs of the driver's machine, logged while the search runs and the server answers."""
+    if experiment is None:
+        yield
+        return
     uri = experiment.client.tracking_uri
     try:
         monitor = SystemMetricsMonitor(run_id, tracking_uri=uri, resume_logging=resumed)

@@ -37,7 +37,7 @@ class WarmStart:
 
 
 def warm_start(
-    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage | Path, experiment: Experiment
+    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage | Path, experiment: Experiment | None
 ) -> WarmStart:
     """Complete trials of earlier searches that fit the plan.
 
@@ -47,6 +47,8 @@ def warm_start(
         Earlier searches of the same workload. Each is read from its study in the storage, or else from MLflow.
     sampler : str
         That of the new search.
+    experiment : Experiment, optional
+        None: no server is asked.
 
     Raises
     ------

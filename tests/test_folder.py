@@ -128,7 +128,7 @@ def test_a_trial_that_nobody_ended_was_interrupted(tmp_path: Path) -> None:
 
 def test_the_description_holds_the_runs_and_the_number_of_trials(tmp_path: Path) -> None:
     folder = begun(tmp_path)
-    folder.set_trials(9)
+    folder.set(trials=9)
     about = SearchFolder(tmp_path, "mine").description()
     assert (about["facts"], about["branches"], about["trials"]) == (FACTS, ["below"], 9)
     folder.require_same(plan_of(), TinyData())  # the number of trials may differ

@@ -11,12 +11,13 @@ from typing import Any
 from mlflow.entities import Run
 
 from search.delivery import Delivery, Parcel
+from search.facts import RunFacts, new_facts, new_run
 from search.journal import TRIAL_EVENTS, Journal, apply, read
 from search.outbox import Outbox
 from search.records import TrialRecord
 from search.scribe import Scribe
 from search.target import MlflowTarget
-from search.tracking import Experiment, RunFacts, create_search_run
+from search.tracking import Experiment, create_search_run
 from trainables.goal import Goal
 
 
@@ -35,7 +36,9 @@ def facts_of(experiment: Experiment, token: str = "a-word", name: str = "a-searc
         "fingerprint": "f" * 64,
         "source": "two lines\nof words",
     }
-    return create_search_run(experiment, name, token=token, **(usual | more))
+    about = usual | more
+    facts = new_facts(about["tags"], about["fingerprint"], about["source"])
+    return create_search_run(experiment, new_run(name, token, about["settings"], facts), facts)
 
 
 @dataclass

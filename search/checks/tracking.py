@@ -16,6 +16,7 @@ from search.checks.finding import Finding, alike, fine, warning, wrong
 from search.checks.questions.network import reach, reach_port
 from search.checks.setup import Setup
 from search.errors import first_line
+from search.settings import JOURNAL
 from search.tracking import MlflowClient, MlflowException, embedded_uri
 from search.workloads import WORKLOADS
 
@@ -28,6 +29,8 @@ def check(setup: Setup) -> Iterator[Finding]:
     uri, scheme = setup.server, urlsplit(setup.server or "").scheme.partition("+")[0]
     if uri is None:
         yield from _embedded(setup)
+    elif uri == JOURNAL:
+        yield fine("tracking", "no server is asked; what happens waits in the search's journal until --sync")
     elif scheme in ("http", "https"):
         yield from _server(setup, uri.rstrip("/"))
     elif scheme in _DATABASES:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from search.command import Command, parse
 from search.errors import UsageError, without_passwords
 from search.plan import make_plan, new_name
+from search.settings import JOURNAL
 from search.storage import Storage
 from search.workloads import Workload
 
@@ -112,7 +113,7 @@ def _from_environment(words: Sequence[str], of_job: Mapping[str, str]) -> list[s
     if storage and not given(words, "--storage"):
         found += ["--storage", storage]
     server = "" if "MLFLOW_TRACKING_URI" in of_job else os.environ.get("MLFLOW_TRACKING_URI", "")
-    if server.startswith(("http://", "https://")) and not given(words, "--tracking-uri"):
+    if (server == JOURNAL or server.startswith(("http://", "https://"))) and not given(words, "--tracking-uri"):
         travels = without_passwords(server) == server and urlsplit(server).hostname not in _HERE
         found += ["--tracking-uri", server] if travels else []
     return found

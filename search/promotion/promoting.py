@@ -12,6 +12,7 @@ from rich.console import Console
 
 from search.conduct import INTERRUPTED
 from search.disk import write_atomically
+from search.errors import UsageError
 from search.folder import SearchFolder
 from search.promotion.contenders import champion_of, gather
 from search.promotion.deploy import Deployment
@@ -22,7 +23,7 @@ from search.promotion.registry import Registry
 from search.promotion.subject import find_search, open_subject
 from search.settings import Budget, Site
 from search.storage import Storage
-from search.summary import Summary
+from search.summary import Summary, sync_command
 from search.tracking import open_experiment
 from search.workloads import Workload
 
@@ -46,6 +47,7 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
     storage, say = Storage.of(site), Summary(console).say
     cache = (site.cache or storage.folder / "cache").resolve()
     folder = find_search(workload, wish.search, storage)
+    _require_told(folder)
     experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
     subject = open_subject(workload, folder, cache, experiment)
@@ -80,3 +82,13 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
     scores = hearing.scores(result.candidate)
     deployment = Deployment(subject, result, contenders, trained.records, holdout, scores, str(storage))
     return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO
+
+
+def _require_told(folder: SearchFolder) -> None:
+    """A champion's origin is to be found in MLflow."""
+    if not folder.description()["facts"]["run_id"]:
+        name = folder.path.name
+        raise UsageError(
+            f"MLflow has not heard of search {name!r} yet. Deliver it, then promote: "
+            f"{sync_command(name, str(folder.storage))} --tracking-uri URI"
+        )
