@@ -198,6 +198,12 @@ def points_of(done: Finished) -> Points:
     return Points(len(written), len(written & found.keys()), found.total() - len(found))
 
 
+def expected_points(done: Finished, epochs: int) -> int:
+    """Metrics of all tiny trials and epochs; one of them only trials with y above 0 have."""
+    trials = done.study.get_trials()
+    return (9 * len(trials) + sum(trial.params.get("y", 0.0) > 0 for trial in trials)) * epochs
+
+
 def require_nothing_lost(done: Finished, trials: int, epochs: int) -> Points:
     """All trials of the search are complete, and whoever is asked says the same of each.
 

@@ -18,7 +18,7 @@ import judged
 import promotable
 import pytest
 import torch
-from broken import LONG_S, Alone, kill, require_nothing_lost, wait_until, when
+from broken import LONG_S, Alone, expected_points, kill, require_nothing_lost, wait_until, when
 from bucket import SECRETS, USER, Bucket, running_bucket
 from finished import Finished, call, registered
 from proxy import FaultyProxy, free_port
@@ -532,7 +532,7 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
     assert done.code == 0, f"{text}\n{done.text}"
     assert "waiting up to" in done.text
     points = require_nothing_lost(done, **SIZE)
-    assert points.written == 3 * 4 * 9
+    assert points.written == expected_points(done, SIZE["epochs"])
     resumed = [value for _, value in done.curve("trial-001", "resumed_at")]
     assert resumed[0] == 0.0
     assert resumed[-1] >= 1.0, "the second trial began anew"
