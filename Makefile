@@ -25,8 +25,10 @@ ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000, or 
 screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the test that looks at them
 	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
 
+# Clusters, servers and browsers run here for real, beside whatever else does: a test that fails is tried once more, and
+# the summary tells of it.
 test: lint  ## everything that .ci/run checks; JOBS=4 takes four test files at a time
-	$(PYTEST)
+	$(PYTEST) --reruns 1
 
 check: lint  ## the quick part of it
 	$(PYTEST) -m "not slow"

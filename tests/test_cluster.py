@@ -20,7 +20,7 @@ from zdc_files import flat_branches, showers, write
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
-EPOCHS, TRIALS = 25, 3
+EPOCHS, TRIALS = 15, 3
 SMALL = (
     "--epochs", str(EPOCHS), "--trials", str(TRIALS), "--presets", "none", "--scheduler", "none",
     "--gpus-per-trial", "0", "--set", "hidden_dim=4", "gan=false", "batch_size=128", "--retries", "2",
