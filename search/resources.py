@@ -68,23 +68,31 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     ClusterError
         Nothing answers at ``address``.
     """
-    joined = ray.is_initialized()
-    if not joined:
-        where = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    if ray.is_initialized():
+        yield _nodes()
+        return
+    with nullcontext() if address else _on_loopback():
+        _start(address)
         try:
-            _require_answer(address)
-            with nullcontext() if address else _on_loopback():
-                ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
-            raise ClusterError(
-                f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
-                "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
-            ) from error
-    try:
-        yield [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    finally:
-        if not joined:
+            yield _nodes()
+        finally:
             ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    try:
+        _require_answer(address)
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
+        raise ClusterError(
+            f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
+            "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
+        ) from error
+
+
+def _nodes() -> Nodes:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 @contextmanager
@@ -96,7 +104,9 @@ def _on_loopback() -> Iterator[None]:
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):  # for the processes that it starts
+        with _environment(
+            ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"
+        ):  # for the processes that it starts, and for those that look for it
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
