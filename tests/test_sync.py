@@ -353,7 +353,7 @@ def test_models_that_only_mlflow_could_find_are_refused(tmp_path: Path) -> None:
     for flags, told in (
         ((), "no server is asked. Name one"),
         (("--branches", "0" * 32), "no search of that name"),
-        (("--branches", "../x"), "no search of that name"),
+        (("--branches", "../x"), "expected the name of one, not a path"),
     ):
         code, text = call(make_tiny(), *where, *flags, others=(make_top(),))
         assert (code, told in text) == (2, True), text
