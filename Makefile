@@ -7,7 +7,7 @@ PORT ?= 5000
 JOBS ?= 2
 PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: zdc pt ui screenshots test check lint bench clean
+.PHONY: zdc pt ui screenshots test test-cluster check lint bench clean
 
 zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run zdc --storage $(STORAGE)
@@ -29,6 +29,9 @@ screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the t
 # the summary tells of it.
 test: lint  ## everything that .ci/run checks; JOBS=4 takes four test files at a time
 	$(PYTEST) --reruns 1
+
+test-cluster: $(READY)  ## searches on a real Slurm and on a Ray cluster of several nodes, all on this machine (as root)
+	CLUSTER_TESTS=1 $(PYTEST) tests/test_slurm.py tests/test_cluster.py
 
 check: lint  ## the quick part of it
 	$(PYTEST) -m "not slow"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,11 @@ from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
 from zdc_files import flat_branches, showers, write
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1200),
+    pytest.mark.skipif(not os.environ.get("CLUSTER_TESTS"), reason="a cluster takes minutes: make test-cluster"),
+]
 
 EPOCHS, TRIALS = 15, 3
 SMALL = (
