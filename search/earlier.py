@@ -42,7 +42,7 @@ class EarlierSearch:
     trials: Sequence[Earlier]
 
 
-def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: Experiment | None) -> EarlierSearch:
+def find_earlier(name: str, workload: str, storage: Storage, experiment: Experiment | None) -> EarlierSearch:
     """The search of that name: from its study in the storage, or else from MLflow, where a server is asked.
 
     Raises
@@ -52,7 +52,6 @@ def find_earlier(name: str, workload: str, storage: Storage | Path, experiment: 
     TrackingError
         MLflow is asked and refuses.
     """
-    storage = storage if isinstance(storage, Storage) else Storage(storage)
     folder = SearchFolder(storage, name)
     folder.fetch()
     found = _in_folder(name, workload, folder.path)

@@ -249,12 +249,16 @@ class SearchFolder:
             record.outcome = record.outcome or "interrupted"
         return records
 
-    def ended_well(self) -> bool:
-        """Nobody interrupted it, and nothing broke it; a time limit may have cut it short."""
+    def ending(self) -> str | None:
+        """How it ended last, as MLflow names it; None while it runs, and where it had no time to say."""
         last = None
         for entry in read(self.journal):
             last = entry
-        return last is not None and last.event == "search_ended" and last.content["status"] == "FINISHED"
+        return last.content["status"] if last is not None and last.event == "search_ended" else None
+
+    def ended_well(self) -> bool:
+        """Nobody interrupted it, and nothing broke it; a time limit may have cut it short."""
+        return self.ending() == "FINISHED"
 
     def ended(self, samples: int) -> bool:
         """All trials have ended, and the search itself in good order."""

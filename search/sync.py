@@ -58,8 +58,9 @@ def sync(command: Sync, console: Console) -> None:
 def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:
     """Where to deliver, and the search's own run there, which is made at the first time."""
     about = folder.description()
-    if RunFacts(**about["facts"]).run_id:
-        client, facts = client_of(site.server, storage.folder), RunFacts(**about["facts"])
+    facts = RunFacts(**about["facts"])
+    if facts.run_id:
+        client = client_of(site.server, storage.folder)
         require_run(client, facts)
         return client, facts
     if site.server is None and on_network_file_system(storage.folder):

@@ -11,7 +11,6 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -37,7 +36,7 @@ class WarmStart:
 
 
 def warm_start(
-    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage | Path, experiment: Experiment | None
+    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage, experiment: Experiment | None
 ) -> WarmStart:
     """Complete trials of earlier searches that fit the plan.
 

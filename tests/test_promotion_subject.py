@@ -20,6 +20,7 @@ from search.promotion.hearing import Hearing
 from search.promotion.judging import Judged
 from search.promotion.registry import Version
 from search.promotion.subject import Subject, find_search, open_subject
+from search.storage import Storage
 from search.tracking import Experiment, client_of
 from trainables.training import TrainedModel
 
@@ -40,14 +41,14 @@ def test_the_last_search_that_ended_in_good_order_is_meant(tmp_path: Path) -> No
         write(tmp_path, name, hour)
     for hour, status in enumerate(("KILLED", "FAILED", None), start=2):
         write(tmp_path, f"broken{hour}", hour, Told(status=status))
-    assert find_search(make_promotable(), None, tmp_path).path.name == "newer"
+    assert find_search(make_promotable(), None, Storage(tmp_path)).path.name == "newer"
 
 
 def test_an_interrupted_search_is_meant_where_it_is_named(tmp_path: Path) -> None:
     write(tmp_path, "broken", 0, KILLED)
-    assert find_search(make_promotable(), "broken", tmp_path).path.name == "broken"
+    assert find_search(make_promotable(), "broken", Storage(tmp_path)).path.name == "broken"
     with pytest.raises(UsageError, match=r"broken was interrupted. .* --name broken --resume; or promote what it has"):
-        find_search(make_promotable(), None, tmp_path)
+        find_search(make_promotable(), None, Storage(tmp_path))
 
 
 # ---------------------------------------------------------------- what is said of it

@@ -29,6 +29,7 @@ from search.page.overlay import groups_of, overlay_graphs
 from search.page.page import make_overlay, make_page
 from search.page.regions import kind_of, reasons, regions_of, spent
 from search.page.source import Searched, names_of, read_search
+from search.storage import Storage
 from search.workloads import WORKLOADS
 
 STOPPED = Fate("stopped_early", "scheduler", epochs=2)
@@ -51,7 +52,7 @@ def written(tmp_path: Path) -> Callable[..., Searched]:
 
     def write(name: str, fates: list[Fate], **told: Any) -> Searched:
         write_search(tmp_path, name, fates, Told(**told))
-        return read_search(tmp_path, name)
+        return read_search(Storage(tmp_path), name)
 
     return write
 
@@ -141,14 +142,14 @@ def test_a_search_that_runs_has_a_page_that_says_so(tmp_path: Path) -> None:
     folder = write_search(tmp_path, "now", [Fate(), Fate(None, epochs=1)], told)
     owner = {"host": os.uname().nodename, "pid": os.getpid()}
     (folder / "owner.json").write_text(json.dumps(owner))
-    searched = read_search(tmp_path, "now")
+    searched = read_search(Storage(tmp_path), "now")
     assert searched.state == "running"
     assert [searched.outcome_of(record) for record in searched.records] == ["complete", "running"]
     assert "This search is running" in words(make_page(searched))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (folder / "owner.json").write_text(json.dumps({**owner, "pid": dead.pid}))
-    assert read_search(tmp_path, "now").state == "interrupted"
+    assert read_search(Storage(tmp_path), "now").state == "interrupted"
 
 
 def test_a_search_that_goes_on_is_shown_as_it_is_now_with_the_naive_predictors_of_before(tmp_path: Path) -> None:
@@ -157,7 +158,7 @@ def test_a_search_that_goes_on_is_shown_as_it_is_now_with_the_naive_predictors_o
     board = json.loads((folder / "leaderboard.json").read_text())
     board["rows"] = [row for row in board["rows"] if row["number"] != 2]
     (folder / "leaderboard.json").write_text(json.dumps(board))
-    searched = read_search(tmp_path, "more")
+    searched = read_search(Storage(tmp_path), "more")
     assert not searched.leaderboard_is_kept
     assert {row.number for row in searched.leaderboard.rows} == {0, 1, 2, None}
     assert [row.metrics for row in searched.leaderboard.rows if row.kind == "naive"] == [{"loss": 1.0, "size": 1.0}]
@@ -170,7 +171,7 @@ def test_reading_a_search_changes_nothing_of_it(tmp_path: Path) -> None:
         return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     before = state()
-    make_page(read_search(tmp_path, "still"))
+    make_page(read_search(Storage(tmp_path), "still"))
     assert state() == before
 
 
@@ -356,7 +357,7 @@ def test_pages_lie_in_the_folders_and_the_overlay_beside_them(
 ) -> None:
     for name in ("a", "b"):
         write_search(tmp_path, name, MIXED)
-    assert names_of(tmp_path) == ["b", "a"]
+    assert names_of(Storage(tmp_path)) == ["b", "a"]
     code, text = call(capsys, "a", "b", "--storage", tmp_path)
     assert code == 0
     pages = [tmp_path / "searches" / name / "report.html" for name in ("a", "b")]
@@ -519,7 +520,7 @@ def test_a_click_sorts_the_leaderboard_and_enlarges_a_picture(showers: Finished,
 def test_the_overlay_opens_without_a_network(
     showers: Finished, fates: Finished, offline: Chrome, tmp_path: Path
 ) -> None:
-    searches = [read_search(showers.storage, showers.name), read_search(fates.storage, fates.name)]
+    searches = [read_search(Storage(done.storage), done.name) for done in (showers, fates)]
     page = tmp_path / "overlay.html"
     page.write_text(make_overlay(searches))
     opened(page, offline)

@@ -23,6 +23,7 @@ from search.errors import TrackingError, UsageError
 from search.plan import make_plan
 from search.sampler import read_study
 from search.settings import Budget, Method, Site
+from search.storage import Storage
 from search.tracking import Experiment, open_experiment
 from search.warm import warm_start
 from search.workloads import Workload
@@ -175,7 +176,7 @@ class Ask:
             workload or make_tiny(), Budget(epochs=epochs), Method(**method), Site(name="today"), demo=True
         )
         data = TinyData(objective_version=version)
-        found = warm_start(names, plan, sampler, data, self.storage, self.experiment)
+        found = warm_start(names, plan, sampler, data, Storage(self.storage), self.experiment)
         assert found.warnings == ()
         return found.trials, found.lines
 

@@ -16,7 +16,6 @@ from optuna.trial import FrozenTrial
 
 from search.errors import UsageError
 from search.folder import DESCRIPTION, LEADERBOARD, SearchFolder
-from search.journal import read
 from search.leaderboard import Leaderboard, Row, make_leaderboard
 from search.page.style import RUNNING
 from search.plan import Plan, unknown
@@ -81,14 +80,13 @@ class Searched:
         return RUNNING if outcome == "interrupted" and self.state == "running" else outcome
 
 
-def names_of(storage: Storage | Path) -> list[str]:
+def names_of(storage: Storage) -> list[str]:
     """Searches that have begun, the newest first; of a URL, as far as this machine has seen them."""
-    folder = storage.folder if isinstance(storage, Storage) else storage
-    found = (folder / "searches").glob(f"*/{DESCRIPTION}")
+    found = (storage.folder / "searches").glob(f"*/{DESCRIPTION}")
     return [file.parent.name for file in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
-def read_search(storage: Storage | Path, name: str, state: State | None = None) -> Searched:
+def read_search(storage: Storage, name: str, state: State | None = None) -> Searched:
     """The search of that name.
 
     Parameters
@@ -101,7 +99,6 @@ def read_search(storage: Storage | Path, name: str, state: State | None = None) 
     UsageError
         There is none, or its files are damaged.
     """
-    storage = storage if isinstance(storage, Storage) else Storage(storage)
     folder = SearchFolder(storage, name)
     if state is None:
         folder.fetch()
@@ -129,11 +126,8 @@ def read_search(storage: Storage | Path, name: str, state: State | None = None) 
 
 
 def _state(folder: SearchFolder) -> State:
-    last = None
-    for entry in read(folder.journal):
-        last = entry
-    if last is not None and last.event == "search_ended":
-        return _STATES[last.content["status"]]
+    if ending := folder.ending():
+        return _STATES[ending]
     return "running" if _held(folder.path / "owner.json") or folder.held_elsewhere() else "interrupted"
 
 

@@ -45,7 +45,7 @@ class Subject:
         return self.workload.promotion
 
 
-def find_search(workload: Workload, name: str | None, storage: Storage | Path) -> SearchFolder:
+def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchFolder:
     """The folder of that search of the workload; without a name, of the one that ended last in good order.
 
     Raises
@@ -53,7 +53,6 @@ def find_search(workload: Workload, name: str | None, storage: Storage | Path) -
     UsageError
         There is none, it is of another workload, or it has no result.
     """
-    storage = storage if isinstance(storage, Storage) else Storage(storage)
     for one in (storage.names() if storage.url else ()) if name is None else (name,):
         SearchFolder(storage, one).fetch()
     if name is None:
