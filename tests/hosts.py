@@ -108,5 +108,11 @@ def running_network(hosts: int) -> Iterator[Network]:
             network.remove()
 
 
+def require_ray(log: Path) -> None:
+    """For ``wait_until``: the ``ray start`` that writes this log has started or joined a cluster."""
+    if "Ray runtime started" not in log.read_text():
+        raise RuntimeError("Ray has not started yet")
+
+
 def _ip(*words: Any) -> None:
     subprocess.run(["ip", *map(str, words)], capture_output=True, text=True, check=True, timeout=20)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
-from hosts import LOCAL, Host, Network, running_network
+from hosts import LOCAL, Host, Network, require_ray, running_network
 from proxy import free_port
 from ray.job_submission import JobStatus, JobSubmissionClient
 from server import _Process
@@ -60,12 +60,8 @@ class RayCluster:
         join = (f"--address={self.head.address}:{self._gcs}", "--num-cpus=1", "--num-gpus=2")
         hosts = [self._network.add() for _ in range(count)]
         for host, process in [(host, self._ray(host, *join)) for host in hosts]:
-            process.wait_until(partial(self._require_joined, host), 180)
+            process.wait_until(partial(require_ray, self.folder / f"{host.name}.log"), 180)
         self.workers += hosts
-
-    def _require_joined(self, host: Host) -> None:
-        if "Ray runtime started" not in (self.folder / f"{host.name}.log").read_text():
-            raise RuntimeError(f"{host.name} has not joined yet")
 
     def submit(self, *words: str, seconds: float = 300) -> subprocess.CompletedProcess[str]:
         """``python -m search.submit`` with these words, to this cluster, in a process of its own."""

@@ -12,12 +12,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from hosts import Host, Network, running_network
+from hosts import Host, Network, require_ray, running_network
 from server import MlflowServer
 from test_checks import plant_version
 from zdc_files import flat_branches, showers, write
@@ -74,11 +75,7 @@ class Practice:
         command += ["--object-store-memory=100000000", "--disable-usage-stats"]
         log = self.folder / f"{host.name}.log"
         process = host.start(["sh", "-c", f'{words} exec "$@"', "sh", *command], log, ENVIRONMENT | environment)
-
-        def ready() -> None:
-            assert "Ray runtime started" in log.read_text()
-
-        process.wait_until(ready, 120)
+        process.wait_until(partial(require_ray, log), 120)
 
     def visit(self, *flags: str) -> Visit:
         """python -m search.doctor on the head node, among its processes."""
