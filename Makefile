@@ -26,9 +26,9 @@ screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the t
 	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
 
 # Clusters, servers and browsers run here for real, beside whatever else does: a test that fails is tried once more, and
-# the summary tells of it.
+# the summary shows why.
 test: lint  ## everything that .ci/run checks; JOBS=4 takes four test files at a time
-	$(PYTEST) --reruns 1
+	$(PYTEST) --reruns 1 --rerun-show-tracebacks
 
 test-cluster: $(READY)  ## searches on a real Slurm and on a Ray cluster of several nodes, all on this machine (as root)
 	CLUSTER_TESTS=1 $(PYTEST) tests/test_slurm.py tests/test_cluster.py

@@ -50,11 +50,8 @@ def main(
     trivial: Annotated[int, tyro.conf.arg(help="trivial trials of a search")] = 200,
     real: Annotated[int, tyro.conf.arg(help="zdc trials of a search, for each node")] = 4,
     epochs: Annotated[int, tyro.conf.arg(help="epochs of a zdc trial")] = 6,
-    inside: Annotated[tuple[str, ...], tyro.conf.arg(help="run a search of trivial trials here: its flags")] = (),
 ) -> None:
     """Print the table."""
-    if inside:
-        sys.exit(_search_trivial(inside))
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         data = write(Path(folder, "zdc.root"), "mytree", flat_branches("mytree", showers(EVENTS)))
@@ -106,19 +103,7 @@ def _journal(storage: Path, name: str) -> Path:
 
 def _job(cluster: RayCluster, words: Sequence[str]) -> None:
     """A search of trivial trials, whose workload no cluster knows by itself, as a job on the head."""
-    cluster.run_job("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.cluster", "--inside", *words)
-
-
-def _search_trivial(words: Sequence[str]) -> int:
-    import ray
-
-    import benchmarks.trivial
-    import search.run
-    from search.workloads import WORKLOADS
-
-    ray.cloudpickle.register_pickle_by_value(benchmarks.trivial)
-    WORKLOADS["trivial"] = benchmarks.trivial.TRIVIAL
-    return search.run.main(["trivial", *words])
+    cluster.run_job("env", f"PYTHONPATH={ROOT}", sys.executable, "-m", "benchmarks.trivial", *words)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,13 @@ from rich.table import Table
 
 def run_one(trials: int, sampler: str, storage: Path) -> dict[str, Any]:
     """One search in this process; seconds from the first trial's start to the last one's end."""
-    import ray
-
-    import benchmarks.trivial
-    import search.run
+    from benchmarks.trivial import search_trivial
     from search.folder import SearchFolder
     from search.journal import read
-    from search.workloads import WORKLOADS
 
-    ray.cloudpickle.register_pickle_by_value(benchmarks.trivial)
-    WORKLOADS["trivial"] = benchmarks.trivial.TRIVIAL
     started, busy = time.monotonic(), time.process_time()
     flags = ["--trials", str(trials), "--sampler", sampler, "--scheduler", "none", "--max-concurrent", "2"]
-    code = search.run.main(["trivial", "--storage", str(storage), "--name", "scale", *flags])
+    code = search_trivial(["--storage", str(storage), "--name", "scale", *flags])
     ended = time.monotonic()
     times = [entry.at_ms for entry in read(SearchFolder(storage, "scale").journal) if entry.event.startswith("trial_")]
     return {

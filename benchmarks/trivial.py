@@ -1,14 +1,20 @@
-"""A workload whose trials take no time, so that what is measured is the platform."""
+"""A workload whose trials take no time, so that what is measured is the platform.
+
+python -m benchmarks.trivial FLAGS is a search of it, with the flags of search.run.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import optuna
 import torch
 
-from search.workloads import Defaults, Workload
+import search.run
+from search.workloads import WORKLOADS, Defaults, Workload
 from trainables.files import DataSettings
 from trainables.training import Training, TrainingConfig
 
@@ -74,3 +80,16 @@ TRIVIAL = Workload(
     demo=Defaults(trials=10, epochs=1, presets=(), held={}),
     full=Defaults(trials=10, epochs=1, presets=(), held={}),
 )
+
+
+def search_trivial(flags: Sequence[str]) -> int:
+    """One search in this process; returns its exit code."""
+    import ray
+
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers need not find this file
+    WORKLOADS["trivial"] = TRIVIAL
+    return search.run.main(["trivial", *flags])
+
+
+if __name__ == "__main__":
+    sys.exit(search_trivial(sys.argv[1:]))

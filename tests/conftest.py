@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
@@ -21,6 +22,23 @@ LONGEST = ("test_faults", "test_slurm", "test_cluster", "test_promote", "test_ui
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Searches of a failed test in the shared storage are put aside: their names are free where it is repeated."""
+    storage = getattr(item, "funcargs", {}).get("storage")
+    before = _searches(storage)
+    try:
+        return (yield)
+    except BaseException:
+        for folder in _searches(storage) - before:
+            folder.rename(folder.with_name(f"{folder.name}-failed-{uuid4().hex[:6]}"))
+        raise
+
+
+def _searches(storage: Path | None) -> set[Path]:
+    return set((storage / "searches").glob("*")) if storage else set()
 
 
 @pytest.fixture(scope="session")
