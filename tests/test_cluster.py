@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -22,7 +21,6 @@ from zdc_files import flat_branches, showers, write
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1200),
-    pytest.mark.skipif(not os.environ.get("CLUSTER_TESTS"), reason="a cluster takes minutes: make test-cluster"),
 ]
 
 EPOCHS, TRIALS = 15, 3

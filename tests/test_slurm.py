@@ -245,11 +245,11 @@ class Slurm:
         self.site = folder / "site.toml"
         self.write_site(epoch_seconds=0.2)
 
-    def write_site(self, epoch_seconds: float) -> None:
+    def write_site(self, epoch_seconds: float, warn_s: int = 30) -> None:
         container = [sys.executable, str(Path(__file__).parent / "inside.py")]
         path = f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH"
         self.site.write_text(
-            f"[slurm]\nscratch = '{LOCAL}'\nwarn_s = 30\ntime = '10'\nsetup = [{json.dumps(path)}]\n"
+            f"[slurm]\nscratch = '{LOCAL}'\nwarn_s = {warn_s}\ntime = '10'\nsetup = [{json.dumps(path)}]\n"
             f"container = {json.dumps(container)}\n[slurm.environment]\nTINY_EPOCH_SECONDS = '{epoch_seconds}'\n"
         )
 
@@ -308,8 +308,8 @@ def test_a_search_runs_on_all_nodes_of_a_job(slurm: Slurm, form: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(slurm: Slurm) -> None:
-    words = ("--epochs", "60", "--trials", "0", "--presets", "slow")
-    slurm.write_site(epoch_seconds=1.5)
+    words = ("--epochs", "40", "--trials", "0", "--presets", "slow")
+    slurm.write_site(epoch_seconds=1.5, warn_s=60)
     job = slurm.submit("cut", "--time", "2", words=words)
     while "slow: interrupted after epoch" not in slurm.text("cut", job):
         assert slurm.cluster.state(job) in ("RUNNING", "PENDING", "COMPLETING"), slurm.text("cut", job)
@@ -323,7 +323,7 @@ def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(
     config = TinyConfig(x=0.1)
     assert ran.done.board["outcomes"] == {"complete": 1}
     assert ran.done.curve("slow", "loss") == [
-        (step, pytest.approx(expected_loss(config, step))) for step in range(1, 61)
+        (step, pytest.approx(expected_loss(config, step))) for step in range(1, 41)
     ]
     assert len({value for _, value in ran.done.curve("slow", "resumed_at")}) >= 2
     assert {run.info.status for run in ran.done.runs} == {"FINISHED"}
