@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
-
 from search.errors import TrackingError, UsageError, first_line
 from search.tracking import MlflowClient, MlflowException, Run
-from trainables.trainable import BEST_FILE
+from trainables.trainable import BEST_FILE, best_weights
 from trainables.training import TrainedModel
 
 CHAMPION = "champion"  # alias of the promoted version in the model registry
@@ -165,7 +163,7 @@ def _load(client: MlflowClient, workload: str, run: Run) -> TrainedModel:
                 workload=workload,
                 run=run.info.run_id,
                 hyperparameters=json.loads(Path(point).read_text()),
-                weights=torch.load(weights, map_location="cpu", weights_only=True),
+                weights=best_weights(Path(weights).parent),
             )
         except (OSError, MlflowException) as error:
             raise TrackingError(

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-import torch
-
 from search.branches import Branches
 from search.errors import UsageError
 from search.folder import LEADERBOARD, SearchFolder
@@ -17,7 +15,7 @@ from search.outbox import Outbox
 from search.records import TrialRecord
 from search.storage import Storage
 from trainables.store import as_folder
-from trainables.trainable import BEST_FILE
+from trainables.trainable import BEST_FILE, best_weights
 from trainables.training import TrainedModel
 
 
@@ -102,9 +100,8 @@ def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedMod
     name = f"{folder.path.name}/{trial.label}"  # MLflow, too, finds it by that, once it is there
     with ExitStack() as held:
         for place in _places(folder, trial, held):
-            if (file := place / BEST_FILE).exists():
-                weights = torch.load(file, map_location="cpu", weights_only=True)
-                return TrainedModel(workload, name, trial.hyperparameters, weights)
+            if (place / BEST_FILE).exists():
+                return TrainedModel(workload, name, trial.hyperparameters, best_weights(place))
     raise UsageError(
         f"--branches {name}: its weights are not in {folder.where} any more (--keep). Name another trial, or a server."
     )

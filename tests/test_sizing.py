@@ -453,7 +453,7 @@ def test_a_largest_trial_that_runs_out_of_memory_is_told(storage: Path) -> None:
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     workload = replace(make_tiny(big={"x": 0.1, "optional": 5}), training=Greedy, sizing={"optional": float})
     flags = ("--cpus-per-trial", "auto", "--trials", "1", "--retries", "0", "--scheduler", "none")
-    done = run_search(workload, storage, "greedy", *flags)
+    done = run_search(workload, storage, "greedy-at-once", *flags)
     told = line(done, "warning  sizing: ")
     assert "one trial at its largest (optional=5) runs out of memory" in told
     assert "such points will fail" in told

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import subprocess
@@ -308,9 +309,15 @@ def test_a_search_runs_on_all_nodes_of_a_job(slurm: Slurm, form: str) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(slurm: Slurm) -> None:
-    words = ("--epochs", "40", "--trials", "0", "--presets", "slow")
-    slurm.write_site(epoch_seconds=1.5, warn_s=60)
-    job = slurm.submit("cut", "--time", "2", words=words)
+    words = ("--epochs", "60", "--trials", "0", "--presets", "slow")
+    slurm.write_site(epoch_seconds=1.2, warn_s=60)
+    job = slurm.submit("cut", "--time", "20", words=words)
+    while "slow: epoch" not in slurm.text("cut", job):
+        assert slurm.cluster.state(job) in ("RUNNING", "PENDING"), slurm.text("cut", job)
+        time.sleep(0.2)
+    hours, minutes, seconds = map(int, slurm.cluster.about(job)["RunTime"].split(":"))
+    soon = math.ceil((hours * 3600 + minutes * 60 + seconds + 60) / 60)  # it is warned before another minute is over
+    slurm.cluster.run("scontrol", "update", f"JobId={job}", f"TimeLimit={soon}")
     while "slow: interrupted after epoch" not in slurm.text("cut", job):
         assert slurm.cluster.state(job) in ("RUNNING", "PENDING", "COMPLETING"), slurm.text("cut", job)
         time.sleep(0.5)
@@ -323,7 +330,7 @@ def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(
     config = TinyConfig(x=0.1)
     assert ran.done.board["outcomes"] == {"complete": 1}
     assert ran.done.curve("slow", "loss") == [
-        (step, pytest.approx(expected_loss(config, step))) for step in range(1, 41)
+        (step, pytest.approx(expected_loss(config, step))) for step in range(1, 61)
     ]
     assert len({value for _, value in ran.done.curve("slow", "resumed_at")}) >= 2
     assert {run.info.status for run in ran.done.runs} == {"FINISHED"}

@@ -512,7 +512,7 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
     """Killed in the middle of its second trial, with everything that was on its machine."""
     url = bucket.url("head")
     first = alone(url, server.uri, tmp_path, monkeypatch, "far", "first")
-    life = first.start(epoch_s=0.5)
+    life = first.start(epoch_s=4)  # long enough for all that is tried meanwhile
 
     def in_the_second_trial() -> bool:
         assert life.poll() is None, first.text

@@ -214,8 +214,13 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         folder = Path(checkpoint_dir)
         saved = torch.load(folder / STATE_FILE, map_location=self._device, weights_only=True)
         self._training.load_state(saved["training"])
-        weights = torch.load(folder / BEST_FILE, map_location="cpu", weights_only=True)
-        self._best = saved["best"] | {"weights": weights}
+        self._best = saved["best"] | {"weights": best_weights(folder)}
+
+
+def best_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Those of a trial's best epoch, from the folder of its checkpoint, on the CPU; no code in the file is run."""
+    weights: dict[str, torch.Tensor] = torch.load(checkpoint / BEST_FILE, map_location="cpu", weights_only=True)
+    return weights
 
 
 def _save(content: dict[str, Any], file: Path) -> None:

@@ -16,7 +16,7 @@ from search.resources import Share, ray_session, share_of
 from search.settings import Site
 from search.workloads import Promotion
 from trainables.evaluation import Evaluation
-from trainables.trainable import BEST_FILE
+from trainables.trainable import best_weights
 from trainables.training import TrainedModel
 
 
@@ -45,10 +45,11 @@ def kept_model(workload: str, record: TrialRecord) -> TrainedModel:
         They are gone.
     """
     try:
-        assert record.checkpoint is not None
+        if record.checkpoint is None:
+            raise FileNotFoundError("it has no checkpoint")
         with record.checkpoint.as_directory() as folder:
-            weights = torch.load(Path(folder) / BEST_FILE, map_location="cpu", weights_only=True)
-    except (AssertionError, OSError, RuntimeError) as error:
+            weights = best_weights(Path(folder))
+    except (OSError, RuntimeError) as error:
         raise UsageError(
             f"The weights of {record.label} cannot be read ({first_line(error)}). Search with a larger --keep."
         ) from error
