@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from broken import wait_until
 from finished import Finished, run_search
 from hypothesis import given
 from hypothesis import strategies as st
@@ -479,6 +482,37 @@ def test_a_real_workload_is_sized(storage: Path) -> None:
     content = json.loads((done.folder / "sizing.json").read_text())["measured"]
     assert content["rates"].keys() >= {"1"}  # 0 where a busy machine makes no second update in the moment
     assert content["memory"] > 50 * 2**20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("later_s", [0.0, 2.0])
+def test_ctrl_c_in_the_moment_leaves_nothing_behind(tmp_path: Path, later_s: float) -> None:
+    command = [sys.executable, "-u", "alone.py", "tiny", "--storage", str(tmp_path), "--name", "early"]
+    flags = ["--gpus-per-trial", "auto", "--set", "epoch_seconds=1000"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+    process = subprocess.Popen(
+        [*command, *flags], cwd=ROOT / "tests", env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+    def in_the_moment() -> bool:
+        assert process.poll() is None, process.communicate()[0]
+        with contextlib.suppress(psutil.Error):  # processes of Ray come and go
+            children = psutil.Process(process.pid).children(recursive=True)
+            return any("_Moment" in name for child in children for name in child.cmdline())
+        return False
+
+    try:
+        wait_until(in_the_moment, "the process of the moment")
+        time.sleep(later_s)
+        process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=120)[0]
+    finally:
+        process.kill()
+    assert process.returncode == 130, text
+    assert "interrupted at once" in text
+    assert "Traceback" not in text
+    assert not (tmp_path / "searches").exists()
 
 
 # --- GPUs that are none

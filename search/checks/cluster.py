@@ -102,7 +102,7 @@ class Cluster:
             try:
                 answers.of[name] = ray.get(reference, timeout=max(deadline - time.monotonic(), 0.01))
             except GetTimeoutError:
-                ray.cancel(reference, force=True)
+                ray.cancel(reference)  # not by force: Ray 2.60 aborts us where the task ends at this very moment
                 answers.silent[name] = f"no answer within {limit_s:.0f} s"
             except RayError as error:
                 cause = error.cause if isinstance(error, RayTaskError) else error

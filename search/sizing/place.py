@@ -52,13 +52,23 @@ def probe(
             if place is None:
                 continue
             gpus = wish.get("GPU", 0)
-            task = ray.remote(num_cpus=wish["CPU"], num_gpus=gpus, max_retries=0, max_calls=1)(measure)
             there = PlacementGroupSchedulingStrategy(place)
+            actor = ray.remote(num_cpus=wish["CPU"], num_gpus=gpus, scheduling_strategy=there)(_Moment).remote()
             counts = [count for count in threads if count <= max(wish["CPU"], 1)]
             device = "cuda" if gpus else "cpu"
-            running = task.options(scheduling_strategy=there).remote(training, config, data, device, counts, seconds)
-            return _answer(running, _START_S + LONGER * seconds * (len(counts) + 1))
+            running = actor.measure.remote(training, config, data, device, counts, seconds)
+            return _answer(actor, running, _START_S + LONGER * seconds * (len(counts) + 1))
     raise ProbeError(f"no free place for {_words(wishes[-1])} within {_PLACE_S:.0f} s")
+
+
+class _Moment:
+    """A process of its own, which can be ended at any time.
+
+    An actor, for Ray 2.60 aborts a driver that cancels a task by force at the moment in which the task ends.
+    """
+
+    def measure(self, *arguments: Any) -> Measured:
+        return measure(*arguments)
 
 
 def _words(wish: Bundle) -> str:
@@ -75,7 +85,7 @@ def _place(wish: Bundle) -> Iterator[PlacementGroup | None]:
         remove_placement_group(group)
 
 
-def _answer(running: Any, limit_s: float) -> Measured:
+def _answer(actor: Any, running: Any, limit_s: float) -> Measured:
     try:
         if not _within(limit_s, lambda: bool(ray.wait([running], timeout=_LOOK_S)[0])):
             raise ProbeError(f"no end within {limit_s:.0f} s")
@@ -83,7 +93,7 @@ def _answer(running: Any, limit_s: float) -> Measured:
     except ray.exceptions.RayError as error:
         raise ProbeError(str(error)) from error
     finally:
-        ray.cancel(running, force=True)
+        ray.kill(actor)
         ray.wait([running], timeout=_END_S)
     return measured
 
@@ -111,7 +121,7 @@ def smallest_gpu() -> int:
     ]
     ready, late = ray.wait(asked, num_returns=len(asked), timeout=_PLACE_S) if asked else ([], [])
     for one in late:
-        ray.cancel(one, force=True)
+        ray.cancel(one)
     told = []
     for one in ready:
         try:
