@@ -104,9 +104,8 @@ def _on_loopback() -> Iterator[None]:
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        with _environment(
-            ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"
-        ):  # for the processes that it starts, and for those that look for it
+        # for the processes that it starts, and for those that look for it
+        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before

@@ -76,14 +76,20 @@ class RayCluster:
         environment = outside | self.environment | {"COLUMNS": "200"}
         return {"capture_output": True, "text": True, "env": environment, "cwd": Path(__file__).parents[1]}
 
+    def start_job(self, *words: str) -> str:
+        """Any command, as a job on the head; returns the job's id."""
+        return str(self._client().submit_job(entrypoint=shlex.join(words)))
+
     def run_job(self, *words: str) -> None:
         """Any command, as a job on the head; returns when it has ended well."""
-        client = JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
-        id = client.submit_job(entrypoint=shlex.join(words))
+        client, id = self._client(), self.start_job(*words)
         while not client.get_job_status(id).is_terminal():
             time.sleep(0.2)
         if client.get_job_status(id) != JobStatus.SUCCEEDED:
             raise RuntimeError(f"{shlex.join(words)}\n{client.get_job_logs(id)}")
+
+    def _client(self) -> JobSubmissionClient:
+        return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
 
     def start_on_head(self, command: list[str], name: str, environment: Mapping[str, str] | None = None) -> None:
         self.head.start(command, self.folder / f"{name}.log", environment)

@@ -530,7 +530,7 @@ def test_who_may_only_read_is_told(
     MlflowClient(guarded.uri).create_experiment("zdc", tags={"mlflow.experimentKind": "custom_model_development"})
     account = {"username": "marie", "password": "the-password-of-marie"}
     users = f"{guarded.uri}/api/2.0/mlflow/users/create"
-    assert requests.post(users, json=account, auth=("admin", PASSWORD), timeout=10).ok
+    assert requests.post(users, json=account, auth=("admin", PASSWORD), timeout=60).ok
     assert not bad("tracking", setup(server=guarded.uri))
     login("marie", "the-password-of-marie")
     told = the_one("tracking", setup(server=guarded.uri))

@@ -13,15 +13,14 @@ from pathlib import Path
 import pytest
 from finished import Finished
 from hosts import LOCAL, Host
-from proxy import free_port
+from proxy import FaultyProxy, free_port
 from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
 from zdc_files import flat_branches, showers, write
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(1200),
-]
+from search.cluster import jobs
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EPOCHS, TRIALS = 15, 3
 SMALL = (
@@ -106,22 +105,21 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Setup]:
 def _run_and_kill(setup: Setup, name: str, *more: str, doomed: Host) -> Ran:
     """One search, in the middle of which a node's power is cut."""
     folder = setup.storage / "searches" / name
-    process = setup.start(name, *more)
     workers = {host.name for host in setup.cluster.workers}
     before = sum(_epochs_by_host(folder).values())
-    try:
-        wait(
-            lambda: (
-                process.poll() is not None
-                or (workers <= _epochs_by_host(folder).keys() and sum(_epochs_by_host(folder).values()) >= before + 6)
-            ),
-            "epochs on all workers",
-        )
-        doomed.kill()
-        setup.cluster.workers.remove(doomed)
-        text = process.communicate(timeout=600)[0]
-    finally:
-        process.kill()
+
+    def has_begun_everywhere() -> bool:
+        epochs = _epochs_by_host(folder)
+        return process.poll() is not None or (workers <= epochs.keys() and sum(epochs.values()) >= before + 6)
+
+    with setup.start(name, *more) as process:
+        try:
+            wait(has_begun_everywhere, "epochs on all workers")
+            doomed.kill()
+            setup.cluster.workers.remove(doomed)
+            text = process.communicate(timeout=600)[0]
+        finally:
+            process.kill()
     return Ran(process.returncode, text, Finished(0, text, setup.storage, name, "zdc"), doomed.name)
 
 
@@ -179,6 +177,25 @@ def test_no_token_is_in_anything_that_is_left(setup: Setup, survivor: Ran) -> No
     assert token.decode() not in survivor.text
     for file in setup.storage.rglob("*"):
         assert not file.is_file() or token not in file.read_bytes(), file
+
+
+@pytest.mark.filterwarnings("ignore:ssl=None is deprecated")  # Ray's client to aiohttp
+@pytest.mark.parametrize("how", ["silent", "refused"])
+def test_all_output_is_shown_where_the_stream_of_it_fails(
+    setup: Setup, how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in setup.cluster.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(jobs, "_SILENT_S", 1.0)
+    job = setup.cluster.start_job("sh", "-c", "echo first; sleep 5; echo last; exit 3")
+    with FaultyProxy(setup.cluster.address) as proxy:
+        if how == "silent":
+            proxy.hang(600, path="/logs/tail")
+        else:
+            proxy.answer_error(501, path="/logs/tail")  # as of a proxy that knows no websockets
+        assert jobs.JobServer(proxy.uri).follow(job) == 3
+        assert proxy.faults[f"/api/jobs/{job}/logs/tail"] >= 2
+    assert capsys.readouterr().out.splitlines()[-2:] == ["first", "last"]
 
 
 def test_without_the_token_nothing_is_taken(setup: Setup, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import ray
+from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
@@ -28,6 +29,7 @@ from search.provenance import git_commit
 USUAL_ADDRESS = "http://127.0.0.1:8265"
 LEAVE_S = 60  # a stopped search gets to close its trials; Ray's own patience is 3 s
 _RECONNECT_S = 2.0
+_SILENT_S = 60.0  # a stream without a word for so long may be a dead one
 _CHATTER = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")  # loggers: packages, sockets
 _ENDED_EARLY = 130
 _ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # these go before what Ray's client is told
@@ -113,23 +115,34 @@ class JobServer:
             self._client.stop_job(id)
 
     def follow(self, id: str) -> int:
-        """Show the job's output until it ends; returns its exit code."""
+        """Show the job's output until it ends; returns its exit code.
+
+        Ray's stream of the output may break off, fall silent or be refused by a proxy while the job goes on: then
+        what it withheld is read from the log, and a new one is opened.
+        """
         shown = 0
 
-        async def show() -> None:
+        def show(text: str, start: int = 0) -> None:
             nonlocal shown
-            seen = 0
-            async for text in self._client.tail_job_logs(id):  # from the beginning, each time
-                print(text[max(0, shown - seen) :], end="", flush=True)
-                seen += len(text)
-                shown = max(shown, seen)
+            print(text[max(0, shown - start) :], end="", flush=True)
+            shown = max(shown, start + len(text))
+
+        async def stream() -> None:
+            received = 0
+            async with asyncio.timeout(_SILENT_S) as patience:
+                async for text in self._client.tail_job_logs(id):  # from the beginning, each time
+                    patience.reschedule(asyncio.get_running_loop().time() + _SILENT_S)
+                    show(text, start=received)
+                    received += len(text)
 
         while True:
             with self._errors():
-                with suppress(RuntimeError):  # the stream broke off, the job did not
-                    asyncio.run(show())
+                with suppress(RuntimeError, TimeoutError, ClientError):
+                    asyncio.run(stream())
                 _require_listener(self.address)
             job = self.find(id)
+            with suppress(RuntimeError, OSError):
+                show(self._client.get_job_logs(id))
             if job.status.is_terminal():
                 return exit_code(job)
             time.sleep(_RECONNECT_S)
