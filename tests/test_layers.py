@@ -62,3 +62,16 @@ assert not absent, absent
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_command_that_draws_nothing_does_not_pay_for_figures() -> None:
+    script = """
+import sys
+import search.run, search.submit, search.sync, search.promote, search.doctor
+paid = {"matplotlib", "mplhep", "plotly", "sklearn"} & sys.modules.keys()
+assert not paid, paid
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr

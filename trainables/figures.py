@@ -9,17 +9,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib.style
-import mplhep
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-__all__ = ["Axes", "Figure"]  # for annotations
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INK, GREY = "#222222", "#8c8c8c"
 COLOURS = (
@@ -34,25 +31,22 @@ COLOURS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAIVE_STYLES = ((0, (5, 2)), (0, (1, 1.5)))
 MANY_BINS = 40  # more are drawn as lines
-STYLE: tuple[dict[str, Any], ...] = (
-    mplhep.style.ATLAS,
-    {
-        "font.size": 11,
-        "axes.labelsize": 12,
-        "axes.titlesize": 12,
-        "axes.autolimit_mode": "data",
-        "axes.formatter.limits": (-3, 4),
-        "xtick.labelsize": 10,
-        "ytick.labelsize": 10,
-        "ytick.major.size": 6,
-        "ytick.minor.size": 3,
-        "legend.fontsize": 9.5,
-        "legend.borderpad": 0.4,
-        "lines.linewidth": 1.6,
-        "lines.markersize": 4.5,
-        "figure.constrained_layout.use": True,
-    },
-)
+OUR_STYLE = {  # on top of that of ATLAS
+    "font.size": 11,
+    "axes.labelsize": 12,
+    "axes.titlesize": 12,
+    "axes.autolimit_mode": "data",
+    "axes.formatter.limits": (-3, 4),
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "ytick.major.size": 6,
+    "ytick.minor.size": 3,
+    "legend.fontsize": 9.5,
+    "legend.borderpad": 0.4,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "figure.constrained_layout.use": True,
+}
 
 
 @contextmanager
@@ -60,7 +54,12 @@ def drawn(
     path: Path, width_inch: float, height_inch: float, style: Mapping[str, Any] | None = None
 ) -> Iterator[Figure]:
     """An empty figure to draw on, written to ``path`` at the end; the user's own style stays as it was."""
-    with matplotlib.style.context([*STYLE, dict(style or {})]):
+    # a second of CPU in each process: only of those that draw
+    import matplotlib.style
+    import mplhep
+    from matplotlib.figure import Figure
+
+    with matplotlib.style.context([mplhep.style.ATLAS, OUR_STYLE, dict(style or {})]):
         figure = Figure(figsize=(width_inch, height_inch))
         yield figure
         figure.savefig(path, dpi=150)
@@ -117,6 +116,8 @@ def draw_series(axes: Axes, series: Series, number: int, place: float, label: st
 
 def legend_above(figure: Figure, panels: Iterable[Axes]) -> None:
     """One legend for all panels, outside of them, so that it covers no data; each label once, points first."""
+    from matplotlib.container import ErrorbarContainer
+
     entries = {
         label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }

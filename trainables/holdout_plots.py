@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from trainables.figures import (
     GREY,
     INK,
     NAIVE_STYLES,
-    Axes,
     Series,
     colour_of,
     draw_series,
@@ -26,6 +25,9 @@ from trainables.figures import (
     legend_above,
     marker_of,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 MOST_BINS = 20  # more are drawn as means of neighbours: of several models, no more can be told apart
 CONFIDENCE = 0.95

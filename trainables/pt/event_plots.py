@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from trainables.figures import (
     INK,
     MARKERS,
     NAIVE_STYLES,
-    Axes,
     Series,
     colour_map,
     draw_series,
@@ -29,6 +28,9 @@ from trainables.pt.detector import ClusterDphi
 from trainables.pt.loss import BOUNDARY_INVERSE_DPHI, BOUNDARY_PT_GEV
 from trainables.pt.metrics import PtBinning, Scores
 from trainables.pt.shapes import CORE
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TRUE_PT = "true $p_T$ [GeV]"
 NO_MINOR_TICKS = {"xtick.minor.visible": False, "ytick.minor.visible": False}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from trainables.figures import (
     INK,
     MANY_BINS,
     NAIVE_STYLES,
-    Axes,
     Series,
     colour_of,
     draw_series,
@@ -31,6 +30,9 @@ from trainables.pt.metrics import CONSTRAINTS, ResponseCurve
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
 from trainables.pt.tables import LOSS_TABLE, RESPONSE_TABLE, UNCORRECTED, Columns, columns_of, read_response_table
 from trainables.tables import read_columns
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 TRUE_PT = "true $p_T$ [GeV]"
 TITLES = {

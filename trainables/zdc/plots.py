@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from numpy.typing import NDArray
 
 from trainables.evaluation import Evaluation
@@ -23,6 +21,9 @@ from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.image import AxesImage
+
     from trainables.zdc.data import Events
 
 SHOWN_EVENTS = 200_000  # of a large sample are enough for a histogram
