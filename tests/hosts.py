@@ -72,7 +72,8 @@ class Network:
         self._prefix = f"198.18.{secrets.randbelow(254)}"  # set aside for tests of networks: RFC 2544
         self.gateway = self.address(254)
         self.hosts: list[Host] = []
-        _ip("link", "add", self.name, "type", "bridge")
+        # of its own, or it takes another one with each host that comes and goes, and those it talks to miss that
+        _ip("link", "add", self.name, "address", "02:00:00:00:00:fe", "type", "bridge")
         _ip("address", "add", f"{self.gateway}/24", "dev", self.name)
         _ip("link", "set", self.name, "up")
 
