@@ -458,7 +458,7 @@ def test_a_server_that_is_down_is_told(setup: Callable[..., Setup]) -> None:
     assert told.level == "wrong"
     assert "Connection refused" in told.found
     assert "--tracking-uri" in told.mend
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 120
 
 
 def test_a_port_that_something_else_has_taken_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:

@@ -195,7 +195,8 @@ def test_all_output_is_shown_where_the_stream_of_it_fails(
             proxy.answer_error(501, path="/logs/tail")  # as of a proxy that knows no websockets
         assert jobs.JobServer(proxy.uri).follow(job) == 3
         assert proxy.faults[f"/api/jobs/{job}/logs/tail"] >= 2
-    assert capsys.readouterr().out.splitlines()[-2:] == ["first", "last"]
+    printed = capsys.readouterr().out.splitlines()  # among words of Ray's own
+    assert [line for line in printed if line in ("first", "last")] == ["first", "last"]
 
 
 def test_without_the_token_nothing_is_taken(setup: Setup, tmp_path: Path) -> None:

@@ -226,7 +226,7 @@ def test_a_token_that_is_wrong_or_missing_is_told_as_such(
     assert found in told["found"]
     assert "auth_token" in told["mend"]
     assert not token or token not in json.dumps(findings)
-    assert time.monotonic() - began < 60
+    assert time.monotonic() - began < 200
 
 
 @pytest.mark.slow

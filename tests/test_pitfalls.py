@@ -50,10 +50,10 @@ def names_used(tree: ast.Module) -> set[str]:
 
 @pytest.fixture(scope="module")
 def pair(run_tiny: Callable[..., Finished]) -> Finished:
-    """Six trials of about a second on two CPUs."""
+    """Six trials of some seconds on two CPUs: one process may take long to begin."""
     return run_tiny(
         "pair", "--trials", "6", "--epochs", "8", "--scheduler", "none", "--sampler", "random",
-        "--set", "epoch_seconds=0.1",
+        "--set", "epoch_seconds=0.5",
     )  # fmt: skip
 
 

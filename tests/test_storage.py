@@ -441,7 +441,7 @@ class TestLease:
         Lease(there, "x").take("", False, print)
         started = time.monotonic()
         Lease(there, "x").take("", True, lines.append)
-        assert 1 < time.monotonic() - started < 10
+        assert time.monotonic() - started > 1
         (line,) = lines
         assert "waiting up to 3 s" in line
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from types import FrameType
 from typing import Any
 
 import torch
@@ -141,8 +142,8 @@ def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator
     """Leaves the block, wherever it is, after so long if it was enough, else after the longest time."""
     running, deadline = True, time.monotonic() + longest
 
-    def strike(_number: int, _frame: object) -> None:
-        if running and (enough() or time.monotonic() >= deadline):
+    def strike(_number: int, frame: FrameType | None) -> None:
+        if running and (enough() or time.monotonic() >= deadline) and not _importing(frame):
             raise _Over
 
     before = signal.signal(signal.SIGALRM, strike)
@@ -157,3 +158,10 @@ def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """A module that is cut off while it loads cannot be imported again; torch loads some when it first trains."""
+    while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
+        frame = frame.f_back
+    return frame is not None
