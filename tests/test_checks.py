@@ -252,6 +252,7 @@ def test_a_bucket_is_tried_and_left_as_it_was(
     assert read_token(bucket.url("doctor"), str(told["reply"])) == told["reply"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "why"), [("bucket", "no such bucket"), ("port", "cannot be used")])
 def test_a_bucket_that_cannot_be_written_is_told(
     setup: Callable[..., Setup], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: str, why: str
@@ -567,6 +568,7 @@ def test_an_address_where_nobody_listens_is_told(setup: Callable[..., Setup]) ->
     assert "Connection refused" in told.found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Setup]) -> None:
     assert not bad("cluster", setup())
@@ -578,6 +580,7 @@ def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Set
 # --- nodes
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
     """One that answers late, one whose answer is an error, one that dies over the question."""

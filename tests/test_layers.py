@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -28,6 +30,7 @@ def test_every_module_of_search_has_its_layer() -> None:
     assert modules <= placed, f"without a layer: {modules - placed}"
 
 
+@pytest.mark.slow
 def test_trainables_train_where_ray_mlflow_and_optuna_are_not_installed() -> None:
     """A bare GPU machine, a notebook, a profiler."""
     script = """
@@ -64,6 +67,7 @@ assert not absent, absent
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_a_command_that_draws_nothing_does_not_pay_for_figures() -> None:
     script = """
 import sys

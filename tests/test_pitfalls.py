@@ -61,12 +61,14 @@ def times(done: Finished) -> list[tuple[int, int]]:
     return sorted((run.info.start_time, run.info.end_time) for run in done.children.values())
 
 
+@pytest.mark.slow
 def test_06_28_slots_are_filled_two_trials_run_at_once(pair: Finished) -> None:
     at_once = [sum(begin < moment <= end for begin, end in times(pair)) for moment, _ in times(pair)]
     assert max(at_once) >= 1  # another one ran when a trial began
     assert max(at_once) <= 2
 
 
+@pytest.mark.slow
 def test_29_actors_are_reused_and_keep_nothing_of_the_last_trial(pair: Finished) -> None:
     pids = {label: {int(value) for _, value in pair.curve(label, "pid")} for label in pair.children}
     assert all(len(of_one) == 1 for of_one in pids.values())
@@ -76,6 +78,7 @@ def test_29_actors_are_reused_and_keep_nothing_of_the_last_trial(pair: Finished)
         assert {value for _, value in pair.curve(label, "resumed_at")} == {0.0}
 
 
+@pytest.mark.slow
 def test_32_threads_follow_the_cpus_of_a_trial(pair: Finished) -> None:
     for label, run in pair.children.items():
         assert {value for _, value in pair.curve(label, "threads")} == {1.0}
@@ -83,6 +86,7 @@ def test_32_threads_follow_the_cpus_of_a_trial(pair: Finished) -> None:
         assert process["OMP_NUM_THREADS"] == "1"
 
 
+@pytest.mark.slow
 def test_32_a_trial_of_two_cpus_has_two_threads_and_runs_alone(run_tiny: Callable[..., Finished]) -> None:
     done = run_tiny(
         "wide", "--trials", "2", "--epochs", "2", "--scheduler", "none", "--cpus-per-trial", "2",
@@ -95,6 +99,7 @@ def test_32_a_trial_of_two_cpus_has_two_threads_and_runs_alone(run_tiny: Callabl
     assert "1 trials at a time, each 2 CPU" in done.text
 
 
+@pytest.mark.slow
 def test_34_nothing_is_sent_to_the_makers_of_ray_and_mlflow(pair: Finished) -> None:
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
@@ -103,6 +108,7 @@ def test_34_nothing_is_sent_to_the_makers_of_ray_and_mlflow(pair: Finished) -> N
         assert process["RAY_USAGE_STATS_ENABLED"] == "0"
 
 
+@pytest.mark.slow
 def test_34_unless_the_user_wants_it() -> None:
     script = "import os, search.resources; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
     told = subprocess.run(
@@ -121,6 +127,7 @@ def test_22_no_ray_train() -> None:
         assert not {name for name in names_used(tree) if name.startswith("ray.train")}, file
 
 
+@pytest.mark.slow
 def test_23_the_installed_mlflow_wins_over_the_folder_on_the_driver() -> None:
     assert list((ROOT / "mlflow").rglob("*.py")) == []
     told = subprocess.run(
@@ -130,6 +137,7 @@ def test_23_the_installed_mlflow_wins_over_the_folder_on_the_driver() -> None:
     assert "site-packages" in told.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_23_the_installed_mlflow_wins_over_the_folder_on_a_worker() -> None:
     import ray
@@ -145,6 +153,7 @@ def test_23_the_installed_mlflow_wins_over_the_folder_on_a_worker() -> None:
     assert "site-packages" in ray.get(where.remote(str(ROOT)), timeout=60)
 
 
+@pytest.mark.slow
 def test_24_the_wheel_holds_the_sample_and_nothing_else_of_ours(tmp_path: Path) -> None:
     pytest.importorskip("setuptools", minversion="77")
     shutil.copytree(

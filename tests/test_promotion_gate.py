@@ -112,6 +112,7 @@ def test_a_higher_confidence_asks_for_more() -> None:
     assert verdicts[1].high > verdicts[0].high
 
 
+@pytest.mark.slow
 def test_of_models_that_are_equally_good_hardly_one_passes() -> None:
     """The gate's promise: of 400 candidates no better than the champion at most one in twenty gets through."""
 

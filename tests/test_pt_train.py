@@ -226,6 +226,7 @@ def test_boundary_error_and_monotonic_violation_are_in_plain_units(data: PtData)
     assert numbers["boundary_error"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_boundary_table_is_met_with_its_penalty_and_missed_without() -> None:
     data = simulate_data(4000, 3)
     config = {"width": 64, "batch_size": 128, "epochs": 40, "dropout": 0.0, "final_rate": 0.01, "peak_weight": 30.0}

@@ -174,6 +174,7 @@ def test_help_explains_every_flag_with_its_default(monkeypatch: pytest.MonkeyPat
 # ---------------------------------------------------------------- commands that work
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_relative_storage_works_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 17."""
@@ -194,6 +195,7 @@ def test_a_relative_storage_works_from_another_folder(tmp_path: Path, monkeypatc
     assert sorted(path.name for path in (tmp_path / "elsewhere").iterdir()) == ["board.json"]
 
 
+@pytest.mark.slow
 def test_nothing_complete_exits_with_1(run_tiny: Callable[..., Finished]) -> None:
     done = run_tiny("all-diverge", "--trials", "0", presets={"a": {"x": 0.1, "y": 0.0, "diverge_epoch": 1}})
     assert done.code == 1
@@ -225,6 +227,7 @@ def test_the_time_limit_ends_running_trials_in_good_order(run_tiny: Callable[...
     assert done.board["saved_hours"] == 0  # a limit saves nothing, it only ends
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_maximised_objectives_are_maximised_everywhere(storage: Path) -> None:
     upside_down = replace(make_tiny(low={"x": 0.3, "y": 0.0}, high={"x": -0.9}), objectives={"loss": "max"})
@@ -256,6 +259,7 @@ def test_numbers_that_were_said_reach_the_trials(run_tiny: Callable[..., Finishe
         assert set(trial.params) == {"y", "optional"}  # what is held never enters the study
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_figures_that_cannot_be_drawn_cost_neither_trial_nor_search(storage: Path) -> None:
     def compare(*_: Any) -> None:

@@ -369,6 +369,7 @@ def optimise(study: optuna.Study, count: int) -> list[dict[str, Any]]:
     return points
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNS_FROM_OTHERS)
 @pytest.mark.parametrize("low", [-1.0, 0.0])  # from 0 on all of them have y: the branch x < 0 is met later
 def test_earlier_trials_beside_a_study_teach_its_sampler_what_they_would_within_it(

@@ -129,6 +129,7 @@ def test_a_bucket_that_is_not_there_is_told(bucket: Bucket) -> None:
     assert (code, "no such bucket" in text, text.count("\n")) == (2, True, 1), text
 
 
+@pytest.mark.slow
 def test_a_store_that_does_not_answer_is_told(bucket: Bucket) -> None:
     url = bucket.url("a", free_port())
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
@@ -330,6 +331,7 @@ def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Pa
     assert again.files() == other.files() | {"journal.lost": "a\nnever arrived, and longer\n"}
 
 
+@pytest.mark.slow
 def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,6 +358,7 @@ def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -382,6 +385,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
     assert place.read("journal/000000") == (one.folder / "journal").read_bytes()
 
 
+@pytest.mark.slow
 def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> None:
     there = Storage(bucket.url("a", free_port())).place
     with pytest.raises(OSError, match="connect") as caught:
@@ -436,6 +440,7 @@ class TestLease:
         first.release()
         Lease(there, "x").take("", False, print)
 
+    @pytest.mark.slow
     def test_a_dead_one_is_waited_out(self, bucket: Bucket) -> None:
         there, lines = Storage(bucket.url("dead")).place, list[str]()
         Lease(there, "x").take("", False, print)
@@ -451,6 +456,7 @@ class TestLease:
         first.take("", False, print)
         Lease(there, "x").take(first.id, False, print)
 
+    @pytest.mark.slow
     def test_one_that_lives_is_not_taken_from_it(self, bucket: Bucket, tmp_path: Path) -> None:
         there = Storage(bucket.url("lives")).place
         (tmp_path / "x").mkdir()

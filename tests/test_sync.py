@@ -33,6 +33,8 @@ from search.settings import Site
 from search.storage import Storage
 from search.tracking import open_experiment
 
+pytestmark = pytest.mark.slow
+
 TINY = make_tiny(good={"x": 0.3, "y": 0.0})
 FLAGS = ("--trials", "2", "--epochs", "3", "--sampler", "random", "--scheduler", "none", "--presets", "good")
 JOURNAL = ("--tracking-uri", "journal")
@@ -258,7 +260,6 @@ def _die(*_: Any, **__: Any) -> None:
     raise SystemError("no disk")
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_sync_that_is_killed_in_the_middle_is_repeated_well(server: MlflowServer, tmp_path: Path) -> None:
     silently(tmp_path, "cut", "--presets", "none", "--trials", "3", "--epochs", "4")
@@ -286,7 +287,6 @@ def _runs(done: Finished) -> list[Any]:
     return list(done.client.search_runs([experiment.experiment_id], f"tags.search = '{done.name}'"))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("named", [False, True])
 def test_an_interrupted_one_goes_on_silently_or_with_a_server(
     server: MlflowServer, tmp_path: Path, named: bool
@@ -324,7 +324,6 @@ def chained(request: pytest.FixtureRequest) -> Iterator[Callable[..., tuple[int,
     del search.workloads.CHAINS["both"]
 
 
-@pytest.mark.slow
 def test_a_chain_builds_on_winners_from_their_folders(
     chained: Callable[..., tuple[int, str]], server: MlflowServer, tmp_path: Path
 ) -> None:
@@ -346,7 +345,6 @@ def test_a_chain_builds_on_winners_from_their_folders(
     assert (code, "all its trials have ended" in text) == (0, True), text
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_models_that_only_mlflow_could_find_are_refused(tmp_path: Path) -> None:
     where = ("top", "--storage", str(tmp_path), *JOURNAL)

@@ -290,6 +290,7 @@ def arrays(data: Any) -> list[np.ndarray[Any, Any]]:
     return [array for part in parts for array in arrays(part)]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 @pytest.mark.parametrize("name", ["zdc", "pt-dphi", "pt-combined"])
 def test_trials_look_at_one_copy_of_the_data_in_shared_memory(name: str, tmp_path: Path) -> None:

@@ -313,6 +313,7 @@ def test_weights_are_copies_with_the_normalisation(data: ZDCData) -> None:
     assert not any(tensor.requires_grad for tensor in weights.values())
 
 
+@pytest.mark.slow
 def test_it_trains_where_no_search_library_is_installed() -> None:
     program = """
 import sys
