@@ -5,7 +5,7 @@ READY := .venv/.ready
 STORAGE ?= results
 PORT ?= 5000
 JOBS ?= 3
-PYTEST := $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+PYTEST = $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: zdc pt ui screenshots test check lint bench clean
 
@@ -30,6 +30,8 @@ screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the t
 test: lint  ## everything that .ci/run checks; JOBS=6 takes six test files at a time
 	$(PYTEST) --reruns 1 --rerun-show-tracebacks
 
+# Those of the quick part hardly wait: two at a time.
+check: JOBS = 2
 check: lint  ## the quick part of it
 	$(PYTEST) -m "not slow"
 

@@ -57,6 +57,7 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
     """What it wrote down as the owner stays behind; the lock itself does not."""
     script = (

@@ -102,6 +102,7 @@ def test_bad_data_is_told_as_it_is(tmp_path: Path) -> None:
     assert message == "error: a.root: expected [a tree], found 0 bytes. Copy it again. "
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_told_soon(tmp_path: Path) -> None:
     started = time.monotonic()
     message = refuse(tmp_path, "--tracking-uri", "http://127.0.0.1:9")
@@ -132,6 +133,7 @@ def test_a_leaderboard_file_that_cannot_be_written_is_told_before_the_first_tria
     assert "cannot be written" in message
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_more_than_the_cluster_has_is_refused(tmp_path: Path) -> None:
     message = refuse(tmp_path, "--cpus-per-trial", "64")

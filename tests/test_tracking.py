@@ -203,6 +203,7 @@ def test_a_long_parameter_is_still_a_parameter(told: Told) -> None:
 # ---------------------------------------------------------------- servers and secrets
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_an_error_without_its_password(tmp_path: Path) -> None:
     with pytest.raises(TrackingError) as told:
         open_experiment("http://someone:hush@127.0.0.1:9", tmp_path, "tiny")

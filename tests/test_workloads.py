@@ -180,6 +180,7 @@ def _small(workload: Workload) -> dict[str, Any]:
 SEARCHED = [(name, key) for name in WORKLOADS for key in widest_point(WORKLOADS[name])[0]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "key"), SEARCHED)
 def test_each_searched_key_changes_what_is_built_or_how_it_trains(name: str, key: str) -> None:
     """Nothing is searched that no model reads."""
@@ -371,6 +372,7 @@ def test_saving_changes_nothing_and_a_state_is_no_longer_the_runs_own(workload: 
     assert same(flat(state), kept)
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_holds_the_best_weights_and_the_report(workload: Workload, tmp_path: Path) -> None:
     trainable = trainable_of(workload)
     results = [trainable.step() for _ in range(EPOCHS)]

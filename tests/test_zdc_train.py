@@ -194,6 +194,7 @@ def test_after_loading_the_own_mutable_hyperparameters_act(data: ZDCData) -> Non
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [
