@@ -101,10 +101,19 @@ class _Trial:
         """Updates per second, from the first one on, which warms up; or epochs, where there are none."""
         self._updates.clear()
         started, epochs = time.perf_counter(), 0
-        hook = register_optimizer_step_post_hook(lambda *_: self._updates.append(time.perf_counter()))
+
+        def over() -> bool:
+            return time.perf_counter() - started >= seconds and (epochs > 0 or len(self._updates) >= _UPDATES)
+
+        def count(*_: object) -> None:
+            self._updates.append(time.perf_counter())
+            if over():
+                raise _Over
+
+        hook = register_optimizer_step_post_hook(count)
         try:
-            with _for(seconds, LONGER * seconds, lambda: epochs > 0 or len(self._updates) >= _UPDATES):
-                while True:
+            with _at_most(LONGER * seconds):
+                while not over():
                     self._epoch()
                     epochs += 1
         finally:
@@ -125,7 +134,7 @@ class _Trial:
 
     def finish(self, seconds: float) -> None:
         """What a trial does between its epochs, if it was not got so far."""
-        with _for(seconds, LONGER * seconds, lambda: False), suppress(TrainingDiverged):
+        with _at_most(LONGER * seconds), suppress(TrainingDiverged):
             training = self._begun()
             training.validate()
             training.state()
@@ -138,12 +147,12 @@ class _Trial:
 
 
 @contextmanager
-def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator[None]:
-    """Leaves the block, wherever it is, after so long if it was enough, else after the longest time."""
-    running, deadline = True, time.monotonic() + longest
+def _at_most(seconds: float) -> Iterator[None]:
+    """Leaves the block after so long, wherever it is; an update of the weights may leave it before."""
+    running, grad = True, torch.is_grad_enabled()
 
     def strike(_number: int, frame: FrameType | None) -> None:
-        if running and (enough() or time.monotonic() >= deadline) and not _importing(frame):
+        if running and not _importing(frame):
             raise _Over
 
     before = signal.signal(signal.SIGALRM, strike)
@@ -158,6 +167,7 @@ def _for(seconds: float, longest: float, enough: Callable[[], bool]) -> Iterator
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)
+        torch.set_grad_enabled(grad)  # struck at the border of a no_grad block, it stays as it is inside
 
 
 def _importing(frame: FrameType | None) -> bool:
