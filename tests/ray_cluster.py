@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from hosts import LOCAL, Host, Network, require_ray, running_network
@@ -78,17 +78,19 @@ class RayCluster:
 
     def start_job(self, *words: str) -> str:
         """Any command, as a job on the head; returns the job's id."""
-        return str(self._client().submit_job(entrypoint=shlex.join(words)))
+        return str(self._client.submit_job(entrypoint=shlex.join(words)))
 
     def run_job(self, *words: str) -> None:
         """Any command, as a job on the head; returns when it has ended well."""
-        client, id = self._client(), self.start_job(*words)
+        client, id = self._client, self.start_job(*words)
         while not client.get_job_status(id).is_terminal():
             time.sleep(0.2)
         if client.get_job_status(id) != JobStatus.SUCCEEDED:
             raise RuntimeError(f"{shlex.join(words)}\n{client.get_job_logs(id)}")
 
+    @cached_property
     def _client(self) -> JobSubmissionClient:
+        """Of a head that answers: it asks at once."""
         return JobSubmissionClient(self.address, headers={"Authorization": f"Bearer {self.token}"})
 
     def start_on_head(self, command: list[str], name: str, environment: Mapping[str, str] | None = None) -> None:

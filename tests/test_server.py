@@ -224,7 +224,7 @@ def test_a_busy_server_says_when_to_come_back(
     client.log_metric(run_id, "loss", 0.5, step=1)
     started = time.monotonic()
     client.log_metric(run_id, "loss", 0.4, step=2)  # 429, then, a second later, accepted
-    assert time.monotonic() - started >= 1
+    assert 1 <= time.monotonic() - started < 60
     assert [step for step, _ in history(mlflow_server.client(), run_id)] == [1, 2]
 
 

@@ -338,6 +338,34 @@ def test_what_is_being_imported_when_the_moment_is_over_is_imported(
     assert loaded
 
 
+def test_a_moment_ends_between_two_updates_where_it_can() -> None:
+    class Updating(TinyTraining):
+        def train_epoch(self) -> dict[str, float]:
+            while True:
+                optimizer.step()
+                between.append(len(between))
+                time.sleep(0.02)
+                between.pop()
+
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    optimizer.step()  # the first one loads parts of torch
+    between: list[int] = []
+    told = measure(Updating, TinyConfig(), TinyData(), "cpu", [1, 2], 0.3)
+    assert all(rate > 1 for rate in told.rates.values())
+    assert between == []
+
+
+def test_a_moment_leaves_torch_as_it_found_it() -> None:
+    class Struck(TinyTraining):
+        def train_epoch(self) -> dict[str, float]:
+            torch.set_grad_enabled(False)  # as at the border of a no_grad block
+            time.sleep(1000)
+            return super().train_epoch()
+
+    measure(Struck, TinyConfig(), TinyData(), "cpu", [1], 0.1)
+    assert torch.is_grad_enabled()
+
+
 def test_a_trial_that_is_over_or_diverges_begins_anew(counting: type[Counting]) -> None:
     for config in (TinyConfig(epochs=2, epoch_seconds=0.01), TinyConfig(diverge_epoch=2, epoch_seconds=0.01)):
         counting.built = 0

@@ -446,7 +446,7 @@ class TestLease:
         Lease(there, "x").take("", False, print)
         started = time.monotonic()
         Lease(there, "x").take("", True, lines.append)
-        assert time.monotonic() - started > 1
+        assert 1 < time.monotonic() - started < 60
         (line,) = lines
         assert "waiting up to 3 s" in line
 

@@ -107,8 +107,11 @@ class TinyTraining(Training):
 
 
 def expected_loss(config: TinyConfig, epoch: int) -> float:
-    """Falls with the epochs towards its least value at x = 0.3, y = 0, unless the slope is steep."""
-    return (config.x - 0.3) ** 2 + config.y**2 + 1 / epoch + config.slope * epoch
+    """Falls with the epochs towards its least value at x = 0.3, y = 0, unless the slope is steep.
+
+    Untrained, that of the first epoch: every workload can be validated then.
+    """
+    return (config.x - 0.3) ** 2 + config.y**2 + 1 / max(epoch, 1) + config.slope * epoch
 
 
 def size(config: TinyConfig) -> float:

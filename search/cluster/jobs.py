@@ -140,7 +140,7 @@ class JobServer:
                 with suppress(RuntimeError, TimeoutError, ClientError):
                     asyncio.run(stream())
                 _require_listener(self.address)
-            job = self.find(id)
+            job = self.find(id)  # before the log, which is whole then if the job has ended
             with suppress(RuntimeError, OSError):
                 show(self._client.get_job_logs(id))
             if job.status.is_terminal():
