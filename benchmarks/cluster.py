@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the machinery th
 from ray_cluster import RayCluster, running_cluster
 from zdc_files import flat_branches, showers, write
 
-from search.folder import SearchFolder
-from search.journal import read
+from search.storage.event_log import read
+from search.storage.search_dir import SearchFolder
 
 ROOT = Path(__file__).parents[1]
 EVENTS = 4_000

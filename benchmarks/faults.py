@@ -33,7 +33,7 @@ from broken import Alone, Points, entries, kill, points_of, wait_until
 from proxy import FaultyProxy
 from server import MlflowServer, running_postgres, running_server
 
-from search.journal import read
+from search.storage.event_log import read
 
 
 @dataclass(frozen=True)

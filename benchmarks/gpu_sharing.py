@@ -24,8 +24,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from search.folder import SearchFolder
-from search.journal import read
+from search.storage.event_log import read
+from search.storage.search_dir import SearchFolder
 
 HELD = {  # every trial costs the same
     "zdc": {"gan": True, "dis_gen_ratio": "1:1", "hidden_dim": 16, "batch_size": 1024},

@@ -24,7 +24,7 @@ import numpy as np
 import tyro
 import uproot
 
-from trainables.split import SPLIT_NONE
+from trainables.data.split import SPLIT_NONE
 from trainables.zdc.data import SAMPLE, ZDCDataSettings, load_data
 from trainables.zdc.ingest import Reading, ingest
 from trainables.zdc.simulate import simulate_batches, write_file

@@ -22,9 +22,9 @@ import numpy as np
 import tyro
 import uproot
 
+from trainables.data.split import SPLIT_NONE
 from trainables.pt.data import SAMPLE
 from trainables.pt.ingest import Reading, ingest
-from trainables.split import SPLIT_NONE
 
 Arrays = dict[str, np.ndarray]
 NAMES = ("hit", "cluster", "tower", "dphi", "truth", "surface_dphi")

@@ -19,8 +19,8 @@ from rich.table import Table
 def run_one(trials: int, sampler: str, storage: Path) -> dict[str, Any]:
     """One search in this process; seconds from the first trial's start to the last one's end."""
     from benchmarks.trivial import search_trivial
-    from search.folder import SearchFolder
-    from search.journal import read
+    from search.storage.event_log import read
+    from search.storage.search_dir import SearchFolder
 
     started, busy = time.monotonic(), time.process_time()
     flags = ["--trials", str(trials), "--sampler", sampler, "--scheduler", "none", "--max-concurrent", "2"]

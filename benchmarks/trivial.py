@@ -15,8 +15,8 @@ import torch
 
 import search.run
 from search.workloads import WORKLOADS, Defaults, Workload
-from trainables.files import DataSettings
-from trainables.training import Training, TrainingConfig
+from trainables.base.training import Training, TrainingConfig
+from trainables.data.files import DataSettings
 
 
 class TrivialConfig(TrainingConfig):

@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from search.checks.running import run
-from search.checks.setup import Setup
-from search.checks.telling import Teller
-from search.console import open_console
-from search.disk import write_atomically
+from search.config.settings import Site, seconds
+from search.diagnostics.console import Teller
+from search.diagnostics.context import Setup
+from search.diagnostics.runner import run
 from search.errors import UsageError
-from search.settings import Site, seconds
+from search.reporting.console import open_console
+from search.storage.disk import write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 Check = Literal[
@@ -113,7 +113,7 @@ def _storage(words: str) -> str:
     """An absolute folder, or a URL without a password."""
     if words.startswith("file://") or "://" not in words:
         return str(Path(words.removeprefix("file://")).expanduser().resolve())
-    from search.storage import Storage  # only here, as below
+    from search.storage.location import Storage  # only here, as below
 
     try:
         return str(Storage(words))

@@ -10,18 +10,18 @@ from typing import Annotated
 import tyro
 from pydantic import ValidationError
 
-from search.conduct import COMPLETE, INTERRUPTED
-from search.console import open_console
+from search.config.settings import Budget, Site
+from search.config.spec import unknown
+from search.engine.search_run import COMPLETE, INTERRUPTED
 from search.errors import SearchError, UsageError
-from search.plan import unknown
-from search.promotion.history import export, roll_back, show
-from search.promotion.promoting import Wish, promote
+from search.promotion.admin import export, roll_back, show
 from search.promotion.registry import Registry
-from search.settings import Budget, Site
-from search.storage import Storage
-from search.tracking import open_experiment
+from search.promotion.run import Wish, promote
+from search.reporting.console import open_console
+from search.storage.location import Storage
+from search.tracking.client import open_experiment
 from search.workloads import WORKLOADS, Workload
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 
 WRONG_INPUT = 2
 

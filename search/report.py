@@ -9,14 +9,14 @@ from typing import Annotated
 
 import tyro
 
-from search.console import open_console
+from search.config.settings import Site
 from search.errors import SearchError, UsageError
-from search.folder import SearchFolder
-from search.page.page import REPORT, make_overlay, make_page, write_page
-from search.page.source import read_search
-from search.settings import Site
-from search.storage import Storage
-from search.summary import Summary
+from search.reporting.console import open_console
+from search.reporting.html.load import read_search
+from search.reporting.html.render import REPORT, make_overlay, make_page, write_page
+from search.reporting.summary import Summary
+from search.storage.location import Storage
+from search.storage.search_dir import SearchFolder
 
 _LONGEST = 120  # characters in the name of a file
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import shlex
 import sys
 
-from search.chain import run_chain
-from search.command import parse, parse_sync
-from search.conduct import COMPLETE, INTERRUPTED, conduct
-from search.console import open_console
-from search.disk import full
+from search.config.flags import parse, parse_sync
+from search.config.spec import make_plan
+from search.engine.chain import run_chain
+from search.engine.search_run import COMPLETE, INTERRUPTED, conduct
+from search.engine.sync import sync
 from search.errors import SearchError, without_passwords
-from search.plan import make_plan
-from search.summary import Summary
-from search.sync import sync
+from search.reporting.console import open_console
+from search.reporting.summary import Summary
+from search.storage.disk import full
 from search.workloads import Chain
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 
 WRONG_INPUT = 2
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from rich.console import Console
 
 from search.cluster.flags import PROGRAM, About, Target, ToKubeRay, ToRay, ToSlurm, parse_submit
-from search.cluster.jobs import JobServer, exit_code
+from search.cluster.job_spec import make_request, write_script
 from search.cluster.kuberay import manifest
-from search.cluster.request import make_request, write_script
-from search.cluster.site import KubeRaySite, SlurmSite, read_site
+from search.cluster.ray_jobs import JobServer, exit_code
+from search.cluster.site_config import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
-from search.console import open_console
 from search.errors import SearchError
+from search.reporting.console import open_console
 
 DONE, GOES_ON = 0, 130
 

@@ -30,14 +30,14 @@ import trainables.zdc.metrics
 import trainables.zdc.naive
 import trainables.zdc.plots
 import trainables.zdc.simulate
-from trainables.evaluation import Evaluation
-from trainables.files import DataSettings
-from trainables.goal import Mode
-from trainables.ingest import FileKind
-from trainables.package import Package
+from trainables.base.objectives import Mode
+from trainables.base.training import TrainedModel, Training, TrainingConfig
+from trainables.data.files import DataSettings
+from trainables.data.ingest import FileKind
+from trainables.evaluation.scores import Evaluation
+from trainables.export.package import Package
 from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
-from trainables.training import TrainedModel, Training, TrainingConfig
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
 

@@ -21,9 +21,9 @@ from finished import Finished
 from optuna.trial import TrialState
 from tiny import TinyConfig, expected_loss, size
 
-from search.folder import SearchFolder
-from search.journal import read
-from search.records import TrialRecord
+from search.storage.event_log import read
+from search.storage.search_dir import SearchFolder
+from search.tuning.recorder import TrialRecord
 
 # Random points follow from their trials' numbers: a search that was disturbed has those of one that was not.
 REPEATABLE = ("--sampler", "random", "--scheduler", "none", "--presets", "none", "--max-concurrent", "1")

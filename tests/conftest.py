@@ -47,7 +47,7 @@ def ray_here() -> Iterator[None]:
     import ray
     import tiny
 
-    import search.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
+    import search.tuning.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
 
     ray.cloudpickle.register_pickle_by_value(tiny)  # workers need not find tests/
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)

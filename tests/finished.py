@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 import search.run
-from search.tracking import embedded_uri
+from search.tracking.client import embedded_uri
 from search.workloads import WORKLOADS, Workload
 
 TRIAL_FACTS = {"train_seconds", "validate_seconds"}  # metrics that no formula gives

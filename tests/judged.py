@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.evaluation import Curve, Evaluation
+from trainables.evaluation.scores import Curve, Evaluation
 
 REPLICAS = 400
 

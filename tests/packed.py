@@ -13,13 +13,13 @@ import torch
 
 import trainables.pt.export
 import trainables.zdc.export
-from trainables.package import Package
+from trainables.base.training import TrainedModel, Training
+from trainables.export.package import Package
 from trainables.pt.combined import join_branches
 from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData, PtDataSettings
 from trainables.pt.simulate import simulate_data as simulate_pt
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
-from trainables.training import TrainedModel, Training
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.data import ZDCData, ZDCDataSettings
 from trainables.zdc.simulate import simulate_data as simulate_zdc

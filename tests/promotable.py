@@ -12,12 +12,12 @@ from judged import evaluated
 from numpy.typing import NDArray
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
-from search.promotion.finalists import FIRST_SEED
+from search.promotion.retrain import FIRST_SEED
 from search.workloads import Promotion, Tolerance, Workload
-from trainables.evaluation import Evaluation
-from trainables.manifest import Column, Description, Output
-from trainables.package import Package, write_package
-from trainables.training import TrainedModel
+from trainables.base.training import TrainedModel
+from trainables.evaluation.scores import Evaluation
+from trainables.export.manifest import Column, Description, Output
+from trainables.export.package import Package, write_package
 
 EVENTS, HOLDOUT_SEED = 200, 99
 WATCHED = {"size": Tolerance(absolute=0.2)}

@@ -17,10 +17,10 @@ import filelock
 import numpy as np
 import pytest
 
-from trainables import cache, cache_writer
-from trainables.cache import Cache, CacheSpec, open_or_build
-from trainables.cache_writer import CacheWriter, Column
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.data import cache, cache_writer
+from trainables.data.cache import Cache, CacheSpec, open_or_build
+from trainables.data.cache_writer import CacheWriter, Column
 
 COLUMNS = {"x": Column("<f4", (3,)), "bits": Column("|u1", (5,)), "hash": Column("<u8")}
 PARTS = ("train", "test", "empty")
@@ -189,7 +189,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from test_cache import assert_whole, fill, spec
-from trainables.cache import open_or_build
+from trainables.data.cache import open_or_build
 import filelock
 
 if sys.argv[3] == "no lock":

@@ -14,11 +14,11 @@ from finished import Finished, run_search
 from optuna.trial import TrialState
 from tiny import TinyTraining, make_tiny, suggest
 
-from search.causes import Cause, cause_of, reason_of
-from search.failures import FailureWatch
-from search.records import Outcome, TrialRecord
-from search.sampler import OptunaSearcher, Space, make_sampler, open_study
-from trainables.goal import Goal
+from search.tuning.causes import Cause, cause_of, reason_of
+from search.tuning.failures import FailureWatch
+from search.tuning.optuna_searcher import OptunaSearcher, Space, make_sampler, open_study
+from search.tuning.recorder import Outcome, TrialRecord
+from trainables.base.objectives import Goal
 
 # As Ray 2.60 and torch 2.13 wrote them; [...]: shortened.
 CUDA = """\x1b[36mray::ImplicitFunc.train()\x1b[39m (pid=32408, ip=192.0.2.2, repr=<search.A object>)

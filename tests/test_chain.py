@@ -12,7 +12,7 @@ from mlflow import MlflowClient
 from tiny import make_chain, make_tiny, make_top
 
 import search.workloads
-from search.tracking import embedded_uri
+from search.tracking.client import embedded_uri
 
 pytestmark = pytest.mark.slow
 

@@ -26,11 +26,11 @@ from test_disk import mounted
 from zdc_files import flat_branches, showers, write
 
 import search.doctor
-from search.checks.finding import Finding
-from search.checks.questions.storage import exchange, read_token, write_token
-from search.checks.running import MODULES, findings_of, run
-from search.checks.setup import Setup
-from search.tracking import MlflowClient, embedded_uri
+from search.diagnostics.context import Setup
+from search.diagnostics.finding import Finding
+from search.diagnostics.probes.storage import exchange, read_token, write_token
+from search.diagnostics.runner import MODULES, findings_of, run
+from search.tracking.client import MlflowClient, embedded_uri
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "of-the-admin-of-the-tests"
@@ -169,8 +169,8 @@ def test_a_proxy_that_stands_between_is_told(setup: Callable[..., Setup], monkey
 SCRIPT = """
 import sys
 sys.path[:0] = sys.argv[3:]
-from search.checks.running import findings_of
-from search.checks.setup import Setup
+from search.diagnostics.runner import findings_of
+from search.diagnostics.context import Setup
 setup = Setup(None, None, "/nowhere", (), None, 1, None, 60.0)
 for finding in findings_of(sys.argv[1], setup):
     print(finding.line)
@@ -584,7 +584,7 @@ def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Set
 @pytest.mark.usefixtures("ray_here")
 def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
     """One that answers late, one whose answer is an error, one that dies over the question."""
-    from search.checks.cluster import Cluster
+    from search.diagnostics.cluster import Cluster
 
     def sleep(seconds: float) -> None:
         time.sleep(seconds)
@@ -642,8 +642,8 @@ def test_a_cluster_that_is_busy_is_told_and_not_waited_for(setup: Callable[..., 
 def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
     of_ray: int, told: dict[str, Any], level: str | None, words: str
 ) -> None:
-    from search.checks.cluster import Node
-    from search.checks.gpus import _problem
+    from search.diagnostics.cluster import Node
+    from search.diagnostics.gpus import _problem
 
     node = Node("1", "node1", "node1", {"GPU": float(of_ray)} if of_ray else {})
     finding = _problem(node, {"names": [], "version": "2.13.0", **told})
@@ -664,7 +664,7 @@ def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
     ],
 )
 def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there: str, level: str | None) -> None:
-    from search.checks.versions import _package
+    from search.diagnostics.versions import _package
 
     here = {"torch": "2.13.0+cpu", "ray": "2.60.0", "optuna": "5.0.0"}[package]
     findings = list(_package(package, here, {"node1": there, "node2": here}))
@@ -673,7 +673,7 @@ def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there:
 
 
 def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(setup: Callable[..., Setup]) -> None:
-    from search.checks.cluster import Answers, Cluster, Node
+    from search.diagnostics.cluster import Answers, Cluster, Node
 
     class Fading(Cluster):
         """Its first node answers only when all are asked."""
@@ -691,8 +691,8 @@ def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(setup: C
 
 
 def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_know() -> None:
-    from search.checks.cluster import Cluster, Node
-    from search.checks.data import _there
+    from search.diagnostics.cluster import Cluster, Node
+    from search.diagnostics.data import _there
 
     nodes = [Node(name, name, name, {}, drives=name == "head") for name in ("head", "b", "c")]
     told = list(_there(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it"))
@@ -705,8 +705,8 @@ def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_
 
 
 def test_shared_memory_that_is_smaller_than_the_object_store_is_told(setup: Callable[..., Setup]) -> None:
-    from search.checks.cluster import Cluster, Node
-    from search.checks.room import _object_store
+    from search.diagnostics.cluster import Cluster, Node
+    from search.diagnostics.disks import _object_store
 
     one = setup(cluster=Cluster([Node("1", "box", "box", {"object_store_memory": 2e9})]))
     (told,) = _object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})

@@ -18,7 +18,7 @@ from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
 from zdc_files import flat_branches, showers, write
 
-from search.cluster import jobs
+from search.cluster import ray_jobs as jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 

@@ -14,17 +14,17 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from told import Told, facts_of, record
 
-import search.delivery
-from search.delivery import WINDOW, Away, Delivery, Parcel
-from search.journal import Journal, as_json
-from search.tracking import Experiment, open_experiment
+import search.tracking.exporter
+from search.storage.event_log import Journal, as_json
+from search.tracking.client import Experiment, open_experiment
+from search.tracking.exporter import WINDOW, Away, Delivery, Parcel
 
 
 @pytest.fixture(autouse=True)
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pauses of milliseconds."""
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "POLL_S"):
-        monkeypatch.setattr(search.delivery, name, 0.005)
+        monkeypatch.setattr(search.tracking.exporter, name, 0.005)
 
 
 class Flaky:

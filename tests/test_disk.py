@@ -19,8 +19,8 @@ from optuna.samplers import RandomSampler
 from test_trainable import Direct, trainable
 from tiny import make_tiny
 
-import trainables.room as room
-from search.disk import (
+import trainables.runtime.disk_space as room
+from search.storage.disk import (
     RoomGuard,
     append,
     enough_room,
@@ -31,8 +31,17 @@ from search.disk import (
     waiting_until,
     write_atomically,
 )
-from search.sampler import open_study
-from trainables.room import DiskFullError, Patience, can_write, free_bytes, is_full, megabytes, patiently, size_of
+from search.tuning.optuna_searcher import open_study
+from trainables.runtime.disk_space import (
+    DiskFullError,
+    Patience,
+    can_write,
+    free_bytes,
+    is_full,
+    megabytes,
+    patiently,
+    size_of,
+)
 
 
 @pytest.fixture

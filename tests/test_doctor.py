@@ -346,8 +346,8 @@ def test_wrong_words_end_with_code_2(flags: list[str], told: str, capsys: pytest
 def test_a_terminal_gets_each_finding_in_a_column() -> None:
     from rich.console import Console
 
-    from search.checks.finding import fine, wrong
-    from search.checks.telling import Teller
+    from search.diagnostics.console import Teller
+    from search.diagnostics.finding import fine, wrong
 
     console = Console(force_terminal=True, width=60, record=True, color_system=None)
     teller = Teller(console)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from trainables.evaluation import Curve, Evaluation, curve_difference, difference, fingerprint
-from trainables.holdout_plots import coarser, draw_evaluations
-from trainables.resampling import BLOCK, resampled
+from trainables.evaluation.bootstrap import BLOCK, resampled
+from trainables.evaluation.holdout_plots import coarser, draw_evaluations
+from trainables.evaluation.scores import Curve, Evaluation, curve_difference, difference, fingerprint
 
 PINNED = [[1, 1, 1, 1, 1, 1], [2, 2, 0, 2, 0, 0], [1, 1, 1, 3, 0, 0], [1, 0, 1, 3, 1, 0]]
 

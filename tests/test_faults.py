@@ -37,9 +37,9 @@ from proxy import FaultyProxy
 from server import MlflowServer
 from tiny import make_tiny
 
-import search.conduct
-from search.folder import SearchFolder
-from search.journal import read
+import search.engine.search_run
+from search.storage.event_log import read
+from search.storage.search_dir import SearchFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -74,7 +74,7 @@ def calm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.conduct, "PATIENCE_S", float(LONG_S))
+    monkeypatch.setattr(search.engine.search_run, "PATIENCE_S", float(LONG_S))
 
 
 def test_nothing_is_lost_where_nothing_happens(calm: Finished) -> None:
@@ -169,14 +169,14 @@ def test_a_server_that_is_off_until_the_end_gets_the_rest_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The search itself ends well, and says what is to be done."""
-    monkeypatch.setattr(search.conduct, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(search.engine.search_run, "PATIENCE_S", 1.0)
     with when(journal, 6, mlflow_server.stop):
         done = here(proxy.uri, epoch_s=0.1)
     assert done.code == 0, done.text
     assert f"python -m search.run --sync {done.name}" in done.text
     assert {row["outcome"] for row in done.board["rows"] if row["number"] is not None} == {"complete"}
     sync = ("--sync", done.name, "--storage", str(tmp_path), "--tracking-uri", proxy.uri)
-    monkeypatch.setattr("search.delivery.Delivery.close.__defaults__", (0.1,))
+    monkeypatch.setattr("search.tracking.exporter.Delivery.close.__defaults__", (0.1,))
     code, text = call(make_tiny(), *sync)
     assert (code, "MLflow is still away" in text) == (2, True), text
     mlflow_server.start()

@@ -9,8 +9,8 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from trainables.errors import DataError
-from trainables.files import UnreadableFile, expand_files, stamp_root_file
+from trainables.base.errors import DataError
+from trainables.data.files import UnreadableFile, expand_files, stamp_root_file
 
 SAMPLE = Path(__file__).parents[1] / "trainables" / "zdc" / "sample" / "gamma_holdout_4k.edm4hep.root"
 

@@ -14,13 +14,13 @@ import pytest
 from finished import call
 from tiny import TinyData, make_tiny
 
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
 from search.errors import NameTakenError, UsageError
-from search.folder import JOURNAL, STUDY, SearchFolder
-from search.journal import Journal
-from search.plan import Plan, make_plan
-from search.records import TrialRecord
-from search.settings import Budget, Method, Site
-from trainables.files import DataSettings
+from search.storage.event_log import Journal
+from search.storage.search_dir import JOURNAL, STUDY, SearchFolder
+from search.tuning.recorder import TrialRecord
+from trainables.data.files import DataSettings
 
 FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}
 
@@ -61,7 +61,7 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
     """What it wrote down as the owner stays behind; the lock itself does not."""
     script = (
-        "import os, sys\nfrom pathlib import Path\nfrom search.folder import SearchFolder\n"
+        "import os, sys\nfrom pathlib import Path\nfrom search.storage.search_dir import SearchFolder\n"
         "with SearchFolder(Path(sys.argv[1]), 'mine').held():\n    os.kill(os.getpid(), 9)"
     )
     died = subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=120, check=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.goal import Goal
+from trainables.base.objectives import Goal
 
 LIMITED = Goal({"loss": "min"}, {"bias": 0.02})
 TWO = Goal({"loss": "min", "score": "max"})

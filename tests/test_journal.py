@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from ray import tune
 from told import record
 
-from search.journal import TRIAL_EVENTS, Journal, as_json, mend, read, records_of
-from search.records import TrialRecord
+from search.storage.event_log import TRIAL_EVENTS, Journal, as_json, mend, read, records_of
+from search.tuning.recorder import TrialRecord
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(max_size=8)
@@ -190,7 +190,7 @@ def test_a_record_that_lives_on_changes_nothing_that_was_written(tmp_path: Path)
 def test_a_process_that_is_killed_while_it_writes_leaves_whole_entries(tmp_path: Path) -> None:
     """Each one that it was told of, up to the one at which it died."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom search.journal import Journal\n"
+        "import sys\nfrom pathlib import Path\nfrom search.storage.event_log import Journal\n"
         "journal = Journal(Path(sys.argv[1]))\n"
         "for n in range(10**9):\n    journal.append('files', n, parcel='x' * 3000)\n    print(n, flush=True)"
     )

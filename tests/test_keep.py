@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from pyarrow import fs
 from ray.tune import Checkpoint
 
-from search.keep import Keeper, checkpoint_bytes
-from search.records import Outcome, TrialRecord
-from search.storage import Place
-from trainables.goal import Goal
+from search.storage.location import Place
+from search.storage.retention import Keeper, checkpoint_bytes
+from search.tuning.recorder import Outcome, TrialRecord
+from trainables.base.objectives import Goal
 
 LOSS = Goal({"loss": "min"})
 WEIGHTS = {"state.pt", "best.pt", "last.pt"}

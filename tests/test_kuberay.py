@@ -14,10 +14,10 @@ import pytest
 import yaml
 from rayjob import require_valid, templates
 
-from search.cluster import site as site_module
+from search.cluster import site_config as site_module
+from search.cluster.job_spec import make_request
 from search.cluster.kuberay import job_name, manifest
-from search.cluster.request import make_request
-from search.cluster.site import KubeRaySite, read_site
+from search.cluster.site_config import KubeRaySite, read_site
 from search.errors import UsageError
 
 EXAMPLE = Path(site_module.__file__).parent / "sites" / "kubernetes.toml"

@@ -71,7 +71,7 @@ assert not absent, absent
 def test_a_command_that_draws_nothing_does_not_pay_for_figures() -> None:
     script = """
 import sys
-import search.run, search.submit, search.sync, search.promote, search.doctor
+import search.run, search.submit, search.engine.sync, search.promote, search.doctor
 paid = {"matplotlib", "mplhep", "plotly", "sklearn"} & sys.modules.keys()
 assert not paid, paid
 """

@@ -12,11 +12,11 @@ import pytest
 from rich.console import Console
 from tiny import make_tiny
 
-from search.leaderboard import Leaderboard, make_leaderboard
-from search.plan import Plan, make_plan
-from search.records import Outcome, TrialRecord
-from search.settings import Budget, Method, Site
-from trainables.goal import Mode
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
+from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.tuning.recorder import Outcome, TrialRecord
+from trainables.base.objectives import Mode
 
 
 def plan_of(mode: Mode = "min") -> Plan:

@@ -9,7 +9,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.memory import Remembering
+from search.tuning.history_sampler import Remembering
 
 MOST = 40
 RANGE = {"x": optuna.distributions.FloatDistribution(0, 1)}

@@ -13,12 +13,22 @@ import pytest
 from tiny import make_tiny
 from told import Told, facts_of, record
 
-from search.leaderboard import Leaderboard, make_leaderboard
-from search.notes import LONGEST, NOTE, above, colour, opening_note, result_note, result_views, view_tag, with_links
-from search.plan import Plan, make_plan
-from search.records import TrialRecord
-from search.settings import Budget, Method, Site
-from search.tracking import Experiment, open_experiment
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
+from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.tracking.client import Experiment, open_experiment
+from search.tracking.mlflow_ui import (
+    LONGEST,
+    NOTE,
+    above,
+    colour,
+    opening_note,
+    result_note,
+    result_views,
+    view_tag,
+    with_links,
+)
+from search.tuning.recorder import TrialRecord
 
 
 @pytest.fixture(scope="module")

@@ -20,9 +20,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from trainables.errors import DataError
-from trainables.onnx_export import Graph, export_graph
-from trainables.package import MANIFEST, PackageError, read_package
+from trainables.base.errors import DataError
+from trainables.export.onnx import Graph, export_graph
+from trainables.export.package import MANIFEST, PackageError, read_package
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

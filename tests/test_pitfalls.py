@@ -21,8 +21,8 @@ from typing import get_args
 import pytest
 from finished import Finished
 
-from search.settings import Method
-from search.tracking import embedded_uri
+from search.config.settings import Method
+from search.tracking.client import embedded_uri
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "spaces", "trainables")
@@ -110,7 +110,7 @@ def test_34_nothing_is_sent_to_the_makers_of_ray_and_mlflow(pair: Finished) -> N
 
 @pytest.mark.slow
 def test_34_unless_the_user_wants_it() -> None:
-    script = "import os, search.resources; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
+    script = "import os, search.tuning.resources; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
     told = subprocess.run(
         [sys.executable, "-c", script], env=os.environ | {"RAY_USAGE_STATS_ENABLED": "1"},
         capture_output=True, text=True, timeout=60, check=True,

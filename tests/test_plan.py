@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tiny import make_tiny
 
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
 from search.errors import UsageError
-from search.plan import Plan, make_plan
-from search.settings import Budget, Method, Site
 from search.workloads import Defaults
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}

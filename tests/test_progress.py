@@ -10,10 +10,10 @@ import pytest
 from rich.console import Console
 from tiny import make_tiny
 
-from search.plan import make_plan
-from search.progress import Progress
-from search.records import Outcome, TrialRecord
-from search.settings import Budget, Method, Site
+from search.config.settings import Budget, Method, Site
+from search.config.spec import make_plan
+from search.reporting.progress import Progress
+from search.tuning.recorder import Outcome, TrialRecord
 
 
 def view(*, terminal: bool, height: int = 40, trials: int = 5, epochs: int = 8) -> tuple[Progress, io.StringIO]:

@@ -17,7 +17,7 @@ from ray import cloudpickle
 
 import search.promote
 from search.promotion.registry import Registry, Version
-from search.tracking import embedded_uri, open_experiment
+from search.tracking.client import embedded_uri, open_experiment
 from search.workloads import Workload
 
 if TYPE_CHECKING:

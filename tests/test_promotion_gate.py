@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from search.promotion.gate import Gate
 from search.workloads import Tolerance
-from trainables.evaluation import Evaluation
-from trainables.goal import Goal
+from trainables.base.objectives import Goal
+from trainables.evaluation.scores import Evaluation
 
 EVENTS = 500
 GATE = Gate(Goal({"loss": "min"}), {"bias": Tolerance(relative=0.1, absolute=0.01)}, 0.95)

@@ -13,16 +13,16 @@ from promotable import JudgedData, make_promotable, of
 from written import Fate, Told, write_search
 
 from search.errors import UsageError
-from search.folder import DESCRIPTION, LEADERBOARD, SearchFolder
-from search.promotion.contenders import Contenders
-from search.promotion.finalists import Finalist
-from search.promotion.hearing import Hearing
-from search.promotion.judging import Judged
+from search.promotion.candidates import Contenders
+from search.promotion.compare import Hearing
+from search.promotion.evaluate import Judged
 from search.promotion.registry import Version
-from search.promotion.subject import Subject, find_search, open_subject
-from search.storage import Storage
-from search.tracking import Experiment, client_of
-from trainables.training import TrainedModel
+from search.promotion.retrain import Finalist
+from search.promotion.source_search import Subject, find_search, open_subject
+from search.storage.location import Storage
+from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.tracking.client import Experiment, client_of
+from trainables.base.training import TrainedModel
 
 KILLED = Told(status="KILLED")
 

@@ -13,13 +13,13 @@ import pytest
 import uproot
 from pt_files import Columns, branches, chosen, load, write
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.data.root_trees import Chunk
 from trainables.pt.content import content_of
 from trainables.pt.layouts import COLLECTIONS, OPTIONAL, read_chunks
 from trainables.pt.metrics import PtBinning
 from trainables.pt.selection import select
 from trainables.pt.simulate import simulate, write_file
-from trainables.trees import Chunk
 
 Change = Callable[[Columns], Columns]
 NEEDED = [f"{collection}_{field}" for collection, fields in COLLECTIONS.items() for field in fields]

@@ -16,10 +16,10 @@ from packed import quiet
 
 from search.promote import main as promote
 from search.promotion.registry import Registry
-from search.tracking import open_experiment
+from search.tracking.client import open_experiment
 from search.workloads import CHAINS, WORKLOADS
-from trainables.package import read_package
-from trainables.serving import Served, input_example
+from trainables.export.mlflow_loader import Served, input_example
+from trainables.export.package import read_package
 
 pytestmark = pytest.mark.slow
 

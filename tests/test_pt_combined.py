@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import trainables.pt.combined
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.base.training import TrainedModel
 from trainables.pt.combined import (
     BRANCH_ROWS,
     CombinedData,
@@ -26,7 +27,6 @@ from trainables.pt.model import in_chunks
 from trainables.pt.naive import naive_predictors
 from trainables.pt.simulate import simulate_combined_data, simulate_data
 from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
-from trainables.training import TrainedModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

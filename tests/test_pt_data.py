@@ -12,7 +12,8 @@ import pytest
 from pt_files import WIDE, Columns, branches, event, joined, load, of_events, rows_of, write
 
 import trainables.pt.ingest
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.data.split import SPLIT_NONE, SPLIT_THREE, parts_of
 from trainables.pt.content import content_of
 from trainables.pt.cutflow import SELECTIONS
 from trainables.pt.data import Events, PtDataSettings, load_data, load_holdout
@@ -20,7 +21,6 @@ from trainables.pt.ingest import Reading, accepted_rows, event_hashes, ingest
 from trainables.pt.layouts import read_chunks
 from trainables.pt.metrics import PtBinning
 from trainables.pt.selection import select
-from trainables.split import SPLIT_NONE, SPLIT_THREE, parts_of
 
 
 @pytest.fixture(scope="module")

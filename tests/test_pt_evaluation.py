@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from trainables.errors import DataError
-from trainables.evaluation import Evaluation, curve_difference, difference
+from trainables.base.errors import DataError
+from trainables.evaluation.bootstrap import BLOCK, resampled
+from trainables.evaluation.scores import Evaluation, curve_difference, difference
 from trainables.pt import evaluation
 from trainables.pt.data import Events, PtData
 from trainables.pt.evaluation import evaluate, naive_evaluations
@@ -22,7 +23,6 @@ from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, formula_predictio
 from trainables.pt.plots import draw_holdout
 from trainables.pt.shapes import shapes_of_bins, shapes_of_replicas
 from trainables.pt.simulate import simulate_data
-from trainables.resampling import BLOCK, resampled
 
 HALVES = PtBinning(bin_width_gev=5.0, min_bin_count=10)
 NARROW = PtBinning(bin_width_gev=0.7, max_pt_gev=9.0, min_bin_count=60)  # some bins are left out, some events outside

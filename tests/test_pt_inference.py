@@ -12,8 +12,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainables.errors import DataError
-from trainables.package import Package
+from trainables.base.errors import DataError
+from trainables.base.training import TrainedModel
+from trainables.export.package import Package
 from trainables.pt.combined import combined_inputs
 from trainables.pt.data import Events
 from trainables.pt.features import FEATURE_NAMES, features
@@ -29,7 +30,6 @@ from trainables.pt.inference import (
 )
 from trainables.pt.selection import Charge, bending_angle
 from trainables.pt.train import PtTraining
-from trainables.training import TrainedModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy import stats
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.pt.metrics import CONSTRAINTS, OBJECTIVES, PtBinning, check_binning, score
 from trainables.pt.shapes import CORE_VARIANCE
 

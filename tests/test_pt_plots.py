@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainables.evaluation.tables import read_columns
 from trainables.pt.cutflow import SELECTIONS, CutFlow
 from trainables.pt.data import PtData
 from trainables.pt.detector import cluster_dphi, read_detector_table, write_detector_table
@@ -33,7 +34,6 @@ from trainables.pt.tables import (
     read_response_table,
     write_response_table,
 )
-from trainables.tables import read_columns
 
 FIGURES = {
     "resolution_vs_pt.png",

@@ -19,6 +19,8 @@ from hypothesis import strategies as st
 from pt_files import Columns, branches, event, of_events, write
 from scipy.stats import binomtest
 
+from trainables.data.root_trees import Chunk
+from trainables.data.split import SPLIT_NONE
 from trainables.pt.content import content_of
 from trainables.pt.cutflow import CUTS, SELECTIONS, CutFlow, Selection, wilson_interval
 from trainables.pt.data import SAMPLE
@@ -26,8 +28,6 @@ from trainables.pt.ingest import Reading, ingest
 from trainables.pt.layouts import COLLECTIONS, OPTIONAL, read_chunks
 from trainables.pt.metrics import PtBinning
 from trainables.pt.selection import Charge, bending_angle, select, wrapped
-from trainables.split import SPLIT_NONE
-from trainables.trees import Chunk
 
 Event = dict[str, list[float]]
 READ = [

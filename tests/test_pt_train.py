@@ -15,7 +15,7 @@ import torch
 from pydantic import ValidationError
 
 from spaces.pt import PRESETS_COMBINED, PRESETS_DPHI, PRESETS_ENERGY
-from trainables.errors import DataError, TrainingDiverged
+from trainables.base.errors import DataError, TrainingDiverged
 from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData
 from trainables.pt.loss import BOUNDARY_PT_GEV, boundary_inverse_dphi

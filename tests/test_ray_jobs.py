@@ -14,11 +14,11 @@ import pytest
 from proxy import free_port
 from ray.job_submission import JobStatus
 
-from search.cluster import upload
-from search.cluster.jobs import JobServer, exit_code, read_token, runtime_environment
-from search.cluster.upload import Package, lock, pack
+from search.cluster import code_archive as upload
+from search.cluster.code_archive import Package, lock, pack
+from search.cluster.ray_jobs import JobServer, exit_code, read_token, runtime_environment
+from search.config.provenance import git_commit
 from search.errors import ClusterError, UsageError
-from search.provenance import git_commit
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,8 +58,8 @@ def test_what_was_sent_runs_and_knows_its_version(packed: Package, tmp_path: Pat
 import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 from importlib.metadata import distributions
-import search, search.cluster.upload
-print(search.cluster.upload.project())
+import search, search.cluster.code_archive
+print(search.cluster.code_archive.project())
 print([found.version for found in distributions(name="hep-search", path=["."])][0])
 """
     done = subprocess.run(
@@ -72,7 +72,7 @@ def test_what_was_sent_knows_its_commit(packed: Package, tmp_path: Path) -> None
     """There is no git where it runs."""
     with zipfile.ZipFile(packed.path) as archive:
         archive.extractall(tmp_path)
-    ask = [sys.executable, "-c", "from search.provenance import git_commit; print(git_commit())"]
+    ask = [sys.executable, "-c", "from search.config.provenance import git_commit; print(git_commit())"]
 
     def commit(told: dict[str, str]) -> str:
         environment = os.environ | {"PYTHONPATH": str(tmp_path), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)} | told

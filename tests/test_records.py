@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from search.records import Recorder, TrialRecord
+from search.tuning.recorder import Recorder, TrialRecord
 
 
 class Told:

@@ -23,13 +23,13 @@ from tiny import make_tiny
 from written import Fate, Told, write_search
 
 import search.report
-from search.leaderboard import number
-from search.page.curves import best_so_far, front_graphs, spent_seconds
-from search.page.overlay import groups_of, overlay_graphs
-from search.page.page import make_overlay, make_page
-from search.page.regions import kind_of, reasons, regions_of, spent
-from search.page.source import Searched, names_of, read_search
-from search.storage import Storage
+from search.reporting.html.load import Searched, names_of, read_search
+from search.reporting.html.outcome_plots import kind_of, reasons, regions_of, spent
+from search.reporting.html.overlay import groups_of, overlay_graphs
+from search.reporting.html.progress_plots import best_so_far, front_graphs, spent_seconds
+from search.reporting.html.render import make_overlay, make_page
+from search.reporting.leaderboard import number
+from search.storage.location import Storage
 from search.workloads import WORKLOADS
 
 STOPPED = Fate("stopped_early", "scheduler", epochs=2)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from search.config.settings import Site
 from search.errors import ClusterError
-from search.resources import Share, gpu_names, on_network_file_system, share_of
-from search.settings import Site
+from search.tuning.resources import Share, gpu_names, on_network_file_system, share_of
 
 
 def share(*nodes: tuple[float, float], wanted: int | None = None, samples: int = 1000, **site: Any) -> Any:
@@ -98,7 +98,7 @@ def test_network_file_systems_are_known_by_their_mounts(
     """Pitfall 35."""
     (tmp_path / "mounts").write_text(MOUNTS)
     mounts = tmp_path / "mounts"
-    monkeypatch.setattr("search.resources.Path", lambda name: mounts if name == "/proc/mounts" else Path(name))
+    monkeypatch.setattr("search.tuning.resources.Path", lambda name: mounts if name == "/proc/mounts" else Path(name))
     assert on_network_file_system(Path(folder)) is network
 
 
@@ -110,7 +110,7 @@ def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
 
 LISTENING = """
 import os, psutil
-from search.resources import ray_session
+from search.tuning.resources import ray_session
 with ray_session(None):
     ours = {process.pid for process in psutil.Process().children(recursive=True)} | {os.getpid()}
     for socket in psutil.net_connections(kind="inet"):

@@ -17,9 +17,9 @@ from finished import Finished, call, run_search
 from pydantic import BaseModel
 from tiny import TinyData, make_tiny
 
-from search.settings import Budget, Method, Site
+from search.config.settings import Budget, Method, Site
 from search.workloads import WORKLOADS
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 
 TINY = make_tiny(good={"x": 0.3, "y": 0.0}, better={"x": 0.3, "y": 0.0})
 

@@ -16,10 +16,17 @@ from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 from tiny import TinyConfig, expected_loss, suggest
 
-from search.records import Outcome, TrialRecord
-from search.sampler import LEARNS_FROM_OTHERS, OptunaSearcher, Space, make_sampler, open_study, read_study
+from search.tuning.optuna_searcher import (
+    LEARNS_FROM_OTHERS,
+    OptunaSearcher,
+    Space,
+    make_sampler,
+    open_study,
+    read_study,
+)
+from search.tuning.recorder import Outcome, TrialRecord
 from search.workloads import WORKLOADS
-from trainables.goal import Goal
+from trainables.base.objectives import Goal
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 SAMPLERS = {
@@ -345,7 +352,7 @@ def test_presets_feed_the_sampler(name: str, tmp_path: Path) -> None:
 
 
 def earlier_trials(count: int = 20, low: float = -1.0) -> list[optuna.trial.FrozenTrial]:
-    """As ``search.warm`` makes them: random points of the space and their losses; those without y, if any, first."""
+    """As ``warm_start`` makes them: random points of the space and their losses; those without y, if any, first."""
     study = optuna.create_study(sampler=RandomSampler(seed=17))
     for _ in range(count):
         trial = study.ask()

@@ -24,10 +24,8 @@ import torch
 from numpy.typing import NDArray
 from proxy import free_port
 
-from trainables.errors import DataError
-from trainables.package import PackageError, read_package
-from trainables.pt.inference import predict, raw_inputs
-from trainables.serving import (
+from trainables.base.errors import DataError
+from trainables.export.mlflow_loader import (
     CHUNK,
     ExtrapolationWarning,
     Served,
@@ -36,6 +34,8 @@ from trainables.serving import (
     requirements,
     signature_of,
 )
+from trainables.export.package import PackageError, read_package
+from trainables.pt.inference import predict, raw_inputs
 from trainables.zdc.data import CONDITIONS
 from trainables.zdc.inference import build_mask
 
@@ -250,7 +250,7 @@ class Absent:
             raise ModuleNotFoundError(name)
 
 sys.meta_path.insert(0, Absent())
-from trainables.serving import _load_pyfunc, input_example
+from trainables.export.mlflow_loader import _load_pyfunc, input_example
 for folder in {[str(folder) for folder in folders.values()]}:
     model = _load_pyfunc(folder)
     assert len(model.predict(input_example(model.package))) == 3

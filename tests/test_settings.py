@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search.settings import Budget, Method, Site, seconds
+from search.config.settings import Budget, Method, Site, seconds
 
 
 @pytest.mark.parametrize(

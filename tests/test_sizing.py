@@ -27,16 +27,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
-import search.sizing.auto
+import search.tuning.autosize.resolve
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
 from search.errors import ClusterError
-from search.plan import Plan, make_plan
-from search.resources import Share, share_of
-from search.settings import Budget, Method, Site
-from search.sizing.largest import largest_point, words
-from search.sizing.meter import Meter, find_driver, private_bytes
-from search.sizing.moment import Measured, measure
-from search.sizing.place import ProbeError, probe
-from search.sizing.proposal import best_threads, fraction_of, on_cpus, on_gpus, with_headroom
+from search.tuning.autosize.benchmark import Measured, measure
+from search.tuning.autosize.monitor import Meter, find_driver, private_bytes
+from search.tuning.autosize.placement import ProbeError, probe
+from search.tuning.autosize.share import best_threads, fraction_of, on_cpus, on_gpus, with_headroom
+from search.tuning.autosize.worst_case import largest_point, words
+from search.tuning.resources import Share, share_of
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.train import ZDCTraining
@@ -410,7 +410,7 @@ def test_the_timer_of_others_runs_on() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_what_is_not_free_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.sizing.place._PLACE_S", 0.5)
+    monkeypatch.setattr("search.tuning.autosize.placement._PLACE_S", 0.5)
     with pytest.raises(ProbeError, match=r"no free place for 1 CPU and 1 GPU within"):
         probe(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 1.0, "GPU": 1.0}], [1], 0.1)
 
@@ -418,7 +418,7 @@ def test_what_is_not_free_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_where_a_node_is_not_free_one_core_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.sizing.place._PLACE_S", 3.0)
+    monkeypatch.setattr("search.tuning.autosize.placement._PLACE_S", 3.0)
     told = probe(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 64.0}, {"CPU": 1.0}], [1, 64], 0.2)
     assert list(told.rates) == [1]
 
@@ -426,7 +426,7 @@ def test_where_a_node_is_not_free_one_core_will_do(monkeypatch: pytest.MonkeyPat
 @pytest.fixture(scope="module", autouse=True)
 def short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search.sizing.auto, "CPU_MOMENT_S", 0.5)
+        patch.setattr(search.tuning.autosize.resolve, "CPU_MOMENT_S", 0.5)
         yield
 
 

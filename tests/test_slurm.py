@@ -20,9 +20,9 @@ from hosts import LOCAL
 from slurm_cluster import SlurmCluster, running_slurm
 from tiny import TinyConfig, expected_loss, make_tiny
 
-from search.cluster import site as site_module
-from search.cluster.request import make_request
-from search.cluster.site import KubeRaySite, SlurmSite, read_site
+from search.cluster import site_config as site_module
+from search.cluster.job_spec import make_request
+from search.cluster.site_config import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
 from search.errors import ClusterError, UsageError
 from search.submit import main

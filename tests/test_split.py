@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.split import SPLIT_NONE, SPLIT_THREE, SPLIT_TWO, hash_events, parts_of
+from trainables.data.split import SPLIT_NONE, SPLIT_THREE, SPLIT_TWO, hash_events, parts_of
 
 RNG = np.random.default_rng(1)
 MOMENTUM = RNG.normal(size=(20_000, 3)).astype(np.float32)

@@ -27,18 +27,18 @@ from ray import cloudpickle
 from server import MlflowServer, running_server
 from tiny import make_tiny
 
-import search.lease
-import search.mirror
 import search.promote
 import search.report
-from search.afar import held_afar
+import search.storage.remote.lease
+import search.storage.remote.mirror
 from search.errors import NameTakenError, UsageError
-from search.folder import SearchFolder
-from search.journal import read
-from search.lease import Lease
-from search.mirror import Mirror
-from search.storage import Place, Storage, meaning
-from trainables.store import is_away
+from search.storage.event_log import read
+from search.storage.location import Place, Storage, meaning
+from search.storage.remote.lease import Lease
+from search.storage.remote.mirror import Mirror
+from search.storage.remote.session import held_afar
+from search.storage.search_dir import SearchFolder
+from trainables.runtime.object_store import is_away
 
 GROWING = ("journal", "study")
 
@@ -62,7 +62,7 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
-    monkeypatch.setattr(search.mirror, "_REST", 0.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 0.0)
     return Place(fs.LocalFileSystem(), str(tmp_path / "there"), "test://there")
 
 
@@ -227,7 +227,7 @@ class Desk:
 
 
 def test_another_machine_finds_what_was_there(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.mirror, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
     one = Desk(tmp_path / "one", place)
     one.put("search.json", "about")
     one.put("outbox/parcel/report/table.csv", "table")
@@ -242,7 +242,7 @@ def test_another_machine_finds_what_was_there(tmp_path: Path, place: Place, monk
 
 
 def test_only_what_changed_is_sent(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.mirror, "BLOCK_BYTES", 10)
+    monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
     one, sent = Desk(tmp_path / "one", place), list[str]()
     monkeypatch.setattr(Place, "write", lambda _self, name, _data: sent.append(name))
     one.put("search.json", "about")
@@ -335,7 +335,7 @@ def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Pa
 def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.mirror, "_REST", 0.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 0.0)
     with FaultyProxy(bucket.uri) as proxy:
         there = Storage(bucket.url("away", proxy.port)).place
         one = Desk(tmp_path / "one", there)
@@ -363,7 +363,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
     tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the thread that runs the search; nothing is forgotten."""
-    monkeypatch.setattr(search.mirror, "_REST", 4.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 4.0)
     written = Place.write
 
     def slowly(self: Place, name: str, data: bytes) -> None:
@@ -408,8 +408,8 @@ def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> Non
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCH_LEASE_S", "3")
-    monkeypatch.setattr(search.lease, "SETTLE_S", 0.1)
-    monkeypatch.setattr(search.lease, "_POLL_S", 0.1)
+    monkeypatch.setattr(search.storage.remote.lease, "SETTLE_S", 0.1)
+    monkeypatch.setattr(search.storage.remote.lease, "_POLL_S", 0.1)
 
 
 @pytest.mark.usefixtures("short_lease")

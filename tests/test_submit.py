@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.request import SearchRequest, given, make_request, without, write_script
+from search.cluster.job_spec import SearchRequest, given, make_request, without, write_script
 from search.errors import UsageError
 from search.submit import main
 

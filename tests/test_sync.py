@@ -22,16 +22,16 @@ from written import Fate, write_search
 
 import search.promote
 import search.workloads
-from search.cluster.request import make_request
-from search.cluster.site import SlurmSite
+from search.cluster.job_spec import make_request
+from search.cluster.site_config import SlurmSite
 from search.cluster.slurm import batch_script
+from search.config.settings import Site
 from search.errors import UsageError
-from search.folder import SearchFolder
-from search.journal import read
-from search.promotion.promoting import _require_told
-from search.settings import Site
-from search.storage import Storage
-from search.tracking import open_experiment
+from search.promotion.run import _require_told
+from search.storage.event_log import read
+from search.storage.location import Storage
+from search.storage.search_dir import SearchFolder
+from search.tracking.client import open_experiment
 
 pytestmark = pytest.mark.slow
 

@@ -13,7 +13,7 @@ from mlflow import MlflowClient
 from told import Told, facts_of, record
 
 from search.errors import TrackingError
-from search.tracking import Experiment, embedded_uri, open_experiment
+from search.tracking.client import Experiment, embedded_uri, open_experiment
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_deleted_experiment_is_told_with_the_way_back(place: Path) -> None:
 def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path) -> None:
     """Pitfall 12: first-time migrations race with each other."""
     script = (
-        "import sys, time\nfrom pathlib import Path\nfrom search.tracking import open_experiment\n"
+        "import sys, time\nfrom pathlib import Path\nfrom search.tracking.client import open_experiment\n"
         "storage = Path(sys.argv[1]); print('ready', flush=True); sys.stdin.readline()\n"
         "print(open_experiment(None, storage, 'tiny').id)"
     )

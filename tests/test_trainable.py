@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TinyConfig, TinyData, TinyTraining, expected_loss
 
-from search.sizing.proposal import fraction_of
-from trainables.goal import Goal, Mode
-from trainables.gpu_memory import GpuPart, keep_to
-from trainables.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
+from search.tuning.autosize.share import fraction_of
+from trainables.base.objectives import Goal, Mode
+from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
+from trainables.runtime.gpu_memory import GpuPart, keep_to
 
 
 class Direct(EpochTrainable):

@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from tiny import TinyConfig, expected_loss, make_tiny
 
-from search.tuner import Brake, Explore, make_scheduler
+from search.tuning.tuner import Brake, Explore, make_scheduler
 from search.workloads import WORKLOADS
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
@@ -203,7 +203,7 @@ def test_only_what_the_trial_has_is_perturbed() -> None:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_every_mutable_hyperparameter_can_be_perturbed(name: str) -> None:
     """A categorical one cannot be multiplied."""
-    from search.sampler import Space
+    from search.tuning.optuna_searcher import Space
 
     workload = WORKLOADS[name]
     ranges = Space(workload.suggest, {}, {}, {}).distributions()

@@ -19,15 +19,15 @@ from pydantic import ValidationError
 from tiny import TinyData, make_chain, make_tiny, make_top
 
 import search.workloads
+from search.config.settings import Budget, Method, Site
+from search.config.spec import make_plan
+from search.engine.warm_start import warm_start
 from search.errors import TrackingError, UsageError
-from search.plan import make_plan
-from search.sampler import read_study
-from search.settings import Budget, Method, Site
-from search.storage import Storage
-from search.tracking import Experiment, open_experiment
-from search.warm import warm_start
+from search.storage.location import Storage
+from search.tracking.client import Experiment, open_experiment
+from search.tuning.optuna_searcher import read_study
 from search.workloads import Workload
-from trainables.training import TrainingConfig
+from trainables.base.training import TrainingConfig
 
 pytestmark = pytest.mark.slow
 

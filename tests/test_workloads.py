@@ -16,15 +16,15 @@ import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
 
-from search.plan import make_plan
-from search.sampler import Space
-from search.settings import Budget, Method, Site
-from search.sizing.largest import largest_point
+from search.config.settings import Budget, Method, Site
+from search.config.spec import make_plan
+from search.tuning.autosize.worst_case import largest_point
+from search.tuning.optuna_searcher import Space
 from search.workloads import CHAINS, WORKLOADS, Workload
-from trainables.errors import DataError
-from trainables.goal import Goal
-from trainables.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
-from trainables.training import Training
+from trainables.base.errors import DataError
+from trainables.base.objectives import Goal
+from trainables.base.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
+from trainables.base.training import Training
 
 EPOCHS = 4  # a schedule's shape shows between its ends only
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -12,7 +12,7 @@ import pytest
 import uproot
 from zdc_files import Columns, both_layouts, flat_branches, load, showers, write
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.zdc import geometry
 from trainables.zdc.simulate import write_file
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from zdc_files import LAYOUTS, WIDE, Columns, both_layouts, flat_branches, load, rows_of, showers, write
 
 import trainables.zdc.ingest
-from trainables.errors import DataError
-from trainables.split import SPLIT_NONE
+from trainables.base.errors import DataError
+from trainables.data.split import SPLIT_NONE
 from trainables.zdc.data import CONDITIONS, ZDCDataSettings, load_data, load_holdout
 from trainables.zdc.energies import BinningSettings
 from trainables.zdc.ingest import Reading, ingest

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.errors import DataError
-from trainables.evaluation import Evaluation, curve_difference, difference
-from trainables.resampling import BLOCK, resampled
+from trainables.base.errors import DataError
+from trainables.evaluation.bootstrap import BLOCK, resampled
+from trainables.evaluation.scores import Evaluation, curve_difference, difference
 from trainables.zdc.data import Events, ZDCData
 from trainables.zdc.evaluation import evaluate, naive_evaluations
 from trainables.zdc.metrics import Binning, MaskProb, score_events

@@ -11,8 +11,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from trainables.onnx_export import Graph, export_graph
-from trainables.package import Package
+from trainables.export.onnx import Graph, export_graph
+from trainables.export.package import Package
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.data import CONDITIONS
 from trainables.zdc.inference import build_mask

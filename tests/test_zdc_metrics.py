@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.zdc.data import Events, ZDCData
 from trainables.zdc.metrics import OBJECTIVES, Binning, Scores, ScoreSums, check_binning, score_events
 from trainables.zdc.naive import naive_predictors

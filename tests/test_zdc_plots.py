@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.tables import read_columns
+from trainables.evaluation.tables import read_columns
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.metrics import Binning, ScoreSums
 from trainables.zdc.plots import compare_trials, plot_mse

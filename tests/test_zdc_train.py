@@ -11,7 +11,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from trainables.errors import DataError, TrainingDiverged
+from trainables.base.errors import DataError, TrainingDiverged
 from trainables.zdc import train as train_module
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.data import ZDCData

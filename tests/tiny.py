@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from search.workloads import Chain, Defaults, Ranked, Workload
-from trainables.errors import TrainingDiverged
-from trainables.files import DataSettings
-from trainables.training import TrainedModel, Training, TrainingConfig
+from trainables.base.errors import TrainingDiverged
+from trainables.base.training import TrainedModel, Training, TrainingConfig
+from trainables.data.files import DataSettings
 
 
 class TinyConfig(TrainingConfig):

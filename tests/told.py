@@ -10,15 +10,15 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from search.delivery import Delivery, Parcel
-from search.facts import RunFacts, new_facts, new_run
-from search.journal import TRIAL_EVENTS, Journal, apply, read
-from search.outbox import Outbox
-from search.records import TrialRecord
-from search.scribe import Scribe
-from search.target import MlflowTarget
-from search.tracking import Experiment, create_search_run
-from trainables.goal import Goal
+from search.storage.event_log import TRIAL_EVENTS, Journal, apply, read
+from search.tracking.client import Experiment, create_search_run
+from search.tracking.events import Scribe
+from search.tracking.exporter import Delivery, Parcel
+from search.tracking.mlflow_writer import MlflowTarget
+from search.tracking.outbox import Outbox
+from search.tracking.run_info import RunFacts, new_facts, new_run
+from search.tuning.recorder import TrialRecord
+from trainables.base.objectives import Goal
 
 
 def record(number: int = 0, **more: Any) -> TrialRecord:

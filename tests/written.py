@@ -10,16 +10,16 @@ from typing import Any
 
 from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 
-from search.folder import LEADERBOARD, SearchFolder
-from search.journal import Journal
-from search.leaderboard import make_leaderboard
-from search.outbox import Outbox
-from search.plan import Plan, make_plan
-from search.records import Outcome, TrialRecord
-from search.sampler import OptunaSearcher, make_sampler, open_study
-from search.scribe import Scribe
-from search.settings import Budget, Method, Site
-from trainables.files import DataSettings
+from search.config.settings import Budget, Method, Site
+from search.config.spec import Plan, make_plan
+from search.reporting.leaderboard import make_leaderboard
+from search.storage.event_log import Journal
+from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.tracking.events import Scribe
+from search.tracking.outbox import Outbox
+from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
+from search.tuning.recorder import Outcome, TrialRecord
+from trainables.data.files import DataSettings
 
 STARTED_S = 1_800_000_000.0
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from search.cluster.request import SearchRequest
-from search.cluster.site import KubeRaySite
+from search.cluster.job_spec import SearchRequest
+from search.cluster.site_config import KubeRaySite
 from search.errors import UsageError
 
 _LONGEST_NAME = 47  # KubeRay appends to it

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from search.cluster.job_spec import SearchRequest
 from search.cluster.rendering import Verbatim, render_shell, shell_words
-from search.cluster.request import SearchRequest
-from search.cluster.site import SlurmSite
+from search.cluster.site_config import SlurmSite
+from search.config.settings import LONGEST_NAME
 from search.errors import ClusterError, UsageError
-from search.settings import LONGEST_NAME
 
 
 def batch_script(request: SearchRequest, site: SlurmSite, *, classic: bool, array: int | None, folder: Path) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.workloads import Tolerance
-from trainables.evaluation import Difference, Evaluation, difference
-from trainables.goal import Goal
+from trainables.base.objectives import Goal
+from trainables.evaluation.scores import Difference, Evaluation, difference
 
 
 @dataclass(frozen=True)

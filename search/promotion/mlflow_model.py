@@ -1,6 +1,6 @@
 """A package as an MLflow model: what ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` take.
 
-Its files are data only. MLflow loads it with ``trainables.serving``, which must be installed where it is used.
+Its files are data only. MLflow loads it with ``trainables.export.mlflow_loader``, which must be installed there.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ with warnings.catch_warnings():
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 
-from trainables.package import Package
-from trainables.serving import input_example, requirements, signature_of
+from trainables.export.mlflow_loader import input_example, requirements, signature_of
+from trainables.export.package import Package
 
 PACKAGE = "data/package"  # of the model's files
 _TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
@@ -33,7 +33,7 @@ def save_model(package: Package, folder: Path) -> None:
         warnings.simplefilter("ignore", DeprecationWarning)  # of how MLflow uses pandas
         mlflow.pyfunc.save_model(
             path=str(folder),
-            loader_module="trainables.serving",
+            loader_module="trainables.export.mlflow_loader",
             data_path=str(package.folder),
             signature=_signature(package),
             input_example=input_example(package),

@@ -13,11 +13,11 @@ from typing import Literal
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
-from search.branches import CHAMPION
+from search.engine.upstream_models import CHAMPION
 from search.errors import TrackingError, UsageError, first_line, without_passwords
 from search.promotion.mlflow_model import PACKAGE, save_model
-from search.tracking import MlflowClient, MlflowException
-from trainables.package import Package
+from search.tracking.client import MlflowClient, MlflowException
+from trainables.export.package import Package
 
 State = Literal["pending", "champion", "lost", "rolled back"]
 NONE = "none"  # champion before the first one

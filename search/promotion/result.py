@@ -10,9 +10,9 @@ from typing import Any, Literal
 import numpy as np
 from rich.table import Table
 
-from search.leaderboard import number
 from search.promotion.gate import Verdict
-from trainables.evaluation import Difference, Evaluation, difference
+from search.reporting.leaderboard import number
+from trainables.evaluation.scores import Difference, Evaluation, difference
 
 Kind = Literal["finalist", "champion", "preset", "naive"]
 

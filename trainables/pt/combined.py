@@ -14,16 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.batches import on_device
-from trainables.errors import DataError
-from trainables.evaluation import fingerprint
+from trainables.base.batches import on_device
+from trainables.base.errors import DataError
+from trainables.base.training import TrainedModel
+from trainables.evaluation.scores import fingerprint
 from trainables.pt.config import PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import Events, PtData
 from trainables.pt.features import features
 from trainables.pt.metrics import score
 from trainables.pt.model import in_chunks, load_network
 from trainables.pt.naive import naive_predictors
-from trainables.training import TrainedModel
 
 BRANCHES = ("pt-energy", "pt-dphi")
 BRANCH_ROWS = ("energy branch", "dphi branch")  # of leaderboards

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainables.training import TrainingConfig
+from trainables.base.training import TrainingConfig
 
 
 class PtConfig(TrainingConfig):

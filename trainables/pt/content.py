@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.root_trees import Chunk
 from trainables.pt.layouts import EMCAL
-from trainables.trees import Chunk
 
 
 @dataclass(frozen=True)

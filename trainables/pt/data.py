@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from trainables.cache import Cache
-from trainables.files import DataSettings, expand_files
+from trainables.data.cache import Cache
+from trainables.data.files import DataSettings, expand_files
+from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
 from trainables.pt.cutflow import CutFlow, Selection
 from trainables.pt.ingest import Reading, ingest
 from trainables.pt.metrics import PtBinning, check_binning
 from trainables.pt.selection import Charge
-from trainables.sample import Carried, Sample, describe, describe_oddities, open_sample
 
 SAMPLE = Path(__file__).parent / "sample" / "electrons_sample_18k.root"
 SAMPLE_HOLDOUT = Path(__file__).parent / "sample" / "electrons_holdout_6k.root"

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.evaluation.tables import read_columns, write_columns
 from trainables.pt.metrics import PtBinning
 from trainables.pt.shapes import jackknife_error, shapes_of_bins
-from trainables.tables import read_columns, write_columns
 
 if TYPE_CHECKING:
     from trainables.pt.data import Events

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.evaluation import Curve, Evaluation, fingerprint
+from trainables.base.training import TrainedModel
+from trainables.evaluation.bootstrap import resampled
+from trainables.evaluation.scores import Curve, Evaluation, fingerprint
 from trainables.pt.inference import predict
 from trainables.pt.metrics import TAIL, PtBinning, check_binning, over_bins, residuals
 from trainables.pt.naive import formula_predictions
 from trainables.pt.shapes import Shapes, shapes_of_replicas
-from trainables.resampling import resampled
-from trainables.training import TrainedModel
 
 if TYPE_CHECKING:
     from trainables.pt.data import Events, PtData

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.figures import (
+from trainables.evaluation.plot_style import (
     COLOURS,
     GREY,
     INK,

@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.manifest import Column, Description, Exported, Output
-from trainables.onnx_export import LIMIT, Graph, export_graph
-from trainables.package import Package, write_package
+from trainables.base.training import TrainedModel
+from trainables.export.manifest import Column, Description, Exported, Output
+from trainables.export.onnx import LIMIT, Graph, export_graph
+from trainables.export.package import Package, write_package
 from trainables.pt.combined import BRANCHES, combined_inputs
 from trainables.pt.config import PtEnergyConfig
 from trainables.pt.data import Events, PtDataSettings
@@ -25,7 +26,6 @@ from trainables.pt.features import FEATURE_NAMES, FeatureSet, features
 from trainables.pt.inference import FromFeatures, build_model, network_of, predict, raw_inputs
 from trainables.pt.model import PtNetwork
 from trainables.pt.selection import Charge
-from trainables.training import TrainedModel
 
 # As sPHENIX's SiCaloPt::PtCalculator is told to load them (PtCalculatorConfig: mlEproj, mlEMD, mlCombined).
 FILES = {"pt-energy": "model_MLEproj.onnx", "pt-dphi": "model_MLEMD.onnx", "pt-combined": "model_MLCombined.onnx"}

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.base.training import TrainedModel
 from trainables.pt.combined import BRANCHES, PT_BINS
 from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import Events
 from trainables.pt.features import FEATURE_NAMES, features
 from trainables.pt.model import PtNetwork, in_chunks, load_network
 from trainables.pt.selection import Charge
-from trainables.training import TrainedModel
 
 CONFIGS: dict[str, type[PtConfig]] = {
     "pt-energy": PtEnergyConfig,

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.cache import Cache
-from trainables.cache_writer import Column
-from trainables.errors import DataError
-from trainables.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileKind, FileReader, Request, Rows
-from trainables.ingest import ingest as ingest_files
+from trainables.base.errors import DataError
+from trainables.data.cache import Cache
+from trainables.data.cache_writer import Column
+from trainables.data.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileKind, FileReader, Request, Rows
+from trainables.data.ingest import ingest as ingest_files
+from trainables.data.split import SPLIT_NONE, hash_events, parts_of
 from trainables.pt.content import Content, Points, content_of
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection
 from trainables.pt.layouts import TREE, count_entries, read_chunks
 from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select, wrapped
-from trainables.split import SPLIT_NONE, hash_events, parts_of
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
 TOWERS = 9
@@ -44,7 +44,7 @@ class Reading:
     selection: Selection
     charge: Charge
     skip_bad_files: bool
-    split: Mapping[str, float]  # one of trainables.split
+    split: Mapping[str, float]  # one of trainables.data.split
 
 
 def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:

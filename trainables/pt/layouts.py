@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from trainables import trees
+from trainables.data import root_trees as trees
 
 TREE = "tree"
 COLLECTIONS = {  # the lists of one collection are equally long; its other branches are not read

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.pt.shapes import GROUPS, Shapes, jackknife_error, shapes_of_bins
 
 OBJECTIVE_VERSION = "pt-1"  # values of different versions are never compared silently

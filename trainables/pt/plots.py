@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.evaluation import Evaluation
-from trainables.figures import (
+from trainables.evaluation.holdout_plots import draw_evaluations
+from trainables.evaluation.plot_style import (
     COLOURS,
     GREY,
     INK,
@@ -25,11 +25,11 @@ from trainables.figures import (
     drawn,
     legend_above,
 )
-from trainables.holdout_plots import draw_evaluations
+from trainables.evaluation.scores import Evaluation
+from trainables.evaluation.tables import read_columns
 from trainables.pt.metrics import CONSTRAINTS, ResponseCurve
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
 from trainables.pt.tables import LOSS_TABLE, RESPONSE_TABLE, UNCORRECTED, Columns, columns_of, read_response_table
-from trainables.tables import read_columns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.evaluation.tables import write_columns
 from trainables.pt import event_plots, plots
 from trainables.pt.combined import BRANCH_ROWS, CombinedData
 from trainables.pt.cutflow import SELECTIONS, Efficiency
@@ -31,7 +32,6 @@ from trainables.pt.tables import (
     write_efficiency_table,
     write_response_table,
 )
-from trainables.tables import write_columns
 
 if TYPE_CHECKING:
     from trainables.pt.data import PtData

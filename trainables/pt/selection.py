@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.pt.content import Content, Points
 from trainables.pt.cutflow import Selection
 

@@ -21,6 +21,8 @@ import tyro
 import uproot
 from numpy.typing import NDArray
 
+from trainables.data.root_trees import Chunk
+from trainables.data.split import SPLIT_TWO, parts_of
 from trainables.pt import calorimeter, electrons
 from trainables.pt.calorimeter import CENTRE_CM, PITCH_CM, PITCH_RAD, TOWERS_KEPT, Clusters, Towers
 from trainables.pt.combined import CombinedData
@@ -33,8 +35,6 @@ from trainables.pt.layouts import TREE
 from trainables.pt.metrics import PtBinning
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, naive_predictions
 from trainables.pt.selection import Charge, Choice, select
-from trainables.split import SPLIT_TWO, parts_of
-from trainables.trees import Chunk
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 TRUTH = "PrimaryG4P_"  # float in the experiment's own files, where positions and energies are double

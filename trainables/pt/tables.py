@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.evaluation.tables import read_columns, write_columns
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Efficiency
 from trainables.pt.metrics import ResponseCurve
-from trainables.tables import read_columns, write_columns
 
 RESPONSE_TABLE, LOSS_TABLE = "response_vs_pt.csv", "losses.csv"
 EFFICIENCY_TABLE, CUT_FLOW_TABLE = "efficiency_vs_pt.csv", "cut_flow.csv"

@@ -14,9 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.batches import BatchStream, on_device
-from trainables.errors import TrainingDiverged
-from trainables.history import LossHistory
+from trainables.base.batches import BatchStream, on_device
+from trainables.base.errors import TrainingDiverged
+from trainables.base.history import LossHistory
+from trainables.base.training import Training
+from trainables.base.updates import Updates
 from trainables.pt.combined import combined_inputs
 from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.correction import PEAK, PostCorrection, fit_correction
@@ -31,8 +33,6 @@ from trainables.pt.loss import (
 )
 from trainables.pt.metrics import Scores, check_binning, score
 from trainables.pt.model import build_network, in_chunks
-from trainables.training import Training
-from trainables.updates import Updates
 
 if TYPE_CHECKING:
     from trainables.pt.combined import CombinedData

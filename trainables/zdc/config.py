@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from trainables.training import TrainingConfig
+from trainables.base.training import TrainingConfig
 
 
 class ZDCConfig(TrainingConfig):

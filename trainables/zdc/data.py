@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from trainables.cache import Cache
-from trainables.files import DataSettings, expand_files
-from trainables.sample import Carried, Sample, describe, describe_oddities, open_sample
+from trainables.data.cache import Cache
+from trainables.data.files import DataSettings, expand_files
+from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
 from trainables.zdc.energies import BinningSettings, check_energies, choose_binning
 from trainables.zdc.ingest import Reading, ingest
 from trainables.zdc.metrics import Binning, Scores

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from trainables.cache import Cache
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.data.cache import Cache
 from trainables.zdc.metrics import Binning, check_binning
 
 DEFAULT = Binning()

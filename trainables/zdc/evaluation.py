@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainables.evaluation import Curve, Evaluation, fingerprint
-from trainables.resampling import resampled
-from trainables.training import TrainedModel
+from trainables.base.training import TrainedModel
+from trainables.evaluation.bootstrap import resampled
+from trainables.evaluation.scores import Curve, Evaluation, fingerprint
 from trainables.zdc.inference import build_mask
 from trainables.zdc.metrics import CRYSTALS, Binning, MaskProb, brier_and_bce, check_binning
 from trainables.zdc.naive import fit_naive

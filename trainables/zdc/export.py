@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.manifest import Column, Description, Output
-from trainables.onnx_export import LIMIT, Graph, export_graph
-from trainables.package import Package, write_package
-from trainables.training import TrainedModel
+from trainables.base.training import TrainedModel
+from trainables.export.manifest import Column, Description, Output
+from trainables.export.onnx import LIMIT, Graph, export_graph
+from trainables.export.package import Package, write_package
 from trainables.zdc.data import CONDITIONS, Events, ZDCDataSettings
 from trainables.zdc.inference import Mask, build_mask
 from trainables.zdc.model import SIDE

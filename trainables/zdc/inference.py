@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from trainables.training import TrainedModel
+from trainables.base.training import TrainedModel
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.model import Generator, load_generator
 

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from trainables.cache import Cache
-from trainables.cache_writer import Column
-from trainables.errors import DataError
-from trainables.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
-from trainables.ingest import ingest as ingest_files
-from trainables.split import SPLIT_NONE, hash_events
+from trainables.base.errors import DataError
+from trainables.data.cache import Cache
+from trainables.data.cache_writer import Column
+from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
+from trainables.data.ingest import ingest as ingest_files
+from trainables.data.split import SPLIT_NONE, hash_events
 from trainables.zdc import showers
 from trainables.zdc.layouts import TREES, Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
 
@@ -34,7 +34,7 @@ class Reading:
     layout: Literal["auto", "mytree", "edm4hep"]
     hit_threshold_mev: float
     skip_bad_files: bool
-    split: Mapping[str, float]  # one of trainables.split
+    split: Mapping[str, float]  # one of trainables.data.split
 
 
 def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 import awkward as ak
 
-from trainables import trees
-from trainables.errors import DataError
+from trainables.base.errors import DataError
+from trainables.data import root_trees as trees
 
 Layout = Literal["mytree", "edm4hep"]
 TREES: dict[Layout, str] = {"mytree": "myTree", "edm4hep": "events"}

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.zdc.resident import ResidentEvents
 
 OBJECTIVE_VERSION = "zdc-1"  # values of different versions are never compared silently

@@ -12,10 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.evaluation import Evaluation
-from trainables.figures import COLOURS, GREY, INK, NAIVE_STYLES, Series, colour_of, draw_series, draw_steps, drawn
-from trainables.holdout_plots import draw_evaluations
-from trainables.tables import read_columns
+from trainables.evaluation.holdout_plots import draw_evaluations
+from trainables.evaluation.plot_style import (
+    COLOURS,
+    GREY,
+    INK,
+    NAIVE_STYLES,
+    Series,
+    colour_of,
+    draw_series,
+    draw_steps,
+    drawn,
+)
+from trainables.evaluation.scores import Evaluation
+from trainables.evaluation.tables import read_columns
 from trainables.zdc.metrics import Binning, MseCurve, Scores
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table

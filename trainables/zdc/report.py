@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trainables.tables import write_columns
+from trainables.evaluation.tables import write_columns
 from trainables.zdc import plots
 from trainables.zdc.metrics import Scores
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, write_mse_table

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from trainables.batches import on_device
+from trainables.base.batches import on_device
 
 if TYPE_CHECKING:
     from trainables.zdc.data import Events

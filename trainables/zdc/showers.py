@@ -12,7 +12,7 @@ import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.errors import DataError
+from trainables.base.errors import DataError
 from trainables.zdc import geometry
 from trainables.zdc.layouts import Chunk
 

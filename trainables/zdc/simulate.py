@@ -21,7 +21,7 @@ import tyro
 import uproot
 from numpy.typing import NDArray
 
-from trainables.split import SPLIT_TWO, hash_events, parts_of
+from trainables.data.split import SPLIT_TWO, hash_events, parts_of
 from trainables.zdc import geometry, showers
 from trainables.zdc.data import Events, ZDCData
 from trainables.zdc.layouts import TREES, Layout

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.tables import read_columns, write_columns
+from trainables.evaluation.tables import read_columns, write_columns
 from trainables.zdc.metrics import MseCurve
 
 MSE_TABLE, LOSS_TABLE = "mse_vs_energy.csv", "losses.csv"

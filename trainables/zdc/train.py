@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from trainables.batches import BatchStream
-from trainables.errors import TrainingDiverged
-from trainables.history import LossHistory
-from trainables.training import Training
-from trainables.updates import Updates
+from trainables.base.batches import BatchStream
+from trainables.base.errors import TrainingDiverged
+from trainables.base.history import LossHistory
+from trainables.base.training import Training
+from trainables.base.updates import Updates
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.loss import (
     adversarial_loss,

@@ -1,0 +1,57 @@
+"""Findings on a console: wrapped and coloured in a terminal, one line each in a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from rich.console import Console
+from rich.status import Status
+from rich.table import Table
+from rich.text import Text
+
+from search.diagnostics.finding import Finding
+
+_STYLE = {"fine": "green", "warning": "yellow", "wrong": "bold red"}
+
+
+class Teller:
+    """Says what is looked at, what is found, and at the end how much of it is wrong."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._status: Status | None = None
+        self.counts: Counter[str] = Counter()
+
+    def begin(self, check: str) -> None:
+        """Only a terminal shows what is being looked at."""
+        self.rest()
+        if self._console.is_terminal:
+            self._status = self._console.status(f"looking at {check}")
+            self._status.start()
+
+    def rest(self) -> None:
+        if self._status:
+            self._status.stop()
+        self._status = None
+
+    def tell(self, finding: Finding) -> None:
+        self.counts[finding.level] += 1
+        if not self._console.is_terminal:
+            self._console.print(Text(finding.line), soft_wrap=True)
+            return
+        text = Text(finding.told)
+        if finding.mend:
+            text.append(f"\nmend: {finding.mend}", style="cyan")
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(width=7, no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(finding.level, style=_STYLE[finding.level]), text)
+        self._console.print(grid)
+
+    def conclude(self) -> None:
+        """The last line."""
+        self.rest()
+        wrong, warnings = self.counts["wrong"], self.counts["warning"]
+        verdict = f"{wrong} wrong" if wrong else "ready"
+        more = f", {warnings} to think about" if warnings else ""
+        self._console.print(Text(f"{verdict}{more}, {self.counts['fine']} fine", style="bold"), soft_wrap=True)

@@ -1,0 +1,74 @@
+"""Whether a tracking database opens, and has the tables of the MLflow that is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import sqlalchemy
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy.exc import SQLAlchemyError
+
+from search.diagnostics.finding import Finding, fine, wrong
+from search.diagnostics.probes.network import reach_port
+from search.errors import first_line, without_passwords
+
+
+def check_database(uri: str) -> Iterator[Finding]:
+    """Its schema, without opening it as MLflow does: that would migrate some old ones, or make a new one."""
+    shown, installed = without_passwords(uri), version("mlflow")
+    try:
+        revision = _revision(uri)
+    except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
+        mend = "start the database; correct --tracking-uri (or $MLFLOW_TRACKING_URI), or its password in ~/.pgpass"
+        yield wrong(f"database {shown}", first_line(error), "one that opens", mend)
+        return
+    migrations = _migrations()
+    head = str(migrations.get_current_head())
+    if revision == head:
+        yield fine("tracking", f"{shown}: its schema is that of MLflow {installed}")
+    elif revision is None:
+        yield fine("tracking", f"{shown}: empty; the first search makes its tables")
+    elif _known(migrations, revision):
+        mend = f"back it up, then: mlflow db upgrade {shown}"
+        yield wrong(f"schema of {shown}", revision, f"{head}, of MLflow {installed}", mend)
+    else:
+        found = f"{revision}, of a newer MLflow than {installed}"
+        yield wrong(f"schema of {shown}", found, head, "pip install --upgrade mlflow, to the version that wrote it")
+
+
+def _revision(uri: str) -> str | None:
+    """The schema that a database has; None: none yet."""
+    parts = urlsplit(uri)
+    if parts.scheme == "sqlite":
+        file = Path(uri.removeprefix("sqlite:///"))
+        if not file.exists():
+            raise FileNotFoundError(f"no file {file}")
+        uri = f"sqlite:///file:{file}?mode=ro&uri=true"
+    elif parts.hostname and parts.port:
+        status, reason = reach_port(parts.hostname, parts.port)
+        if not status:
+            raise ConnectionError(reason)
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+    with engine.connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _migrations() -> ScriptDirectory:
+    """Those that come with MLflow: each step of its schema, by its name."""
+    spec = importlib.util.find_spec("mlflow")
+    assert spec
+    assert spec.origin
+    return ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations"))
+
+
+def _known(migrations: ScriptDirectory, revision: str) -> bool:
+    try:
+        return migrations.get_revision(revision) is not None
+    except CommandError:
+        return False

@@ -1,0 +1,1 @@
+"""One search from its specification to its result."""

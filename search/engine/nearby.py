@@ -1,0 +1,119 @@
+"""Reads the trained models that a workload builds on from folders of earlier searches, where no server has them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from search.engine.upstream_models import Branches
+from search.errors import UsageError
+from search.storage.event_log import read
+from search.storage.location import Storage
+from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.tracking.outbox import Outbox
+from search.tuning.recorder import TrialRecord
+from trainables.base.trainable import BEST_FILE, best_weights
+from trainables.base.training import TrainedModel
+from trainables.runtime.object_store import as_folder
+
+
+def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> Branches:
+    """The models of these workloads.
+
+    Parameters
+    ----------
+    named : sequence of str
+        One search for each workload (then its best trial is meant), or SEARCH/TRIAL.
+    fingerprint : str
+        Of the data now; who was trained on others is named in a warning.
+
+    Raises
+    ------
+    UsageError
+        A workload without a name, or a name that leads to no complete trial whose weights are there.
+    """
+    models, lines, warnings = dict[str, TrainedModel](), [], []
+    for name in named:
+        folder = _folder(storage, name)
+        about = folder.description()
+        if (workload := about["workload"]) not in workloads or workload in models:
+            expected = f"one search of each of {', '.join(workloads)}"
+            raise UsageError(f"--branches {name}: expected {expected}; found one more of {workload}.")
+        trial = _trial(folder, name)
+        models[workload] = _load(folder, workload, trial)
+        lines.append(f"builds on {trial.label} of {workload}, search {folder.path.name} (from its folder)")
+        if about["data"][:36] != fingerprint[:36]:
+            warnings.append(f"that {workload} was trained on other data: what is holdout here, it may have seen")
+    if missing := [workload for workload in workloads if workload not in models]:
+        raise UsageError(
+            f"This search builds on models of {', '.join(missing)}, which are looked for in MLflow, and no server is "
+            "asked. Name one with --tracking-uri, or searches in this --storage: --branches SEARCH SEARCH."
+        )
+    return Branches({workload: models[workload] for workload in workloads}, tuple(lines), tuple(warnings))
+
+
+def is_nearby(storage: Storage, name: str) -> bool:
+    """Whether a name leads to a search of which no server has heard yet."""
+    folder = _found(storage, name)
+    return folder is not None and not folder.description()["facts"]["run_id"]
+
+
+def _found(storage: Storage, name: str) -> SearchFolder | None:
+    search = name.partition("/")[0]
+    if Path(search).name != search:
+        return None
+    folder = SearchFolder(storage, search)
+    folder.fetch()
+    return folder if folder.begun else None
+
+
+def _folder(storage: Storage, name: str) -> SearchFolder:
+    folder = _found(storage, name)
+    if folder is None:
+        raise UsageError(
+            f"--branches {name}: no search of that name is in {storage}, and no server is asked. Name one that is "
+            "there, or the server that knows that run with --tracking-uri."
+        )
+    return folder
+
+
+def _trial(folder: SearchFolder, name: str) -> TrialRecord:
+    label = name.partition("/")[2] or _best(folder)
+    if not label:
+        raise UsageError(f"--branches {name}: no trial of that search is complete.")
+    for record in folder.records():
+        if record.label == label and record.outcome == "complete":
+            return record
+    raise UsageError(f"--branches {name}: that search has no complete trial {label}.")
+
+
+def _best(folder: SearchFolder) -> str:
+    """Label of the best trial; empty where the search has none, or no result yet."""
+    file = folder.path / LEADERBOARD
+    rows = json.loads(file.read_text())["rows"] if file.exists() else []
+    return next((str(row["label"]) for row in rows if row["rank"] == 1 and row["number"] is not None), "")
+
+
+def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedModel:
+    name = f"{folder.path.name}/{trial.label}"  # MLflow, too, finds it by that, once it is there
+    with ExitStack() as held:
+        for place in _places(folder, trial, held):
+            if (place / BEST_FILE).exists():
+                return TrainedModel(workload, name, trial.hyperparameters, best_weights(place))
+    raise UsageError(
+        f"--branches {name}: its weights are not in {folder.where} any more (--keep). Name another trial, or a server."
+    )
+
+
+def _places(folder: SearchFolder, trial: TrialRecord, held: ExitStack) -> Iterator[Path]:
+    """Where its weights may be: on their way to MLflow, or in its checkpoint."""
+    for entry in read(folder.journal):
+        if entry.event == "files" and entry.content["number"] == trial.number:
+            yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
+    if trial.checkpoint is not None:
+        try:
+            yield held.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
+        except FileNotFoundError:
+            return

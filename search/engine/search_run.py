@@ -1,0 +1,218 @@
+"""Conducts one search, from a settled plan to its leaderboard."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.config.flags import Command
+from search.config.settings import Site, seconds
+from search.config.spec import Plan
+from search.engine.prepare import Opened, open_search, run_facts
+from search.engine.trials import fit
+from search.errors import UsageError, first_line
+from search.reporting.comparison_plots import draw_gallery
+from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.summary import Summary
+from search.storage.disk import waiting_until, write_atomically
+from search.storage.event_log import Journal
+from search.storage.location import Storage
+from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.tracking.client import system_metrics
+from search.tracking.events import Scribe
+from search.tracking.exporter import PATIENCE_S, Delivery, Nobody
+from search.tracking.mlflow_writer import MlflowTarget
+from search.tracking.outbox import Outbox
+from search.tracking.run_info import RunFacts
+from search.tuning.autosize.resolve import SIZING, sized_share
+from search.tuning.recorder import TrialRecord
+from search.tuning.resources import gpu_names, ray_session
+from search.tuning.tuner import Brake
+
+COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
+SHORT_PATIENCE_S = 5.0  # with a server that is away, when somebody waits for us to leave
+
+
+@dataclass(frozen=True)
+class Conducted:
+    """What a search leaves to whoever started it."""
+
+    code: int
+    leaderboard: Leaderboard
+    run_id: str  # of its MLflow run; empty: no server has heard of it
+
+
+def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[str, str] | None = None) -> Conducted:
+    """Load, connect, fit, report; goes on with an earlier process's search where the flags ask for it.
+
+    Parameters
+    ----------
+    tags : mapping of str to str, optional
+        Put on the MLflow runs of the search and of its trials, beside the usual ones.
+    """
+    folder = SearchFolder(Storage.of(command.site), plan.name)
+    check_writable(command.json)
+    with folder.held(patient=command.site.resume == "auto", say=Summary(console).say):
+        plan, resumed = _settled(plan, command.site, folder)
+        if resumed and (ended := finished(plan, folder)):
+            return _tell_finished(ended, plan, command, folder, Summary(console))
+        return _run(plan, command, console, folder, resumed, tags or {})
+
+
+def _settled(plan: Plan, site: Site, folder: SearchFolder) -> tuple[Plan, bool]:
+    """The plan with its number of trials, and whether a search goes on."""
+    if site.resume == "no" and not plan.added:
+        folder.refuse_if_taken()
+        return plan, False
+    if not folder.begun:
+        if plan.added or (site.resume == "yes" and not (folder.path / "token").exists()):
+            raise UsageError(f"--resume: no search named {plan.name!r} is in {site.storage}.")
+        return plan, False
+    folder.mend()
+    before = int(folder.description()["trials"])
+    if not plan.added:
+        return replace(plan, trials=max(before, plan.trials) if plan.trials_asked else before), True
+    if not folder.ended(before + len(plan.space.presets)):
+        return replace(plan, trials=before), True  # of a job that died: what it was to add is counted already
+    return replace(plan, trials=before + plan.trials), True
+
+
+def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> Conducted | None:
+    """What a search left, if nothing is left to do in it; without ``all_trials`` a time limit may have cut it short."""
+    if not (folder.path / LEADERBOARD).exists() or not folder.ended(plan.samples if all_trials else 0):
+        return None
+    folder.require_same(plan)
+    leaderboard = Leaderboard.from_dict(jsonlib.loads((folder.path / LEADERBOARD).read_text()))
+    code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
+    return Conducted(code, leaderboard, folder.description()["facts"]["run_id"])
+
+
+def _tell_finished(
+    ended: Conducted, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
+) -> Conducted:
+    summary.say(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
+    summary.conclude(ended.leaderboard, folder.path, command.site)
+    _keep(ended.leaderboard, command.json)
+    return ended
+
+
+def _run(
+    plan: Plan, command: Command[Any], console: Console, folder: SearchFolder, resumed: bool, tags: Mapping[str, str]
+) -> Conducted:
+    site, summary = command.site, Summary(console)
+    opened = open_search(plan, command, folder, resumed, summary)
+    data = opened.data
+    baselines, references = plan.workload.baselines(data), plan.workload.references(data)
+    brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
+    with ray_session(site.address) as nodes:
+        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
+        summary.device(share, gpu_names(nodes))
+        facts = run_facts(opened, plan, command, share, folder, tags)
+        outbox = Outbox(folder.path)
+        journal = Journal(folder.journal)
+        scribe = Scribe(journal, outbox)
+        delivery = _delivery(opened, facts, plan, folder, outbox, summary)
+        folder.lost = partial(_tell_lost, summary, brake)
+        told, metrics = _told(scribe, delivery, brake), system_metrics(opened.experiment, facts.run_id, resumed)
+        with waiting_until(brake.due), told, metrics:
+            if journal.entries:
+                scribe.resumed()
+            else:
+                scribe.opened(plan)
+                scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+            if (folder.path / SIZING).exists():
+                scribe.text((folder.path / SIZING).read_text(), SIZING)
+            folder.push()
+            records = fit(plan, command, opened, share, folder, scribe, delivery, brake, console)
+            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
+            leaderboard = replace(leaderboard, share=share.as_dict())
+            _keep(leaderboard, folder.path / LEADERBOARD, command.json)
+            scribe.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
+            scribe.text(leaderboard.as_csv(), "leaderboard.csv")
+            scribe.result(leaderboard)
+            summary.conclude(leaderboard, folder.path, site)
+            if brake.reason not in ("", "interrupted"):
+                summary.say(f"ended    early: {brake.reason}")
+            if plan.drawn and brake.reason != "interrupted":
+                _draw(plan, leaderboard, records, scribe, summary)
+                _report(folder, scribe, summary)
+    summary.tell_delivery(delivery, plan.name, site)
+    code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
+    return Conducted(INTERRUPTED if brake.reason == "interrupted" else code, leaderboard, facts.run_id)
+
+
+def _delivery(
+    opened: Opened, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+) -> Delivery | Nobody:
+    if opened.experiment is None:
+        return Nobody()
+    target = MlflowTarget(opened.experiment.client, facts, plan.goal, outbox)
+    return Delivery(folder.journal, target, summary.say, folder.delivered_up_to)
+
+
+def _tell_lost(summary: Summary, brake: Brake, other: str) -> None:
+    """This machine was out of reach for too long."""
+    summary.say(f"warning  {other} has taken this search over; it ends here")
+    brake.pull("interrupted")
+
+
+@contextmanager
+def _told(scribe: Scribe, delivery: Delivery | Nobody, brake: Brake) -> Iterator[None]:
+    """Whatever happens inside is told to MLflow, as far as it answers; how it ended, too."""
+    delivery.start()
+    status = "FAILED"
+    try:
+        yield
+        status = "KILLED" if brake.reason == "interrupted" else "FINISHED"
+    finally:
+        scribe.end(status)
+        delivery.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
+
+
+def _draw(plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], scribe: Scribe, summary: Summary) -> None:
+    try:
+        draw_gallery(plan, leaderboard, records, scribe)
+    except Exception as error:  # figures must not cost the search its good end
+        summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+
+
+def _report(folder: SearchFolder, scribe: Scribe, summary: Summary) -> None:
+    """The page that python -m search.report makes, here and in MLflow."""
+    try:
+        from search.reporting.html.load import read_search
+        from search.reporting.html.render import (  # only here: its libraries take a second to load
+            REPORT,
+            make_page,
+            write_page,
+        )
+
+        page = make_page(read_search(folder.storage, folder.path.name, "finished"))
+        write_page(page, folder.path / REPORT)
+        scribe.text(page, REPORT)
+    except Exception as error:  # nor must a page
+        summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
+    else:
+        summary.say(f"report   {folder.path / REPORT}")
+
+
+def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:
+    for file in filter(None, files):
+        write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
+
+
+def check_writable(file: Path | None) -> None:
+    """Before the first trial, not after the last."""
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error

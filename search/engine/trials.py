@@ -1,0 +1,129 @@
+"""Runs the trials of a search, and whatever happens closes every one of them in the study and in the records."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+from rich.console import Console
+
+from search.config.flags import Command
+from search.config.provenance import git_commit
+from search.config.spec import Plan
+from search.engine.prepare import Opened
+from search.reporting.progress import Progress
+from search.reporting.summary import Summary
+from search.storage.disk import RoomGuard
+from search.storage.remote.mirror import Mirror
+from search.storage.retention import Keeper, checkpoint_bytes
+from search.storage.search_dir import SearchFolder
+from search.tracking.events import Scribe
+from search.tracking.exporter import Delivery, Nobody
+from search.tuning.failures import FailureWatch
+from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
+from search.tuning.recorder import Outcome, Recorder, TrialRecord
+from search.tuning.resources import Share
+from search.tuning.tuner import Brake, checkpoints_kept, make_scheduler, make_tuner
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
+
+
+def fit(
+    plan: Plan,
+    command: Command[Any],
+    opened: Opened,
+    share: Share,
+    folder: SearchFolder,
+    scribe: Scribe,
+    delivery: Delivery | Nobody,
+    brake: Brake,
+    console: Console,
+) -> list[TrialRecord]:
+    """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
+    budget, method, known, warm = command.budget, command.method, opened.known, opened.warm
+    sampler = make_sampler(method.sampler, budget.seed, len(known) + len(warm.trials))
+    searcher = OptunaSearcher(
+        open_study(folder.path, plan.name, plan.goal.objectives.values(), sampler, warm.trials),
+        plan.space,
+        fixed={"epochs": plan.epochs},
+        trials=plan.trials,
+        goal=plan.goal,
+        seed=budget.seed,
+        records=known,
+    )
+    with Progress(console, plan, share.concurrent, delivery, known) as progress, _signals(brake, console):
+        mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
+        say = Summary(console).say
+        keeper = _keeper(plan, command, known, folder, say)
+        watch = FailureWatch(brake, budget.max_failures, known)
+        recorder = Recorder(
+            [scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
+        )
+        recorder.catch_up(searcher.ended())
+        here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
+        brake.guard = RoomGuard(folder.path, say, here)
+        with ExitStack() as closing:
+            closing.callback(keeper.close)
+            closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))
+            closing.callback(lambda: recorder.close(*_end(brake)))
+            if searcher.left:
+                make_tuner(
+                    plan.workload,
+                    opened.data,
+                    searcher,
+                    recorder,
+                    make_scheduler(plan.scheduler, plan.workload, plan.space.distributions(), budget.seed),
+                    goal=plan.goal,
+                    share=share,
+                    retries=budget.retries,
+                    brake=brake,
+                    place=folder.place,
+                ).fit()
+    return list(recorder.records.values())
+
+
+def _keeper(
+    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchFolder, say: Callable[[str], object]
+) -> Keeper:
+    mirror = folder.mirror
+    return Keeper(
+        plan.goal,
+        command.site.keep,
+        folder.place,
+        say,
+        known=known,
+        at_end=plan.scheduler == "pbt",
+        each=checkpoints_kept(plan.scheduler) if mirror else None,
+        safe=lambda: mirror is None or not mirror.behind,
+    )
+
+
+def _mirrors(folder: SearchFolder) -> list[Mirror]:
+    """Who copies to a URL what was written, before anything is deleted there."""
+    return [folder.mirror] if folder.mirror else []
+
+
+def _end(brake: Brake) -> tuple[Outcome, str]:
+    """What became of the trials that were running at the end."""
+    return ("interrupted", "") if brake.reason == "interrupted" else ("stopped_early", brake.reason or "search ended")
+
+
+@contextmanager
+def _signals(brake: Brake, console: Console) -> Iterator[None]:
+    """A signal once ends the search in good order, so that it can be gone on with; Ctrl-C twice, at once."""
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+
+    def pull(number: int, _frame: object) -> None:
+        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        brake.pull("interrupted")
+        console.print(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
+
+    for number in _SIGNALS:
+        signal.signal(number, pull)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

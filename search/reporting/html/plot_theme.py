@@ -1,0 +1,121 @@
+"""The look and the words that all interactive figures of a report page share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import plotly.graph_objects as go
+
+from search.tuning.recorder import TrialRecord
+from trainables.evaluation.plot_style import COLOURS, GREY, INK
+
+LINE, PAPER = "#e3e1da", "#ffffff"
+RUNNING = "running"
+OUTCOMES = ("complete", "stopped_early", "diverged", "failed", "interrupted", RUNNING)  # in this order everywhere
+OUTCOME_COLOURS = dict(zip(OUTCOMES, (COLOURS[0], COLOURS[4], COLOURS[1], INK, COLOURS[5], COLOURS[2]), strict=True))
+OUTCOME_SYMBOLS = dict(
+    zip(OUTCOMES, ("circle", "circle-open", "x-thin-open", "cross-thin-open", "diamond-open", "star-open"), strict=True)
+)
+NAIVE_DASHES = ("dash", "dot", "dashdot")
+DASHES = ("solid", "dash", "dot", "dashdot")  # of searches, where a colour comes again
+_AXIS = {
+    "gridcolor": LINE, "linecolor": GREY, "zeroline": False, "ticks": "outside", "automargin": True,
+    "title": {"font": {"size": 13}, "standoff": 8}, "exponentformat": "e",
+}  # fmt: skip
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"family": "system-ui, -apple-system, 'Segoe UI', sans-serif", "size": 13, "color": INK},
+        "paper_bgcolor": PAPER,
+        "plot_bgcolor": PAPER,
+        "colorway": list(COLOURS),
+        "margin": {"l": 64, "r": 36, "t": 18, "b": 54},
+        "hoverlabel": {"align": "left", "bgcolor": PAPER, "bordercolor": GREY, "font": {"size": 12, "color": INK}},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "modebar": {"orientation": "v", "bgcolor": "rgba(0,0,0,0)", "color": LINE, "activecolor": GREY},
+    }
+)
+_LOG_FROM = 20.0  # values that span this factor are drawn on a logarithmic axis
+
+
+@dataclass(frozen=True)
+class Graph:
+    """An interactive figure, or the sentence that stands in its place."""
+
+    title: str
+    figure: go.Figure | None
+    note: str = ""  # below the figure, or instead of it
+    height: int = 380  # pixels
+    min_width: int = 0  # pixels; narrower screens scroll
+    tools: bool = True  # buttons to zoom and to save it as a picture
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """Data and layout, as the browser gets them; what is not finite is null."""
+        assert self.figure is not None
+        figure = go.Figure(self.figure)
+        figure.update_layout(template=TEMPLATE, height=self.height)
+        content: dict[str, Any] = json.loads(figure.to_json())
+        return content
+
+
+def instead(title: str, sentence: str) -> Graph:
+    """Why there is no figure."""
+    return Graph(title, None, sentence)
+
+
+def in_words(outcome: str) -> str:
+    return outcome.replace("_", " ")
+
+
+def short(value: object, figures: int = 3) -> str:
+    """A hyperparameter or a number, as people read it."""
+    return f"{value:.{figures}g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Computing time in the unit that suits it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def trial_time(seconds: float) -> tuple[float, str]:
+    """By what to divide seconds on an axis that reaches that far, and its unit."""
+    if seconds < 180:
+        return 1.0, "trial-seconds"
+    return (3600.0, "trial-hours") if seconds >= 5400 else (60.0, "trial-minutes")
+
+
+def hover(record: TrialRecord, objectives: Iterable[str], outcome: str) -> str:
+    """What a point says of its trial: name, fate, values, hyperparameters; plotly reads tags, hence the escapes."""
+    metrics = {name: record.metrics[name] for name in objectives if name in record.metrics}
+    kind = " (preset)" if record.preset else ""
+    lines = [
+        f"<b>{escape(record.label)}</b>{kind}",
+        escape(in_words(outcome) + (f": {cut(record.reason)}" if record.reason else "")),
+        f"epoch {record.epoch} of {record.epochs}, {duration(record.seconds)}",
+        *(f"{escape(name)} = {value:.4g}" for name, value in metrics.items()),
+        "",
+        *_pairs(record.hyperparameters),
+    ]
+    return "<br>".join(lines)
+
+
+def _pairs(hyperparameters: Mapping[str, object]) -> list[str]:
+    return [f"{escape(name)} = {escape(cut(short(value)))}" for name, value in hyperparameters.items()]
+
+
+def cut(text: str, longest: int = 70) -> str:
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def axis_type(values: Iterable[float]) -> str:
+    """Logarithmic where values span orders of magnitude."""
+    known = list(values)
+    return "log" if known and min(known) > 0 and max(known) / min(known) > _LOG_FROM else "linear"

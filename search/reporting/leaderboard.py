@@ -1,0 +1,260 @@
+"""The result of a search as a table: complete trials, presets and naive predictors, best first."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from rich.table import Table
+
+from search.config.spec import Plan
+from search.tuning.recorder import TrialRecord
+from trainables.base.objectives import Goal, Mode
+
+_COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the leaderboard. Only complete trials have a rank, and only they can be in the front."""
+
+    rank: int | None
+    number: int | None  # of the trial
+    label: str
+    kind: str  # trial, preset, naive, or reference: a published result, of another sample
+    outcome: str
+    reason: str
+    value: float | None  # of the first objective
+    beside: dict[str, float]  # floor, excess, error, other objectives, and the workload's columns
+    keeps_limits: bool
+    front: bool  # no other complete trial is as good in all objectives and better in one
+    epoch: int
+    best_epoch: int | None
+    seconds: float
+    hyperparameters: dict[str, Any]
+    metrics: dict[str, float]  # of a complete trial's last epoch; of a naive predictor
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Everything that a person or a program wants to know at the end of a search."""
+
+    search: str
+    workload: str
+    objective: str  # the first one
+    mode: Mode
+    objectives: dict[str, Mode]
+    limits: dict[str, float]
+    objective_version: str
+    rows: tuple[Row, ...]  # complete trials and naive predictors, best first, then the others by number
+    outcomes: dict[str, int]
+    compute_hours: float
+    saved_hours: float  # by stopping trials early
+    share: dict[str, float] = field(default_factory=dict)  # of one trial, and how many ran at the same time
+
+    @property
+    def best(self) -> Row | None:
+        return next((row for row in self.rows if row.rank == 1), None)
+
+    @property
+    def goal(self) -> Goal:
+        return Goal(self.objectives, self.limits)
+
+    @property
+    def front(self) -> list[Row]:
+        """The Pareto front, by the first objective; of one objective, the best trial."""
+        return [row for row in self.rows if row.front]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Leaderboard:
+        """What ``as_dict`` gave."""
+        return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
+
+    def as_csv(self) -> str:
+        """One line a row, as MLflow's artifact viewer shows it best."""
+        columns = _columns(self.rows)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        marks = (["keeps limits"] if self.limits else []) + (["front"] if self.goal.several else [])
+        about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
+        writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
+        for row in self.rows:
+            beside = [row.beside.get(column, "") for column in columns]
+            ended = [row.epoch, f"{row.seconds:.1f}", row.kind, row.outcome, row.reason]
+            value = "" if row.value is None else row.value
+            said = {"keeps limits": row.keeps_limits, "front": row.front}
+            marked = [said[mark] if row.value is not None else "" for mark in marks]
+            writer.writerow([row.rank or "", row.label, value, *beside, *marked, *ended])
+        return text.getvalue()
+
+    def as_table(self, most: int = 20) -> Table:
+        """The first rows, all presets and naive predictors, for a terminal."""
+        ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
+        shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial" or row.front]
+        columns = [column for column in _columns(shown) if column not in ("error", "excess")]
+        table = Table(title=f"{self.search}: {self.goal}")
+        for name in ("front" if self.goal.several else "", "trial", self.objective, *columns, "best epoch", "min"):
+            heading = name.replace("_", "\n") if len(name) > 10 else name
+            table.add_column(heading, justify="left" if name == "trial" else "right", no_wrap=True)
+        for row in shown:
+            table.add_row(
+                ("*" if row.front else "") if self.goal.several else str(row.rank or ""), row.label, _value(row),
+                *(self._cell(row, column) for column in columns),
+                f"{row.best_epoch} of {row.epoch}" if row.best_epoch else "",
+                f"{row.seconds / 60:.1f}" if row.seconds else "",
+                style="dim" if row.number is None else "cyan" if row.kind == "preset" else None,
+            )  # fmt: skip
+        return table
+
+    def _cell(self, row: Row, column: str) -> str:
+        """A number; with ! where it is beyond its limit."""
+        value = row.beside.get(column)
+        beyond = value is not None and row.kind != "reference" and value > self.limits.get(column, value)
+        return number(value) + " !" * beyond
+
+    def about_limits(self) -> list[str]:
+        """One sentence for each limit: how many complete trials keep it."""
+        complete = [row for row in self.rows if row.rank]
+        lines = []
+        for name, limit in self.limits.items() if complete else ():
+            keep = sum(row.metrics[name] <= limit for row in complete)
+            lines.append(f"limit    {name} <= {limit:g}: {keep} of {len(complete)} complete trials keep it")
+        if lines and not any(row.keeps_limits for row in complete):
+            lines.append("limit    none keeps all: they are ranked by how far they are from it")
+        return lines
+
+    def against_naive(self) -> list[str]:
+        """One sentence per naive predictor: does the best trial beat it, and on what?"""
+        best = self.best
+        if best is None:
+            return []
+        naive = [row for row in self.rows if row.kind == "naive" and _finite(row, self.goal)]
+        if self.goal.several:
+            return [_front_verdict(self.front, row, self.goal) for row in naive]
+        return [_verdict(best, row, self.goal) for row in naive]
+
+
+def make_leaderboard(
+    plan: Plan,
+    records: Iterable[TrialRecord],
+    baselines: Mapping[str, Mapping[str, float]],
+    objective_version: str,
+    references: Mapping[str, Mapping[str, float]] | None = None,
+) -> Leaderboard:
+    """Rank complete trials at their last epoch: those that keep the limits first, then by the objectives.
+
+    Not at their best one: the least of many noisy epochs rewards luck, and more so the more epochs a trial has.
+    Of several objectives the Pareto front comes first.
+    """
+    goal = plan.goal
+    records = sorted(records, key=lambda record: record.number)
+    complete = [record for record in records if record.outcome == "complete"]
+    placed = goal.ranked([record.metrics for record in complete])
+    ranked = [_trial_row(plan, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
+    ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
+    ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
+    ranked.sort(
+        key=lambda row: (
+            not _finite(row, goal),
+            not row.front if goal.several else False,
+            *(goal.order(row.metrics) if _finite(row, goal) else ()),
+        )
+    )
+    others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
+    stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
+    return Leaderboard(
+        search=plan.name,
+        workload=plan.workload.name,
+        objective=goal.objective,
+        mode=goal.mode,
+        objectives=dict(goal.objectives),
+        limits=dict(goal.limits),
+        objective_version=objective_version,
+        rows=(*ranked, *others),
+        outcomes=dict(Counter(str(record.outcome) for record in records)),
+        compute_hours=sum(record.seconds for record in records) / 3600,
+        saved_hours=sum(record.saved_seconds for record in stopped) / 3600,
+    )
+
+
+def number(value: float | None) -> str:
+    """Three figures, as a person reads them in a table."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def _value(row: Row) -> str:
+    """Value and error of a complete trial; of a preset that is not, what became of it."""
+    error = row.beside.get("error")
+    return number(row.value) + (f" +- {error:.1g}" if error is not None else "") or row.outcome.replace("_", " ")
+
+
+def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -> Row:
+    return Row(
+        rank=rank,
+        number=record.number,
+        label=record.label,
+        kind="preset" if record.preset else "trial",
+        outcome=str(record.outcome),
+        reason=record.reason,
+        value=record.metrics[plan.goal.objective] if rank else None,
+        beside=_beside(plan, record.metrics) if rank else {},
+        keeps_limits=rank is not None and plan.goal.violation(record.metrics) == 0,
+        front=front,
+        epoch=record.epoch,
+        best_epoch=int(record.best["epoch"]) if record.best else None,
+        seconds=record.seconds,
+        hyperparameters=record.hyperparameters,
+        metrics=dict(record.metrics) if rank else {},
+    )
+
+
+def _known_row(plan: Plan, name: str, kind: str, scores: Mapping[str, float]) -> Row:
+    return Row(
+        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[plan.goal.objective],
+        beside=_beside(plan, scores), keeps_limits=plan.goal.violation(scores) == 0, front=False,
+        epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
+    )  # fmt: skip
+
+
+def _beside(plan: Plan, metrics: Mapping[str, float]) -> dict[str, float]:
+    first, *others = plan.goal.objectives
+    companions = {name: f"{first}_{name}" for name in _COMPANIONS}
+    columns = {name: name for name in (*others, *plan.goal.limits, *plan.workload.columns) if name != first}
+    return {name: metrics[metric] for name, metric in (companions | columns).items() if metric in metrics}
+
+
+def _columns(rows: Iterable[Row]) -> list[str]:
+    return list(dict.fromkeys(column for row in rows for column in row.beside))
+
+
+def _finite(row: Row, goal: Goal) -> bool:
+    """Whether there is anything to compare; a formula may fail where it was never meant to hold."""
+    return all(math.isfinite(row.metrics[name]) for name in (*goal.objectives, *goal.limits))
+
+
+def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
+    better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
+    who = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
+    return (
+        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {who or 'none'}"
+    )
+
+
+def _verdict(best: Row, naive: Row, goal: Goal) -> str:
+    """In words, on each objective and column; columns are metrics of which less is better."""
+    names = [*goal.objectives, *(name for name in best.beside if name in naive.beside and name not in _COMPANIONS)]
+    parts = []
+    for name in dict.fromkeys(names):
+        ours, theirs = best.metrics[name], naive.metrics[name]
+        better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs
+        verb = "beats" if better else "DOES NOT BEAT"
+        parts.append(f"{verb} it on {name} ({number(ours)} against {number(theirs)})")
+    return f"{naive.label}: the best trial {', and '.join(parts)}"

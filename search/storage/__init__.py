@@ -1,0 +1,1 @@
+"""What a search keeps on disk or in an object store."""

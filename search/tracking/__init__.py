@@ -1,0 +1,1 @@
+"""From the event log of a search to MLflow."""

@@ -1,0 +1,1 @@
+"""Ray Tune and Optuna: proposing points, running trials, stopping and counting them."""

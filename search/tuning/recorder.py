@@ -1,0 +1,189 @@
+"""What happened to each trial, told once: Ray Tune's events become a few plain ones that everybody listens to.
+
+Tune reports a trial that a scheduler stopped like a complete one, starts a retried trial twice, repeats epochs after
+a restart, and says nothing of trials that a time limit ended. All of that is put right here and nowhere else; the
+study, the tracking and the live view only listen.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ray import tune
+from ray.tune.experiment import Trial
+
+from search.tuning.causes import reason_of
+
+Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
+
+
+@dataclass
+class TrialRecord:
+    """One trial for its whole life, whatever is retried or resumed."""
+
+    trial_id: str  # Ray Tune's, a new one after a resume
+    number: int  # Optuna's, for its whole life
+    preset: str | None
+    hyperparameters: dict[str, Any]
+    epochs: int  # of a whole trial
+    started: float  # seconds since 1970
+    ended: float | None = None
+    outcome: Outcome | None = None  # None: running
+    reason: str = ""
+    epoch: int = 0  # last finished one
+    metrics: dict[str, float] = field(default_factory=dict)  # of that epoch
+    best: dict[str, float] = field(default_factory=dict)  # epoch, value
+    seconds: float = 0.0  # of computing, repeated epochs included
+    attempts: int = 1
+    perturbed: bool = False  # its hyperparameters were changed on the way, by population based training
+    host: str = ""
+    device: str = ""
+    checkpoint: tune.Checkpoint | None = None  # the last one
+    commit: str = ""  # of the code that began it
+
+    @property
+    def label(self) -> str:
+        """What people and MLflow call it."""
+        return self.preset or f"trial-{self.number:03d}"
+
+    @property
+    def saved_seconds(self) -> float:
+        """Computing that ending before the last epoch saved, at this trial's own pace."""
+        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else 0.0
+
+
+class Listener(Protocol):
+    """Who wants to know. All calls come from the thread that runs the search and must not block it."""
+
+    def trial_started(self, trial: TrialRecord) -> None: ...
+    def trial_resumed(self, trial: TrialRecord) -> None: ...
+    def trial_retried(self, trial: TrialRecord) -> None: ...
+    def epoch_ended(self, trial: TrialRecord) -> None: ...
+    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
+    def trial_ended(self, trial: TrialRecord) -> None: ...
+
+
+class Recorder(tune.Callback):  # type: ignore[misc]
+    """The Tune callback that keeps a record of every trial and tells the listeners."""
+
+    def __init__(
+        self,
+        listeners: Iterable[Listener],
+        mutable: Iterable[str] = (),
+        known: Iterable[TrialRecord] = (),
+        commit: str = "",
+    ) -> None:
+        self.records: dict[int, TrialRecord] = {record.number: record for record in known}
+        self._listeners = tuple(listeners)
+        self._mutable, self._commit = frozenset(mutable), commit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Tune pickles its settings once at the start; listeners hold threads and connections
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._record(trial)  # a retry and the end of a pause come here too
+
+    def _record(self, trial: Trial) -> TrialRecord:
+        config = trial.config
+        record = self.records.get(config["number"])
+        if record is None:
+            record = self.records[config["number"]] = TrialRecord(
+                trial_id=trial.trial_id,
+                number=config["number"],
+                preset=config["preset"],
+                hyperparameters=dict(config["hyperparameters"]),
+                epochs=config["hyperparameters"]["epochs"],
+                started=time.time(),
+                commit=self._commit,
+            )
+            self._tell("trial_started", record)
+        elif record.outcome == "interrupted":
+            record.trial_id, record.outcome, record.reason, record.ended = trial.trial_id, None, "", None
+            self._tell("trial_resumed", record)
+        return record
+
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        record.attempts += 1
+        self._tell("trial_retried", record)
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        record = self._record(trial)
+        record.seconds += result["epoch_seconds"]
+        record.host, record.device = result["host"], result["device"]
+        if result["outcome"] == "diverged" or result["epoch"] <= record.epoch:
+            return  # diverged: no number to tell; known: repeated after a restart from the checkpoint before it
+        record.epoch, record.metrics, record.best = (
+            result["epoch"],
+            dict(result["metrics"]),
+            dict(result["best"]),
+        )
+        if self._mutable:
+            record.perturbed |= record.hyperparameters != trial.config["hyperparameters"]
+            record.hyperparameters = dict(trial.config["hyperparameters"])
+            record.metrics |= self._changed(record.hyperparameters)
+        self._tell("epoch_ended", record)
+
+    def _changed(self, now: Mapping[str, Any]) -> dict[str, float]:
+        """Hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
+        return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
+
+    def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
+        record = self._record(trial)
+        record.checkpoint = checkpoint
+        self._tell("checkpoint_saved", record)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        if record.outcome:
+            return
+        result = trial.last_result or {}
+        match result.get("outcome"):
+            case "complete":
+                self._end(record, "complete", "")
+            case "diverged":
+                numbers = ", ".join(f"{name} = {value:.4g}" for name, value in result["evidence"].items())
+                self._end(record, "diverged", f"{result['reason']} in epoch {result['epoch']}: {numbers}")
+            case _:
+                self._end(record, "stopped_early", "scheduler")
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        record = self._record(trial)
+        if record.outcome:
+            return
+        self._end(record, "failed", reason_of(_error_text(trial)))
+
+    def catch_up(self, ended: Mapping[int, tuple[Outcome, str]]) -> None:
+        """Tell again of ends that were told before, and that the journal has lost."""
+        for number, (outcome, reason) in ended.items():
+            self._end(self.records[number], outcome, reason)
+
+    def close(self, outcome: Outcome, reason: str) -> None:
+        """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
+        for record in self.records.values():
+            if record.outcome is None and record.epoch == record.epochs:
+                self._end(record, "complete", "")  # only its last checkpoint was still on the way
+            elif record.outcome is None:
+                self._end(record, outcome, reason)
+
+    def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
+        record.outcome, record.reason, record.ended = outcome, reason, time.time()
+        self._tell("trial_ended", record)
+
+    def _tell(self, event: str, record: TrialRecord) -> None:
+        with ExitStack() as told:  # each hears of it, whatever another one raises
+            for listener in reversed(self._listeners):
+                told.callback(getattr(listener, event), record)
+
+
+def _error_text(trial: Trial) -> str:
+    """What Ray wrote of all failures of a trial, tracebacks included."""
+    file = Path(trial.error_file or "")  # on this machine; Tune copies it to the storage only later
+    return file.read_text(errors="replace") if file.is_file() else str(trial.get_error() or "")

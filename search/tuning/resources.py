@@ -1,0 +1,199 @@
+"""Ray, started here or joined: which resources it has, which share a trial gets, how many trials fit."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # compute nodes often have no way out
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials must not hide the GPUs of others
+
+import ray
+from ray._private import ray_constants
+
+from search.config.settings import Site
+from search.errors import ClusterError, first_line
+from trainables.runtime.disk_space import megabytes
+from trainables.runtime.gpu_memory import CONTEXT_BYTES
+
+Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one trial gets, and how many trials run at the same time."""
+
+    cpus: float
+    gpus: float
+    concurrent: int
+    memory: int = 0  # bytes of its node's memory that Ray sets aside; 0: it is not known what a trial takes
+    gpu_context: int = CONTEXT_BYTES  # bytes of its part of a GPU that CUDA itself takes
+
+    @property
+    def bundle(self) -> dict[str, float]:
+        """What Ray is asked for, by its names."""
+        asked = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
+        return {kind: amount for kind, amount in asked.items() if amount}
+
+    def as_dict(self) -> dict[str, float]:
+        """For the records, named as the flags are."""
+        return {"cpus_per_trial": self.cpus, "gpus_per_trial": self.gpus, "max_concurrent": self.concurrent}
+
+    @property
+    def threads(self) -> int:
+        return max(1, int(self.cpus))
+
+    @property
+    def device(self) -> str:
+        return "cuda" if self.gpus else "cpu"
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[Nodes]:
+    """Join the cluster at ``address``, or start one on this machine for as long as the search lives.
+
+    Yields
+    ------
+    sequence of mappings of str to float
+        Resources of each node.
+
+    Raises
+    ------
+    ClusterError
+        Nothing answers at ``address``.
+    """
+    if ray.is_initialized():
+        yield _nodes()
+        return
+    with nullcontext() if address else _on_loopback():
+        _start(address)
+        try:
+            yield _nodes()
+        finally:
+            ray.shutdown()
+
+
+def _start(address: str | None) -> None:
+    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
+    try:
+        _require_answer(address)
+        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
+        raise ClusterError(
+            f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
+            "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
+        ) from error
+
+
+def _nodes() -> Nodes:
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+@contextmanager
+def _on_loopback() -> Iterator[None]:
+    """A Ray that starts here is for this machine alone: it listens on 127.0.0.1, as it does by itself on a Mac.
+
+    On Linux it would listen on all interfaces, and has no public word against that.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        # for the processes that it starts, and for those that look for it
+        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):
+            yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _require_answer(address: str | None) -> None:
+    """Ray itself tries an address where nobody listens for many minutes."""
+    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
+def share_of(
+    site: Site,
+    nodes: Nodes,
+    wanted: int | None,
+    samples: int,
+    *,
+    memory: int = 0,
+    gpu_context: int = CONTEXT_BYTES,
+) -> Share:
+    """The share of one trial on these nodes; what is auto and was not measured is one core, and a whole GPU.
+
+    Raises
+    ------
+    ClusterError
+        Not a single trial fits on any of them.
+    """
+    asked_cpus, asked_gpus = site.cpus_per_trial, site.gpus_per_trial
+    cpus = 1.0 if asked_cpus is None or asked_cpus == "auto" else asked_cpus
+    gpus = float(has_gpus(nodes)) if asked_gpus is None or asked_gpus == "auto" else asked_gpus
+    fits = sum(_fits(node, cpus, gpus, memory) for node in nodes)
+    if fits < 1:
+        there = "; ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+        of_memory = ""
+        if memory:
+            most = max((node.get("memory", 0.0) for node in nodes), default=0.0)
+            of_memory = f" and {megabytes(memory)} of memory (the most that a node has is {megabytes(int(most))})"
+        raise ClusterError(
+            f"Not one trial fits: it asks for {cpus:g} CPUs and {gpus:g} GPUs{of_memory} on one node, and the "
+            f"nodes have {there or 'nothing'}. Lower --cpus-per-trial or --gpus-per-trial."
+        )
+    return Share(cpus, gpus, min(fits, wanted or fits, samples), memory, gpu_context)
+
+
+def has_gpus(nodes: Nodes) -> bool:
+    return any(node.get("GPU") for node in nodes)
+
+
+def _fits(node: Mapping[str, float], cpus: float, gpus: float, memory: int) -> int:
+    """Trials that fit on a node; a fraction of a GPU lies on one GPU."""
+    fits = math.floor(node.get("CPU", 0.0) / cpus + 1e-9)
+    if memory and "memory" in node:
+        fits = min(fits, int(node["memory"] // memory))
+    if not gpus:
+        return fits
+    whole = node.get("GPU", 0.0)
+    by_gpu = int(whole) * math.floor(1 / gpus + 1e-9) if gpus < 1 else math.floor(whole / gpus + 1e-9)
+    return min(fits, by_gpu)
+
+
+def gpu_names(nodes: Nodes) -> str:
+    """The kinds of GPU, as Ray names them."""
+    kinds = {key.removeprefix("accelerator_type:") for node in nodes for key in node if "accelerator_type:" in key}
+    return ", ".join(sorted(kinds))
+
+
+def on_network_file_system(folder: Path) -> bool:
+    """Whether SQLite had better stay away from this folder: it locks badly there."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return False
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        _, point, fstype, *_ = line.split()
+        if folder.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fstype
+    return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))

@@ -1,0 +1,1 @@
+"""The contract of a training run, its Ray Tune adapter, objectives and errors."""

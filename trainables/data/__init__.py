@@ -1,0 +1,1 @@
+"""Input files to arrays: ROOT trees, ingest, memory-mapped cache, splits."""

@@ -1,0 +1,194 @@
+"""ROOT files to a columnar cache, for any workload: every file read once, in chunks, split, or refused whole."""
+
+# N events of one chunk
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainables.base.errors import DataError
+from trainables.data.cache import Cache, CacheSpec, open_or_build
+from trainables.data.cache_writer import CacheWriter, Column
+from trainables.data.files import UnreadableFile, stamp_root_file
+from trainables.data.split import parts_of, positions
+
+HASH = "event_hash"  # the column that says which event this is
+HASH_COLUMN = Column("<u8")
+MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
+REPEAT_SAMPLE = 1_000_000  # events, about, among which repeated ones are counted; keeps memory flat
+
+Rows = dict[str, NDArray[Any]]
+
+
+class FileReader(ABC):
+    """What a workload knows of its files: their branches, what an event is, what to count. Used for one cache."""
+
+    @abstractmethod
+    def count_entries(self, file: str) -> int:
+        """Number of events of a file, which looks readable; raises where it is not, or where it has none."""
+
+    @abstractmethod
+    def read(self, file: str) -> Iterator[Rows]:
+        """Rows of every column, among them ``event_hash``, chunk by chunk; raises at whatever is wrong.
+
+        What is counted on the way belongs to this file alone, until ``keep``.
+        """
+
+    @abstractmethod
+    def keep(self, file: str) -> None:
+        """Count the file too that was read last: it was whole."""
+
+    @abstractmethod
+    def finish(self) -> dict[str, Any]:
+        """Check what can be said only of all files together; JSON values to keep beside the arrays."""
+
+    @abstractmethod
+    def too_few(self, entries: Mapping[str, int]) -> str:
+        """What was found in files (with their events) that together hold too few, to be read in a message."""
+
+
+@dataclass(frozen=True)
+class FileKind:
+    """By what the files of a workload are known, and what reads them as it does without flags."""
+
+    trees: frozenset[str]  # of which a file holds one
+    reader: Callable[[], FileReader]
+
+
+@dataclass(frozen=True)
+class Request:
+    """A cache that is wanted."""
+
+    name: str  # of the workload
+    key: Mapping[str, Any]  # JSON values: with the files, all that the arrays depend on
+    columns: Mapping[str, Column]
+    split: Mapping[str, float]  # one of trainables.data.split
+    skip_bad_files: bool
+
+
+def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_dir: Path) -> Cache:
+    """The cache of these files, opened or built.
+
+    Parameters
+    ----------
+    files : tuple of str
+        Of ``expand_files``.
+    request : Request
+    reader : FileReader
+        Asked only where the cache is not there yet.
+    cache_dir : Path
+
+    Returns
+    -------
+    Cache
+        Its parts are those of the split. Its ``meta`` holds what ``reader.finish`` gave, ``files`` (number
+        read), ``skipped`` (messages) and ``repeated`` (events that are there more than once; an estimate
+        above a million events).
+
+    Raises
+    ------
+    DataError
+        Anything is wrong with a file or with all of them together. Nothing is cached then.
+    """
+    stamps, absent = _stamps(files, request.skip_bad_files)
+    spec = CacheSpec(
+        name=request.name,
+        key={"files": list(stamps.values()), "absent": absent, **request.key},
+        columns=request.columns,
+        parts=tuple(request.split),
+    )
+    return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, request, reader, writer))
+
+
+def _stamps(files: tuple[str, ...], skip_bad_files: bool) -> tuple[dict[str, dict[str, int | str]], list[str]]:
+    """Stamps of the files that look readable, and what is wrong with the other ones."""
+    stamps: dict[str, dict[str, int | str]] = {}
+    problems: list[str] = []
+    for file in files:
+        try:
+            stamps[file] = stamp_root_file(file)
+        except UnreadableFile as problem:
+            problems.append(str(problem))
+    if problems and not skip_bad_files:
+        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        hint = f"\n{len(problems)} of {len(files)} files cannot be read; --skip-bad-files leaves them out."
+        raise DataError("\n".join(problems[:10]) + more + (hint if len(files) > 1 else ""))
+    if not stamps:
+        raise _nothing_left(problems)
+    return stamps, problems
+
+
+def _nothing_left(problems: list[str]) -> DataError:
+    return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
+
+
+def _build(
+    files: tuple[str, ...], absent: list[str], request: Request, reader: FileReader, writer: CacheWriter
+) -> dict[str, Any]:
+    """Fill a new cache; returns what to keep beside the arrays."""
+    skipped = list(absent)
+    entries = _count_entries(files, request, reader, skipped)
+    writer.expect(sum(entries.values()))
+    some_hashes = [np.empty(0, np.uint64)]
+    sampled = min(1.0, REPEAT_SAMPLE / sum(entries.values()))
+    whole = 0
+    for file in entries:
+        mark = writer.mark()
+        try:
+            hashes = _read(file, request.split, reader, writer, sampled)
+        except UnreadableFile as problem:
+            writer.rollback(mark)
+            _skip(problem, request, skipped)
+            continue
+        reader.keep(file)
+        some_hashes.append(hashes)
+        whole += 1
+    if whole == 0:
+        raise _nothing_left(skipped)
+    meta = reader.finish()
+    repeated = sum(len(hashes) for hashes in some_hashes) - len(np.unique(np.concatenate(some_hashes)))
+    return meta | {"files": whole, "skipped": skipped, "repeated": round(repeated / sampled)}
+
+
+def _count_entries(files: tuple[str, ...], request: Request, reader: FileReader, skipped: list[str]) -> dict[str, int]:
+    """Events of each file that can be opened. Raises DataError where they are too few together."""
+    entries = {}
+    for file in files:
+        try:
+            entries[file] = reader.count_entries(file)
+        except UnreadableFile as problem:
+            _skip(problem, request, skipped)
+    if not entries:
+        raise _nothing_left(skipped)
+    if sum(entries.values()) < MIN_EVENTS:
+        raise DataError(
+            f"{', '.join(files)}: too few events: expected at least {MIN_EVENTS} in all, to train and to "
+            f"validate; found {reader.too_few(entries)}. Add files, or simulate more events."
+        )
+    return entries
+
+
+def _skip(problem: UnreadableFile, request: Request, skipped: list[str]) -> None:
+    if not request.skip_bad_files:
+        raise DataError(f"{problem} --skip-bad-files leaves it out.") from problem
+    skipped.append(str(problem))
+
+
+def _read(
+    file: str, split: Mapping[str, float], reader: FileReader, writer: CacheWriter, sampled: float
+) -> NDArray[np.uint64]:
+    """Append one file; the hashes of a share ``sampled`` of all possible events."""
+    some_hashes = [np.empty(0, np.uint64)]
+    for rows in reader.read(file):
+        event_hash_N = rows[HASH]
+        for part, chosen_N in parts_of(event_hash_N, split).items():
+            writer.append(part, {name: values[chosen_N] for name, values in rows.items()})
+        some_hashes.append(event_hash_N[positions(event_hash_N) < sampled])
+    return np.concatenate(some_hashes)

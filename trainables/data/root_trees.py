@@ -1,0 +1,215 @@
+"""Opens trees of ROOT files and streams their lists of numbers; says what is there where something is not."""
+
+# N events and H numbers of one chunk
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import uproot
+from numpy.typing import NDArray
+
+from trainables.base.errors import DataError
+from trainables.data.files import UnreadableFile
+
+CHUNK_BYTES = "4 MB"  # of branches read at a time; small enough for the caches of a processor
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Consecutive entries of one file as they stand there."""
+
+    file: str
+    first_entry: int
+    fields: Mapping[str, ak.Array]  # (N, var), by our names
+    branches: Mapping[str, str]  # the branch of each field, to be named in messages
+
+    def where(self, event: int) -> str:
+        """File and entry, as every message begins."""
+        return f"{self.file}: entry {self.first_entry + event}"
+
+    def counts(self, field: str) -> NDArray[np.int64]:
+        """Length of the list of each event, shape (N,)."""
+        return np.asarray(ak.to_numpy(ak.num(self.fields[field], axis=1)), dtype=np.int64)
+
+    def flat(self, field: str) -> NDArray[Any]:
+        """All numbers of a field, shape (H,)."""
+        return np.asarray(ak.to_numpy(ak.flatten(self.fields[field], axis=1)))
+
+    def refuse(
+        self,
+        bad_H: NDArray[np.bool_],
+        field: str,
+        values_H: NDArray[Any],
+        expected: str,
+        event_H: NDArray[np.int64] | None = None,
+    ) -> None:
+        """Raise DataError for the first value that is bad.
+
+        Parameters
+        ----------
+        bad_H, values_H : arrays (H,)
+        field, expected : str
+        event_H : array (H,), optional
+            The event, 0 ... N - 1, of each value; None: one value an event.
+        """
+        if bad_H.any():
+            first = int(np.argmax(bad_H))
+            event, what = (first, "events") if event_H is None else (int(event_H[first]), "values")
+            raise DataError(
+                f"{self.where(event)}: '{self.branches[field]}': expected {expected}; found {values_H[first]:g} "
+                f"({int(bad_H.sum())} such {what} nearby). Leave these events out when the file is written."
+            )
+
+    def refuse_not_finite(self, field: str, values_H: NDArray[Any], event_H: NDArray[np.int64]) -> None:
+        """Raise DataError for the first value that is infinite or not a number."""
+        self.refuse(~np.isfinite(values_H), field, values_H, "finite numbers", event_H)
+
+    def check_lists(self, fields: Sequence[str], advice: str) -> None:
+        """Every field is a list of numbers per event, and the lists of one event are equally long.
+
+        Raises
+        ------
+        DataError
+            One is not. Ends with ``advice`` where a branch is of another type.
+        """
+        for field in fields:
+            array = self.fields[field]
+            if array.ndim != 2 or not np.issubdtype(_number_type(array), np.number):
+                raise DataError(
+                    f"{self.file}: branch '{self.branches[field]}' should hold a list of numbers per event, "
+                    f"found type {array.type.content}. {advice}"
+                )
+        first, *others = fields
+        first_N = self.counts(first)
+        for field in others:
+            count_N = self.counts(field)
+            if not np.array_equal(count_N, first_N):
+                event = int(np.argmax(count_N != first_N))
+                raise DataError(
+                    f"{self.where(event)}: unequal lengths: '{self.branches[first]}' has {first_N[event]} values, "
+                    f"'{self.branches[field]}' has {count_N[event]}. These lists belong together: write the file "
+                    "again."
+                )
+
+
+@contextmanager
+def opened(file: str) -> Iterator[Any]:
+    """The open ROOT file. Raises ``UnreadableFile`` where it is none, or broken."""
+    try:
+        root_file = uproot.open({file: None})  # a dict: a colon in the name stays a part of the name
+    except MemoryError:
+        raise
+    except Exception as error:  # a broken file may make uproot raise anything
+        raise _unreadable(file, "as a ROOT file", error) from error
+    with root_file:
+        yield root_file
+
+
+def trees_in(root_file: Any) -> dict[str, str]:
+    """Name and class of what holds events in an open file."""
+    classes: dict[str, str] = root_file.classnames(recursive=True, cycle=False)
+    return {name: kind for name, kind in classes.items() if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")}
+
+
+def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) -> Any:
+    """The tree of that name.
+
+    Parameters
+    ----------
+    root_file
+        Of ``opened``.
+    file, name : str
+    expected, advice : str
+        As ``no_tree`` says them.
+
+    Raises
+    ------
+    UnreadableFile
+        No such tree, or it cannot be read.
+    DataError
+        It is no TTree.
+    """
+    trees = trees_in(root_file)
+    if name not in trees:
+        raise no_tree(file, expected, trees, advice)
+    if trees[name] == "ROOT::RNTuple":
+        raise DataError(f"{file}: expected '{name}' to be a TTree, found an RNTuple. Write it as a TTree.")
+    try:
+        return root_file[name]
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise _unreadable(file, f"in its tree '{name}'", error) from error
+
+
+def no_tree(file: str, expected: str, trees: Mapping[str, str], advice: str) -> UnreadableFile:
+    """What to raise where a tree is not there: names the trees that are."""
+    there = ", ".join(repr(name) for name in sorted(trees)) or "none"
+    return UnreadableFile(f"{file}: no such tree: expected {expected}; trees there: {there}. {advice}")
+
+
+def entries_of(tree: Any, file: str, name: str) -> int:
+    """Number of events of a tree. Raises ``UnreadableFile`` where there are none."""
+    entries = int(tree.num_entries)
+    if entries == 0:
+        raise UnreadableFile(f"{file}: no events: tree '{name}' is empty. Was its job cut off?")
+    return entries
+
+
+def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice: str) -> DataError:
+    """What to raise where a branch is not there: names the nearest ones."""
+    nearest = get_close_matches(branch, [name.rpartition("/")[2] for name in present], n=3, cutoff=0.4)
+    names = ", ".join(repr(name) for name in nearest) or "none that is alike"
+    return DataError(f"{file}: tree '{tree}' has no branch '{branch}'; nearest: {names}. {advice}")
+
+
+def stream(
+    tree: Any, file: str, branches: Mapping[str, str], chunk_size: str | int
+) -> Iterator[tuple[int, dict[str, ak.Array]]]:
+    """First entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
+
+    Parameters
+    ----------
+    tree
+        Of ``find_tree``.
+    file : str
+    branches : mapping of field to branch
+    chunk_size : str or int
+        Bytes as uproot writes them, or number of entries.
+
+    Raises
+    ------
+    UnreadableFile
+        At any chunk.
+    """
+    steps = tree.iterate(list(branches.values()), step_size=chunk_size, library="ak")
+    entry = 0
+    while (arrays := _next_step(steps, file, entry)) is not None:
+        yield entry, {field: arrays[branch] for field, branch in branches.items()}
+        entry += len(arrays)
+
+
+def _next_step(steps: Iterator[ak.Array], file: str, entry: int) -> ak.Array | None:
+    try:
+        return next(steps, None)
+    except MemoryError:
+        raise
+    except Exception as error:  # as above
+        raise _unreadable(file, f"from entry {entry} on", error) from error
+
+
+def _unreadable(file: str, where: str, error: Exception) -> UnreadableFile:
+    reason = " ".join(str(error).split())[:200]
+    return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
+
+
+def _number_type(array: ak.Array) -> np.dtype[Any]:
+    flat = ak.flatten(array, axis=None)
+    return np.asarray(ak.to_numpy(flat[:1])).dtype

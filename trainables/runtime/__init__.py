@@ -1,0 +1,1 @@
+"""What a trial needs of its machine: disk space, object stores, its part of a GPU."""
