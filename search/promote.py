@@ -16,7 +16,7 @@ from search.engine.search_run import COMPLETE, INTERRUPTED
 from search.errors import SearchError, UsageError
 from search.promotion.admin import export, roll_back, show
 from search.promotion.registry import Registry
-from search.promotion.run import Wish, promote
+from search.promotion.run import PromotionRequest, promote
 from search.reporting.console import open_console
 from search.storage.location import Storage
 from search.tracking.client import open_experiment
@@ -54,7 +54,7 @@ class Flags:
     tracking_uri: Annotated[str | None, tyro.conf.arg(help="MLflow server, as of search.run")] = None
 
     @property
-    def wish(self) -> Wish:
+    def wish(self) -> PromotionRequest:
         """What is asked of a promotion; raises UsageError where that makes no sense."""
         if self.top < 1 or self.seeds < 1:
             raise UsageError("--top, --seeds: expected at least 1 of each.")
@@ -64,7 +64,7 @@ class Flags:
             raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
-        return Wish(self.search, self.top, self.seeds, self.confidence, self.force)
+        return PromotionRequest(self.search, self.top, self.seeds, self.confidence, self.force)
 
     @property
     def site(self) -> Site:

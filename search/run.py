@@ -8,7 +8,7 @@ import sys
 from search.config.flags import parse, parse_sync
 from search.config.spec import make_plan
 from search.engine.chain import run_chain
-from search.engine.search_run import COMPLETE, INTERRUPTED, conduct
+from search.engine.search_run import COMPLETE, INTERRUPTED, run_search
 from search.engine.sync import sync
 from search.errors import SearchError, without_passwords
 from search.reporting.console import open_console
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             name, code = run_chain(what, command, console)
         else:
             plan = make_plan(what, command.budget, command.method, command.site, demo=not command.data.data)
-            name, code = plan.name, conduct(plan, command, console).code
+            name, code = plan.name, run_search(plan, command, console).code
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT

@@ -66,7 +66,7 @@ def _at(name: str, radius_cm: float, phi: list[float], z: list[float]) -> dict[s
 
 
 def of_events(events: Iterable[Mapping[str, list[float]]]) -> Columns:
-    """Branches of hand-made events, of the types of the carried sample: real numbers are float32."""
+    """UpstreamModels of hand-made events, of the types of the carried sample: real numbers are float32."""
     rows = list(events)
     made: Columns = {}
     for name in rows[0]:

@@ -156,10 +156,10 @@ def test_other_samplers_live_with_it(tmp_path: Path, name: str) -> None:
 # ---------------------------------------------------------------- a search in which everything fails
 
 
-class Brake:
+class StopController:
     reason = ""
 
-    def pull(self, reason: str) -> None:
+    def request_stop(self, reason: str) -> None:
         self.reason = self.reason or reason
 
 
@@ -167,8 +167,8 @@ class Bench:
     """Trials that end one after the other."""
 
     def __init__(self, most: int = 3, known: tuple[TrialRecord, ...] = ()) -> None:
-        self.brake, self._number = Brake(), 0
-        self.watch = FailureWatch(self.brake, most, known)
+        self.stop_controller, self._number = StopController(), 0
+        self.watch = FailureWatch(self.stop_controller, most, known)
 
     def begin(self, epoch: int = 0) -> TrialRecord:
         self._number += 1
@@ -187,16 +187,16 @@ def test_a_search_ends_when_so_many_failed_and_nothing_works() -> None:
     bench = Bench()
     bench.end("failed", "OSError: /data/7.root")
     bench.end("failed", "OSError: /data/81.root")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
     bench.end("failed", "OSError: /data/9.root")
-    assert bench.brake.reason == "3 of 3 trials failed, all with: OSError: /data/7.root"
+    assert bench.stop_controller.reason == "3 of 3 trials failed, all with: OSError: /data/7.root"
 
 
 def test_the_most_frequent_cause_is_told() -> None:
     bench = Bench()
     for reason in ("ValueError: a", "KeyError: b", "KeyError: b"):
         bench.end("failed", reason)
-    assert bench.brake.reason == "3 of 3 trials failed, 2 of them with: KeyError: b"
+    assert bench.stop_controller.reason == "3 of 3 trials failed, 2 of them with: KeyError: b"
 
 
 @pytest.mark.parametrize("outcome", ["complete", "stopped_early"])
@@ -205,17 +205,17 @@ def test_one_trial_that_works_is_enough(outcome: Outcome) -> None:
     bench.end(outcome)
     for _ in range(9):
         bench.end("failed", "x")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
 
 
 def test_diverged_trials_are_no_failures_and_no_sign_that_anything_works() -> None:
     bench = Bench()
     for _ in range(4):
         bench.end("diverged", "not_finite")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
     for _ in range(3):
         bench.end("failed", "x")
-    assert bench.brake.reason == "3 of 7 trials failed, all with: x"
+    assert bench.stop_controller.reason == "3 of 7 trials failed, all with: x"
 
 
 def test_a_trial_that_gets_further_than_all_that_failed_is_waited_for() -> None:
@@ -223,27 +223,27 @@ def test_a_trial_that_gets_further_than_all_that_failed_is_waited_for() -> None:
     hope = bench.begin(epoch=2)
     for _ in range(5):
         bench.end("failed", "x")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
     bench.end("failed", "x", hope)
-    assert bench.brake.reason.startswith("6 of 6")
+    assert bench.stop_controller.reason.startswith("6 of 6")
 
 
 def test_failures_of_an_earlier_process_do_not_count_but_what_worked_does() -> None:
     failed = [Bench().end("failed", "x") for _ in range(5)]
     bench = Bench(known=tuple(failed))
     bench.end("failed", "x")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
     bench = Bench(known=(Bench().end("complete"),))
     for _ in range(5):
         bench.end("failed", "x")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
 
 
 def test_zero_never_ends_a_search() -> None:
     bench = Bench(most=0)
     for _ in range(20):
         bench.end("failed", "x")
-    assert bench.brake.reason == ""
+    assert bench.stop_controller.reason == ""
 
 
 # ---------------------------------------------------------------- real searches

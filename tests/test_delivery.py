@@ -17,7 +17,7 @@ from told import Told, facts_of, record
 import search.tracking.exporter
 from search.storage.event_log import Journal, as_json
 from search.tracking.client import Experiment, open_experiment
-from search.tracking.exporter import WINDOW, Away, Delivery, Parcel
+from search.tracking.exporter import WINDOW, Away, MlflowExporter, PendingEvent
 
 
 @pytest.fixture(autouse=True)
@@ -32,21 +32,21 @@ class Flaky:
 
     def __init__(self, fails: Callable[[int], bool] = lambda attempt: False, half: bool = False) -> None:
         self._fails, self._half = fails, half  # half: it takes a part before it fails
-        self.attempts: list[list[Parcel]] = []
-        self.taken: list[Parcel] = []
+        self.attempts: list[list[PendingEvent]] = []
+        self.taken: list[PendingEvent] = []
         self.settled, self.distrusted, self.refused = 0, False, list[str]()
 
-    def distrust(self) -> None:
+    def deduplicate(self) -> None:
         self.distrusted = True
 
-    def deliver(self, parcels: Sequence[Parcel]) -> None:
+    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
         self.attempts.append(list(parcels))
         if self._fails(len(self.attempts)):
             self.taken += parcels[: len(parcels) // 2] if self._half else []
             raise Away("not now")
         self.taken += parcels
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         self.settled += 1
 
     @property
@@ -61,10 +61,10 @@ class Gone(Flaky):
         self.back = threading.Event()
         super().__init__(lambda attempt: not self.back.is_set())
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         if not self.back.is_set():
             raise Away("still not")
-        super().settle()
+        super().finalize()
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def write(journal: Journal, *times: int) -> None:
         journal.append("files", at_ms)
 
 
-def delivered(journal: Journal, target: Flaky, lines: list[str], patience_s: float = 5) -> Delivery:
+def delivered(journal: Journal, target: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
     """A delivery that is over."""
-    delivery = Delivery(journal.path, target, lines.append)
-    delivery.start()
-    delivery.close(patience_s)
-    return delivery
+    exporter = MlflowExporter(journal.path, target, lines.append)
+    exporter.start()
+    exporter.close(patience_s)
+    return exporter
 
 
 def wait_until(true: Callable[[], Any]) -> None:
@@ -104,37 +104,37 @@ def wait_until(true: Callable[[], Any]) -> None:
 def test_nothing_is_told_that_another_machine_would_not_know(journal: Journal, lines: list[str]) -> None:
     """Until the end, when there is none any more that would go on with it."""
     target, safe = Flaky(), 0
-    delivery = Delivery(journal.path, target, lines.append, lambda: safe)
-    delivery.start()
+    exporter = MlflowExporter(journal.path, target, lines.append, lambda: safe)
+    exporter.start()
     write(journal, 1, 2)
     safe = journal.path.stat().st_size
     write(journal, 3)
     wait_until(lambda: target.taken)
     time.sleep(0.1)
     assert target.times == [1, 2]
-    assert delivery.close()
+    assert exporter.close()
     assert target.times == [1, 2, 3]
 
 
 def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[str]) -> None:
     write(journal, *range(2 * WINDOW + 3))
     target = Flaky()
-    delivery = delivered(journal, target, lines)
+    exporter = delivered(journal, target, lines)
     assert target.times == list(range(2 * WINDOW + 3))
     assert [len(window) for window in target.attempts] == [WINDOW, WINDOW, 3]
-    assert (delivery.complete, delivery.behind, delivery.delivered) == (True, 0, 2 * WINDOW + 3)
+    assert (exporter.complete, exporter.behind, exporter.delivered) == (True, 0, 2 * WINDOW + 3)
     assert (target.settled, lines) == (1, [])
 
 
 def test_what_is_written_while_it_works_arrives_too(journal: Journal, lines: list[str]) -> None:
     target = Flaky()
-    delivery = Delivery(journal.path, target, lines.append)
-    delivery.start()
+    exporter = MlflowExporter(journal.path, target, lines.append)
+    exporter.start()
     for at_ms in range(30):
         write(journal, at_ms)
         if at_ms % 10 == 0:
             wait_until(lambda at_ms=at_ms: len(target.taken) == at_ms + 1)
-    assert delivery.close()
+    assert exporter.close()
     assert target.times == list(range(30))
 
 
@@ -153,7 +153,7 @@ def test_a_target_that_fails_now_and_then_gets_everything(journal: Journal, line
     """One that cannot take a whole window takes smaller ones."""
 
     class Small(Flaky):
-        def deliver(self, parcels: Sequence[Parcel]) -> None:
+        def deliver(self, parcels: Sequence[PendingEvent]) -> None:
             if len(parcels) > 7:
                 raise Away("too much for now")
             super().deliver(parcels)
@@ -180,10 +180,10 @@ def test_nothing_comes_twice_after_a_restart(journal: Journal, lines: list[str])
     delivered(journal, Flaky(), lines)
     write(journal, 4, 5)
     target = Flaky()
-    delivery = Delivery(journal.path, target, lines.append)
-    assert (delivery.behind, delivery.delivered) == (2, 3)
-    delivery.start()
-    assert delivery.close()
+    exporter = MlflowExporter(journal.path, target, lines.append)
+    assert (exporter.behind, exporter.delivered) == (2, 3)
+    exporter.start()
+    assert exporter.close()
     assert target.times == [4, 5]
     assert not target.distrusted
 
@@ -227,28 +227,28 @@ def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: 
     delivered(journal, Flaky(), lines)
     journal.path.write_bytes(journal.path.read_bytes()[:-2])
     again, target = Journal(journal.path), Flaky()
-    delivery = Delivery(journal.path, target, lines.append)
+    exporter = MlflowExporter(journal.path, target, lines.append)
     assert target.distrusted
     write(again, 30, 40)
-    delivery.start()
-    assert delivery.close()
+    exporter.start()
+    assert exporter.close()
     assert target.times == [30, 40]
 
 
 def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journal, lines: list[str]) -> None:
     write(journal, 1, 2, 3)
     target = Gone()
-    delivery = Delivery(journal.path, target, lines.append)
-    assert delivery.trouble == ""
-    delivery.start()
-    wait_until(lambda: delivery.trouble)
+    exporter = MlflowExporter(journal.path, target, lines.append)
+    assert exporter.trouble == ""
+    exporter.start()
+    wait_until(lambda: exporter.trouble)
     write(journal, 4)
-    assert "MLflow away for 0.0 min" in delivery.trouble
-    assert delivery.behind == 4
+    assert "MLflow away for 0.0 min" in exporter.trouble
+    assert exporter.behind == 4
     target.back.set()
-    wait_until(lambda: delivery.behind == 0)
-    assert delivery.trouble == ""
-    assert delivery.close()
+    wait_until(lambda: exporter.behind == 0)
+    assert exporter.trouble == ""
+    assert exporter.close()
     assert ["does not answer" in line for line in lines] == [True, False]
     assert "answers again" in lines[1]
 
@@ -256,19 +256,19 @@ def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journa
 def test_patience_at_the_end_has_an_end(journal: Journal, lines: list[str]) -> None:
     write(journal, 1)
     started = time.monotonic()
-    delivery = delivered(journal, Gone(), lines, patience_s=0.2)
+    exporter = delivered(journal, Gone(), lines, patience_s=0.2)
     assert time.monotonic() - started < 30
-    assert (delivery.complete, delivery.behind) == (False, 1)
+    assert (exporter.complete, exporter.behind) == (False, 1)
 
 
 def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: Journal, lines: list[str]) -> None:
     write(journal, 1)
     target = Gone()
-    delivery = Delivery(journal.path, target, lines.append)
-    delivery.start()
-    wait_until(lambda: delivery.trouble)
+    exporter = MlflowExporter(journal.path, target, lines.append)
+    exporter.start()
+    wait_until(lambda: exporter.trouble)
     threading.Timer(0.2, target.back.set).start()
-    assert delivery.close(patience_s=60)
+    assert exporter.close(patience_s=60)
     assert (target.times, target.settled) == ([1], 1)
 
 
@@ -312,10 +312,10 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 def whole(told: Told) -> None:
     """A search of two trials, with a file each and one of its own."""
-    told.scribe.text("hello", "hello.txt")
+    told.event_recorder.text("hello", "hello.txt")
     told.live(record(0), 0.9, 0.5)
     told.live(record(1), 0.8, 0.7, 0.6)
-    told.scribe.end("FINISHED")
+    told.event_recorder.end("FINISHED")
 
 
 def require_whole(told: Told) -> None:
@@ -337,7 +337,7 @@ def test_the_same_parcels_twice_leave_the_same_behind(told: Told) -> None:
     target.deliver(parcels)
     target.deliver(parcels)
     told.target().deliver(parcels[4:])  # another process, from somewhere on
-    target.settle()
+    target.finalize()
     require_whole(told)
 
 
@@ -369,7 +369,7 @@ def test_a_run_that_was_made_twice_is_there_once(told: Told) -> None:
 
 def test_doubles_of_a_killed_process_are_deleted_by_the_next(told: Told) -> None:
     trial = record()
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     told.target().deliver(told.parcels())
     (run,) = told.runs()
     tags = {name: run.data.tags[name] for name in ("mlflow.parentRunId", "trial_number", "kind")}
@@ -392,7 +392,7 @@ def test_a_search_whose_own_run_was_made_twice_has_one(told: Told) -> None:
 
 def test_a_row_that_is_refused_does_not_cost_the_others(told: Told) -> None:
     trial = record()
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     told.epoch(trial, 0.9)
     told.epoch(trial, 0.5, **{"no such name $": 1.0, "good": 2.0})
     told.epoch(trial, 0.4)
@@ -414,7 +414,7 @@ def test_a_run_that_is_refused_does_not_cost_the_others(told: Told, failing: Cal
 def test_epochs_that_come_again_after_a_damage_are_there_once(told: Told) -> None:
     """The journal lost them when they were delivered already; the trial does them again, later."""
     trial = record()
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     told.epoch(trial, 0.9)
     told.epoch(trial, 0.5, other=1.0)
     told.deliver()
@@ -422,15 +422,15 @@ def test_epochs_that_come_again_after_a_damage_are_there_once(told: Told) -> Non
     path.write_bytes(path.read_bytes()[:-3])
     time.sleep(0.01)
     again = Told(told.experiment, told.facts, told.folder)
-    again.scribe.resumed()
+    again.event_recorder.resumed()
     trial = again.parcels()[1].trial or trial
     target = again.target()
-    delivery = Delivery(path, target, print)
-    again.scribe.trial_resumed(trial)
+    exporter = MlflowExporter(path, target, print)
+    again.event_recorder.trial_resumed(trial)
     again.epoch(trial, 0.5, other=1.0)
     again.epoch(trial, 0.3, other=2.0)
-    delivery.start()
-    assert delivery.close()
+    exporter.start()
+    assert exporter.close()
     (run,) = again.runs()
     assert again.rows(run) == [(1, 0.9), (2, 0.5), (3, 0.3)]
     assert again.rows(run, "other") == [(2, 1.0), (3, 2.0)]

@@ -176,7 +176,7 @@ def test_a_server_that_is_off_until_the_end_gets_the_rest_later(
     assert f"python -m search.run --sync {done.name}" in done.text
     assert {row["outcome"] for row in done.board["rows"] if row["number"] is not None} == {"complete"}
     sync = ("--sync", done.name, "--storage", str(tmp_path), "--tracking-uri", proxy.uri)
-    monkeypatch.setattr("search.tracking.exporter.Delivery.close.__defaults__", (0.1,))
+    monkeypatch.setattr("search.tracking.exporter.MlflowExporter.close.__defaults__", (0.1,))
     code, text = call(make_tiny(), *sync)
     assert (code, "MLflow is still away" in text) == (2, True), text
     mlflow_server.start()

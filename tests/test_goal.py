@@ -71,14 +71,16 @@ def test_schedulers_see_the_order_of_the_goal(loss: float, other: float, bias: f
     one, two = {"loss": loss, "bias": bias}, {"loss": other, "bias": other_bias}
     for goal in (LIMITED, Goal({"loss": "max"}, {"bias": 0.02}), Goal({"loss": "min"})):
         if LIMITED.violation(one) == LIMITED.violation(two) > 0:
-            assert goal.standing(one) == goal.standing(two) or not goal.limits  # who is equally far ranks equally
+            assert (
+                goal.scalar_score(one) == goal.scalar_score(two) or not goal.limits
+            )  # who is equally far ranks equally
         elif goal.order(one) < goal.order(two):
-            assert goal.standing(one) <= goal.standing(two)
+            assert goal.scalar_score(one) <= goal.scalar_score(two)
 
 
 def test_standing_parts_those_who_keep_the_limits_from_the_others() -> None:
-    assert LIMITED.standing({"loss": 1e9, "bias": 0.0}) < 2 < LIMITED.standing({"loss": -1e9, "bias": 0.0201})
-    assert Goal({"loss": "max"}).standing({"loss": 3.0}) == -3.0
+    assert LIMITED.scalar_score({"loss": 1e9, "bias": 0.0}) < 2 < LIMITED.scalar_score({"loss": -1e9, "bias": 0.0201})
+    assert Goal({"loss": "max"}).scalar_score({"loss": 3.0}) == -3.0
 
 
 def test_of_one_objective_the_best_is_first_and_the_only_one_marked() -> None:

@@ -23,7 +23,7 @@ IMPOSSIBLE = 1e6  # times the energy of any other event
 SMALL = ("--set", "hidden_dim=4", "batch_size=64", "--epochs", "1", "--trials", "0", "--presets", "regression-only")
 
 
-class Searched(ZDCTraining):
+class SearchSnapshot(ZDCTraining):
     """Says the largest number of all that it was given."""
 
     def validate(self) -> dict[str, float]:
@@ -58,7 +58,7 @@ def test_impossible_values_of_the_holdout_reach_neither_a_trial_nor_a_finalist(t
     settings = ZDCDataSettings(data=files[1:2], holdout=files[3:])
     assert max(np.abs(array).max() for array in arrays(load_holdout(settings, tmp_path / "cache"))) > IMPOSSIBLE
 
-    workload = replace(WORKLOADS["zdc"], training=test_holdout.Searched)
+    workload = replace(WORKLOADS["zdc"], training=test_holdout.SearchSnapshot)
     found = run_search(workload, tmp_path / "results", "seen", *files, "--bin-width-mev", "5000", *SMALL)
     assert found.code == 0, found.text
     text = io.StringIO()

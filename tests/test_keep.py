@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 from ray.tune import Checkpoint
 
-from search.storage.location import Place
+from search.storage.location import StoragePath
 from search.storage.retention import Keeper, checkpoint_bytes
 from search.tuning.recorder import Outcome, TrialRecord
 from trainables.base.objectives import Goal
@@ -32,7 +32,7 @@ class Bench:
         self, folder: Path, keep: int = 2, goal: Goal = LOSS, files: fs.FileSystem | None = None, **more: Any
     ) -> None:
         self.folder, self.lines = folder, list[str]()
-        place = Place(files or fs.LocalFileSystem(), str(folder))
+        place = StoragePath(files or fs.LocalFileSystem(), str(folder))
         self.keeper = Keeper(goal, keep, place, self.lines.append, **more)
 
     def begin(self, number: int, tune_id: str = "abc", checkpoints: int = 2) -> TrialRecord:

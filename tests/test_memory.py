@@ -9,7 +9,7 @@ import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from search.tuning.history_sampler import Remembering
+from search.tuning.history_sampler import HistorySampler
 
 MOST = 40
 RANGE = {"x": optuna.distributions.FloatDistribution(0, 1)}
@@ -35,7 +35,7 @@ def ended(values: Sequence[float], state: TrialState = TrialState.COMPLETE, exce
 
 def seen(study: optuna.Study, earlier: Sequence[FrozenTrial] = ()) -> Watching:
     watching = Watching()
-    study.sampler = Remembering(watching, earlier, MOST)
+    study.sampler = HistorySampler(watching, earlier, MOST)
     study.ask().suggest_float("x", 0, 1)
     return watching
 

@@ -186,8 +186,8 @@ def test_a_search_is_described_once_however_often_it_is_told(told: Told) -> None
         told.experiment.client.get_run(told.facts.run_id).data.tags["command"], told.facts.source
     )
     for trial in TWO:
-        told.scribe.trial_started(trial)
-    told.scribe.result(board_of(*TWO))
+        told.event_recorder.trial_started(trial)
+    told.event_recorder.result(board_of(*TWO))
     told.target().deliver(told.parcels())
     once = note_of(told)
     assert once.startswith("**2 complete**")
@@ -202,14 +202,14 @@ def test_a_search_is_described_once_however_often_it_is_told(told: Told) -> None
 
 def test_an_experiment_is_described_until_somebody_does_it_better(told: Told) -> None:
     client, experiment_id = told.experiment.client, told.experiment.id
-    told.scribe.opened(plan_of("size"))
+    told.event_recorder.opened(plan_of("size"))
     told.deliver()
     tags = client.get_experiment(experiment_id).tags
     assert "[best by size](#/experiments/" in tags[NOTE]
     assert state_of(tags, "size")["orderByKey"] == "metrics.`size`"
     client.set_experiment_tag(experiment_id, NOTE, "ours")
     client.set_experiment_tag(experiment_id, view_tag("size"), "better")
-    told.scribe.opened(plan_of("size"))
+    told.event_recorder.opened(plan_of("size"))
     told.deliver()
     tags = client.get_experiment(experiment_id).tags
     assert (tags[NOTE], tags[view_tag("size")]) == ("ours", "better")

@@ -189,8 +189,8 @@ def test_the_same_promotion_twice_is_one(busy: Shop) -> None:
 def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
     first, registry = busy.champion, busy.registry
     versions = [pending(registry, first) for _ in range(2)]
-    assert registry.crown(versions[1]) == versions[0]
-    assert registry.crown(versions[0]) is None
+    assert registry.set_champion(versions[1]) == versions[0]
+    assert registry.set_champion(versions[0]) is None
     assert busy.champion.number == versions[0].number
     assert {version.number: version.state for version in registry.versions()}[versions[1].number] == "lost"
 
@@ -199,11 +199,11 @@ def test_a_winner_that_lost_its_alias_by_hand_is_no_rival(busy: Shop) -> None:
     """As after a rollback that died between the alias and the word that goes with it."""
     first, registry = busy.champion, busy.registry
     winner, second, third = (pending(registry, first) for _ in range(3))
-    assert registry.crown(winner) is None
+    assert registry.set_champion(winner) is None
     registry._client.set_registered_model_alias("tiny", "champion", str(first.number))
-    assert registry.crown(second) is None
+    assert registry.set_champion(second) is None
     assert busy.champion.number == second.number
-    assert registry.crown(third) is not None  # the second has won against the same champion
+    assert registry.set_champion(third) is not None  # the second has won against the same champion
     assert busy.champion.number == second.number
 
 

@@ -14,7 +14,7 @@ from written import Fate, Told, write_search
 
 from search.errors import UsageError
 from search.promotion.candidates import Contenders
-from search.promotion.compare import Hearing
+from search.promotion.compare import HoldoutComparison
 from search.promotion.evaluate import Judged
 from search.promotion.registry import Version
 from search.promotion.retrain import Finalist
@@ -80,7 +80,7 @@ def notes_of(subject: Subject, champion: dict[str, str] | None = None) -> tuple[
     tags = {"objective_version": seen.objective_version, "holdout": seen.holdout, **(champion or {})}
     version = Version(1, "r", "there", 0, tags) if champion else None
     contenders = Contenders({"trial": {"trial.seed1": None}}, {}, {})  # type: ignore[dict-item]
-    hearing = Hearing(subject, [Finalist("trial", 0.1, {}, 1)], contenders, judged, {}, version, 0.95)
+    hearing = HoldoutComparison(subject, [Finalist("trial", 0.1, {}, 1)], contenders, judged, {}, version, 0.95)
     return hearing.result("promotion", uses=1).notes
 
 

@@ -23,7 +23,7 @@ from tiny import make_tiny
 from written import Fate, Told, write_search
 
 import search.report
-from search.reporting.html.load import Searched, names_of, read_search
+from search.reporting.html.load import SearchSnapshot, names_of, read_search
 from search.reporting.html.outcome_plots import kind_of, reasons, regions_of, spent
 from search.reporting.html.overlay import groups_of, overlay_graphs
 from search.reporting.html.progress_plots import best_so_far, front_graphs, spent_seconds
@@ -47,10 +47,10 @@ def tiny() -> Iterator[None]:
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[..., Searched]:
+def written(tmp_path: Path) -> Callable[..., SearchSnapshot]:
     """``written(name, fates, objective=..., ...)``: the search, read back from its folder."""
 
-    def write(name: str, fates: list[Fate], **told: Any) -> Searched:
+    def write(name: str, fates: list[Fate], **told: Any) -> SearchSnapshot:
         write_search(tmp_path, name, fates, Told(**told))
         return read_search(Storage(tmp_path), name)
 
@@ -128,7 +128,7 @@ CASES: dict[str, tuple[list[Fate], dict[str, Any], list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_every_search_has_a_page_that_says_how_it_stands(written: Callable[..., Searched], case: str) -> None:
+def test_every_search_has_a_page_that_says_how_it_stands(written: Callable[..., SearchSnapshot], case: str) -> None:
     fates, told, said = CASES[case]
     page = make_page(written("any", fates, **told))
     for sentence in said:
@@ -178,7 +178,7 @@ def test_reading_a_search_changes_nothing_of_it(tmp_path: Path) -> None:
 # ---------------------------------------------------------------- what its figures say
 
 
-def test_only_complete_trials_are_the_best_so_far(written: Callable[..., Searched]) -> None:
+def test_only_complete_trials_are_the_best_so_far(written: Callable[..., SearchSnapshot]) -> None:
     """Pitfall 3: the stopped trials have the least values here, after two epochs."""
     flattered = {"slope": 5.0}
     presets = {f"steep-{n}": {"x": 0.3, "y": 0.0, **flattered} for n in range(2)} | {"flat": {"x": 0.9, "y": 0.9}}
@@ -190,7 +190,7 @@ def test_only_complete_trials_are_the_best_so_far(written: Callable[..., Searche
     assert steps.y[-1] == searched.leaderboard.best.value  # type: ignore[union-attr]
 
 
-def test_the_best_so_far_heeds_the_limits(written: Callable[..., Searched]) -> None:
+def test_the_best_so_far_heeds_the_limits(written: Callable[..., SearchSnapshot]) -> None:
     presets = {"large": {"x": 0.3, "y": 0.0}, "small": {"x": 0.1, "y": 0.0}}
     searched = written("limited", [Fate()] * 2, presets=presets, limit=("size=0.2",))
     steps = best_so_far(searched, "loss", {0: 0.0, 1: 1.0})
@@ -198,7 +198,7 @@ def test_the_best_so_far_heeds_the_limits(written: Callable[..., Searched]) -> N
     assert steps.y[0] < steps.y[1]
 
 
-def test_compute_adds_up(written: Callable[..., Searched]) -> None:
+def test_compute_adds_up(written: Callable[..., SearchSnapshot]) -> None:
     searched = written("adds", MIXED)
     places, total = spent_seconds(searched.records)
     assert total == pytest.approx(searched.leaderboard.compute_hours * 3600)
@@ -211,7 +211,7 @@ def test_compute_adds_up(written: Callable[..., Searched]) -> None:
     assert sum(one.saved_seconds for one in spent(searched)) == pytest.approx(2 * 8.0)  # two trials, two epochs of 4 s
 
 
-def test_every_trial_is_in_one_region_of_each_parameter(written: Callable[..., Searched]) -> None:
+def test_every_trial_is_in_one_region_of_each_parameter(written: Callable[..., SearchSnapshot]) -> None:
     searched = written("regions", MIXED * 3)
     for name in ("x", "y"):
         regions = regions_of(searched, name)
@@ -228,7 +228,7 @@ def test_every_trial_is_in_one_region_of_each_parameter(written: Callable[..., S
     assert all(record.hyperparameters["x"] <= 0 for record in unset.records)
 
 
-def test_reasons_are_grouped_without_their_numbers(written: Callable[..., Searched]) -> None:
+def test_reasons_are_grouped_without_their_numbers(written: Callable[..., SearchSnapshot]) -> None:
     fates = [Fate(), replace(FAILED, reason="worker died: node 18"), FAILED, DIVERGED]
     groups = {(one.outcome, one.reason): one for one in reasons(written("why", fates))}
     assert set(groups) == {("complete", ""), ("failed", "worker died: node …"), ("diverged", "not_finite")}
@@ -236,7 +236,7 @@ def test_reasons_are_grouped_without_their_numbers(written: Callable[..., Search
     assert kind_of("not_finite in epoch 12: loss = nan") == "not_finite"
 
 
-def test_the_front_is_marked_as_the_leaderboard_has_it(written: Callable[..., Searched]) -> None:
+def test_the_front_is_marked_as_the_leaderboard_has_it(written: Callable[..., SearchSnapshot]) -> None:
     presets = {"small": {"x": 0.02, "y": 0.0}, "sharp": {"x": 0.3, "y": 0.0}, "worse": {"x": 0.6, "y": 0.5}}
     searched = written("front", [Fate()] * 8, presets=presets, objective="loss,size")
     (graph,) = front_graphs(searched)
@@ -247,7 +247,9 @@ def test_the_front_is_marked_as_the_leaderboard_has_it(written: Callable[..., Se
     assert len(traces["naive predictors"]["x"]) == 1
 
 
-def test_optunas_figures_show_the_searched_parameters_of_complete_trials(written: Callable[..., Searched]) -> None:
+def test_optunas_figures_show_the_searched_parameters_of_complete_trials(
+    written: Callable[..., SearchSnapshot],
+) -> None:
     searched = written("many", MIXED * 2)
     drawn = figures(make_page(searched))
     (importance,) = (
@@ -265,7 +267,7 @@ def test_optunas_figures_show_the_searched_parameters_of_complete_trials(written
     assert numbers == {record.number for record in searched.complete}
 
 
-def test_slices_show_trials_beyond_a_limit_too(written: Callable[..., Searched]) -> None:
+def test_slices_show_trials_beyond_a_limit_too(written: Callable[..., SearchSnapshot]) -> None:
     page = make_page(written("beyond", [Fate()] * 6, limit=("size=0.5",)))
     (one,) = (one for one in figures(page) if one["layout"]["xaxis"].get("title", {}).get("text") == "x")
     assert len(one["data"][0]["x"]) == 6
@@ -275,7 +277,7 @@ def test_slices_show_trials_beyond_a_limit_too(written: Callable[..., Searched])
 # ---------------------------------------------------------------- several searches
 
 
-def test_values_of_different_versions_share_no_figure(written: Callable[..., Searched]) -> None:
+def test_values_of_different_versions_share_no_figure(written: Callable[..., SearchSnapshot]) -> None:
     searches = [
         written(name, MIXED, version=v) for name, v in (("one", "tiny-1"), ("two", "tiny-2"), ("six", "tiny-1"))
     ]
@@ -290,14 +292,14 @@ def test_values_of_different_versions_share_no_figure(written: Callable[..., Sea
     assert shown == [{"one", "six"}] * 3 + [{"two"}] * 3
 
 
-def test_other_differences_are_told(written: Callable[..., Searched]) -> None:
+def test_other_differences_are_told(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("free", MIXED), written("bound", MIXED, limit=("size=0.3",))]
     assert "They have different limits" in words(make_overlay(searches))
     searches = [written("alike", MIXED), written("same", MIXED)]
     assert "different" not in words(make_overlay(searches))
 
 
-def test_fronts_of_searches_with_different_limits_heed_none(written: Callable[..., Searched]) -> None:
+def test_fronts_of_searches_with_different_limits_heed_none(written: Callable[..., SearchSnapshot]) -> None:
     told = {"objective": "loss,size", "presets": {"small": {"x": 0.02, "y": 0.0}, "sharp": {"x": 0.3, "y": 0.0}}}
     bound = written("bound", [Fate()] * 2, limit=("size=0.1",), **told)
     assert [row.label for row in bound.leaderboard.front] == ["small"]
@@ -307,7 +309,7 @@ def test_fronts_of_searches_with_different_limits_heed_none(written: Callable[..
         assert [len(trace["x"]) for trace in fronts.content["data"]] == [shown, shown]
 
 
-def test_an_overlay_ends_each_line_at_the_best_of_its_search(written: Callable[..., Searched]) -> None:
+def test_an_overlay_ends_each_line_at_the_best_of_its_search(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("a", MIXED), written("b", MIXED[::-1])]
     (group,) = groups_of(searches)
     against_trials, against_compute, _ = overlay_graphs(group)
@@ -317,7 +319,7 @@ def test_an_overlay_ends_each_line_at_the_best_of_its_search(written: Callable[.
             assert lines[searched.name]["y"][-1] == searched.leaderboard.best.value  # type: ignore[union-attr]
 
 
-def test_an_overlay_of_searches_without_a_complete_trial_says_so(written: Callable[..., Searched]) -> None:
+def test_an_overlay_of_searches_without_a_complete_trial_says_so(written: Callable[..., SearchSnapshot]) -> None:
     page = make_overlay([written("a", [DIVERGED], objective="loss,size"), written("b", [], objective="loss,size")])
     assert "No trial is complete yet" in words(page)
 
@@ -376,7 +378,7 @@ def test_pages_lie_in_the_folders_and_the_overlay_beside_them(
     assert "cannot be written" in text
 
 
-def test_a_page_names_no_other_place(written: Callable[..., Searched]) -> None:
+def test_a_page_names_no_other_place(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("a", MIXED), written("b", MIXED)]
     for page in (make_page(searches[0]), make_overlay(searches)):
         own = without_libraries(page)

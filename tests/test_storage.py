@@ -33,10 +33,10 @@ import search.storage.remote.lease
 import search.storage.remote.mirror
 from search.errors import NameTakenError, UsageError
 from search.storage.event_log import read
-from search.storage.location import Place, Storage, meaning
+from search.storage.location import Storage, StoragePath, meaning
 from search.storage.remote.lease import Lease
 from search.storage.remote.mirror import Mirror
-from search.storage.remote.session import held_afar
+from search.storage.remote.session import remote_session
 from search.storage.search_dir import SearchFolder
 from trainables.runtime.object_store import is_away
 
@@ -61,9 +61,9 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoragePath:
     monkeypatch.setattr(search.storage.remote.mirror, "_REST", 0.0)
-    return Place(fs.LocalFileSystem(), str(tmp_path / "there"), "test://there")
+    return StoragePath(fs.LocalFileSystem(), str(tmp_path / "there"), "test://there")
 
 
 # ---------------------------------------------------------------- words
@@ -207,7 +207,7 @@ def test_what_is_written_to_a_bucket_is_there(bucket: Bucket, monkeypatch: pytes
 class Desk:
     """A folder with files that grow, on one machine, and its mirror."""
 
-    def __init__(self, folder: Path, place: Place) -> None:
+    def __init__(self, folder: Path, place: StoragePath) -> None:
         self.folder, self.lines = folder, list[str]()
         folder.mkdir(exist_ok=True)
         self.mirror = Mirror(folder, place, GROWING, self.lines.append)
@@ -226,7 +226,9 @@ class Desk:
         return {str(path.relative_to(self.folder)): path.read_text() for path in found}
 
 
-def test_another_machine_finds_what_was_there(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_finds_what_was_there(
+    tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
     one = Desk(tmp_path / "one", place)
     one.put("search.json", "about")
@@ -241,10 +243,10 @@ def test_another_machine_finds_what_was_there(tmp_path: Path, place: Place, monk
     assert len(place.at("journal").listed()) == 8
 
 
-def test_only_what_changed_is_sent(tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_changed_is_sent(tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
     one, sent = Desk(tmp_path / "one", place), list[str]()
-    monkeypatch.setattr(Place, "write", lambda _self, name, _data: sent.append(name))
+    monkeypatch.setattr(StoragePath, "write", lambda _self, name, _data: sent.append(name))
     one.put("search.json", "about")
     one.add("x" * 25)
     one.mirror.push()
@@ -258,7 +260,7 @@ def test_only_what_changed_is_sent(tmp_path: Path, place: Place, monkeypatch: py
     assert sent == ["journal/000002", "search.json"]
 
 
-def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, place: Place) -> None:
+def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, place: StoragePath) -> None:
     one = Desk(tmp_path / "one", place)
     for name in ("lock", "owner.json", "study.lock", ".report.html.5.tmp", "journal.damaged", "journal.lost"):
         one.put(name, "own")
@@ -267,7 +269,7 @@ def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, p
     assert sorted(place.listed()) == ["report.html"]
 
 
-def test_what_was_delivered_goes_there_too(tmp_path: Path, place: Place) -> None:
+def test_what_was_delivered_goes_there_too(tmp_path: Path, place: StoragePath) -> None:
     one = Desk(tmp_path / "one", place)
     one.add("a\n")
     one.put("outbox/parcel/a", "a")
@@ -281,7 +283,7 @@ def test_what_was_delivered_goes_there_too(tmp_path: Path, place: Place) -> None
     ]  # fmt: skip
 
 
-def test_a_machine_that_is_ahead_keeps_what_it_has(tmp_path: Path, place: Place) -> None:
+def test_a_machine_that_is_ahead_keeps_what_it_has(tmp_path: Path, place: StoragePath) -> None:
     """After the store was away to the end."""
     one = Desk(tmp_path / "one", place)
     one.add("a\n")
@@ -299,7 +301,7 @@ def test_a_machine_that_is_ahead_keeps_what_it_has(tmp_path: Path, place: Place)
     assert other.files() == before
 
 
-def test_a_machine_that_is_behind_takes_over_everything(tmp_path: Path, place: Place) -> None:
+def test_a_machine_that_is_behind_takes_over_everything(tmp_path: Path, place: StoragePath) -> None:
     one = Desk(tmp_path / "one", place)
     one.add("a\n")
     one.put("leaderboard.json", "old")
@@ -317,7 +319,7 @@ def test_a_machine_that_is_behind_takes_over_everything(tmp_path: Path, place: P
     assert again.files() == other.files() | {"lock": "own"}
 
 
-def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Path, place: Place) -> None:
+def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Path, place: StoragePath) -> None:
     one = Desk(tmp_path / "one", place)
     one.add("a\n")
     one.mirror.push()
@@ -360,17 +362,17 @@ def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
 
 @pytest.mark.slow
 def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
-    tmp_path: Path, place: Place, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the thread that runs the search; nothing is forgotten."""
     monkeypatch.setattr(search.storage.remote.mirror, "_REST", 4.0)
-    written = Place.write
+    written = StoragePath.write
 
-    def slowly(self: Place, name: str, data: bytes) -> None:
+    def slowly(self: StoragePath, name: str, data: bytes) -> None:
         time.sleep(0.05)
         written(self, name, data)
 
-    monkeypatch.setattr(Place, "write", slowly)
+    monkeypatch.setattr(StoragePath, "write", slowly)
     one, started, pushing = Desk(tmp_path / "one", place), time.monotonic(), 0.0
     while time.monotonic() - started < 3:
         one.add("x\n")
@@ -461,7 +463,7 @@ class TestLease:
         there = Storage(bucket.url("lives")).place
         (tmp_path / "x").mkdir()
         how: dict[str, Any] = {"dead": "", "patient": False, "say": print, "lost": print}
-        with held_afar(tmp_path / "x", there, GROWING, **how):
+        with remote_session(tmp_path / "x", there, GROWING, **how):
             time.sleep(4)  # longer than it lasts unless it is renewed
             with pytest.raises(NameTakenError, match="is running now"):
                 Lease(there, "x").take("", True, print)
@@ -472,7 +474,7 @@ class TestLease:
         one = tmp_path / "x"
         one.mkdir()
         how: dict[str, Any] = {"dead": "", "patient": False, "say": told.append, "lost": told.append}
-        with held_afar(one, there, GROWING, **how) as (lease, mirror):
+        with remote_session(one, there, GROWING, **how) as (lease, mirror):
             Lease(there, "x").take(lease, False, print)  # as if this one had been silent for long
             wait_until(lambda: told, "told of it", 30)
             (one / "journal").write_text("too late\n")

@@ -79,8 +79,8 @@ def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path)
 def test_the_parent_holds_settings_and_is_closed_at_the_end(told: Told) -> None:
     client, run_id = told.experiment.client, told.facts.run_id
     assert client.get_run(run_id).info.status == "RUNNING"
-    told.scribe.text("hello", "hello.txt")
-    told.scribe.end("FINISHED")
+    told.event_recorder.text("hello", "hello.txt")
+    told.event_recorder.end("FINISHED")
     told.deliver()
     closed = client.get_run(run_id)
     assert closed.info.status == "FINISHED"
@@ -93,10 +93,10 @@ def test_the_parent_holds_settings_and_is_closed_at_the_end(told: Told) -> None:
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
 def test_a_search_that_broke_says_so_until_it_goes_on(told: Told, status: str) -> None:
     client, run_id = told.experiment.client, told.facts.run_id
-    told.scribe.end(status)
+    told.event_recorder.end(status)
     told.deliver()
     assert client.get_run(run_id).info.status == status
-    told.scribe.resumed()
+    told.event_recorder.resumed()
     told.deliver()
     assert client.get_run(run_id).info.status == "RUNNING"
 
@@ -121,7 +121,7 @@ def test_each_epoch_is_one_batch(told: Told, monkeypatch: pytest.MonkeyPatch) ->
         return log_batch(self, run_id, **batch)
 
     trial, target = record(), told.target()
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     target.deliver(told.parcels())
     monkeypatch.setattr(MlflowClient, "log_batch", counting)
     for _ in range(3):
@@ -134,7 +134,7 @@ def test_each_epoch_is_one_batch(told: Told, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_epochs_that_waited_are_one_batch_with_the_times_they_had(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     trial = record()
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     for loss in (0.9, 0.5, 0.4):
         told.epoch(trial, loss)
         time.sleep(0.002)
@@ -182,7 +182,7 @@ def test_a_resumed_trial_is_the_same_run_and_its_old_end_is_forgotten(told: Told
     trial = told.live(record(), 0.9, outcome="interrupted", reason="Ctrl-C")
     told.deliver()
     trial.outcome, trial.reason = None, ""
-    told.scribe.trial_resumed(trial)
+    told.event_recorder.trial_resumed(trial)
     told.epoch(trial, 0.5)
     told.deliver()
     (run,) = told.runs()
@@ -194,7 +194,7 @@ def test_a_resumed_trial_is_the_same_run_and_its_old_end_is_forgotten(told: Told
 def test_a_long_parameter_is_still_a_parameter(told: Told) -> None:
     trial = record()
     trial.hyperparameters["layers"] = "x" * 5_000
-    told.scribe.trial_started(trial)
+    told.event_recorder.trial_started(trial)
     assert told.deliver().refused == []
     (run,) = told.runs()
     assert run.data.params["layers"].startswith("xxx")

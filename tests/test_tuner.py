@@ -19,7 +19,7 @@ from ray import tune
 from ray.tune.schedulers import TrialScheduler
 from tiny import TinyConfig, expected_loss, make_tiny
 
-from search.tuning.tuner import Brake, Explore, make_scheduler
+from search.tuning.tuner import Explore, StopController, make_scheduler
 from search.workloads import WORKLOADS
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
@@ -154,21 +154,21 @@ def test_without_a_scheduler_nothing_is_stopped() -> None:
 
 
 def test_the_brake_ends_a_search_when_pulled_and_keeps_the_first_reason() -> None:
-    brake = Brake(None)
-    assert not brake.stop_all()
-    assert not brake("a trial", {})
-    brake.pull("interrupted")
-    brake.pull("time limit")
-    assert brake.stop_all()
-    assert brake.reason == "interrupted"
+    stop_controller = StopController(None)
+    assert not stop_controller.stop_all()
+    assert not stop_controller("a trial", {})
+    stop_controller.request_stop("interrupted")
+    stop_controller.request_stop("time limit")
+    assert stop_controller.stop_all()
+    assert stop_controller.reason == "interrupted"
 
 
 def test_the_brake_pulls_itself_when_the_time_is_up() -> None:
-    brake = Brake(0.05)
-    assert not brake.stop_all()
+    stop_controller = StopController(0.05)
+    assert not stop_controller.stop_all()
     time.sleep(0.06)
-    assert brake.stop_all()
-    assert brake.reason == "time limit"
+    assert stop_controller.stop_all()
+    assert stop_controller.reason == "time limit"
 
 
 # ---------------------------------------------------------------- population based training

@@ -12,9 +12,9 @@ from mlflow.entities import Run
 
 from search.storage.event_log import TRIAL_EVENTS, Journal, apply, read
 from search.tracking.client import Experiment, create_search_run
-from search.tracking.events import Scribe
-from search.tracking.exporter import Delivery, Parcel
-from search.tracking.mlflow_writer import MlflowTarget
+from search.tracking.events import EventRecorder
+from search.tracking.exporter import MlflowExporter, PendingEvent
+from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts, new_facts, new_run
 from search.tuning.recorder import TrialRecord
@@ -53,20 +53,20 @@ class Told:
     def __post_init__(self) -> None:
         self.outbox = Outbox(self.folder)
         self.journal = Journal(self.folder / "search.journal")
-        self.scribe = Scribe(self.journal, self.outbox)
+        self.event_recorder = EventRecorder(self.journal, self.outbox)
 
-    def target(self) -> MlflowTarget:
-        return MlflowTarget(self.experiment.client, self.facts, Goal({"loss": "min"}), self.outbox)
+    def target(self) -> MlflowWriter:
+        return MlflowWriter(self.experiment.client, self.facts, Goal({"loss": "min"}), self.outbox)
 
-    def deliver(self) -> MlflowTarget:
+    def deliver(self) -> MlflowWriter:
         """All that is not delivered yet, as another process would do it."""
         target = self.target()
-        delivery = Delivery(self.journal.path, target, self.lines.append)
-        delivery.start()
-        assert delivery.close(), self.lines
+        exporter = MlflowExporter(self.journal.path, target, self.lines.append)
+        exporter.start()
+        assert exporter.close(), self.lines
         return target
 
-    def parcels(self) -> list[Parcel]:
+    def parcels(self) -> list[PendingEvent]:
         """Everything that was ever written, each with its trial as it was then."""
         return parcels_of(self.journal.path)
 
@@ -85,21 +85,22 @@ class Told:
 
     def live(self, trial: TrialRecord, *losses: float, outcome: Any = "complete", reason: str = "") -> TrialRecord:
         """One trial from its start to its end, an epoch for each loss."""
-        self.scribe.trial_started(trial)
+        self.event_recorder.trial_started(trial)
         for loss in losses:
             self.epoch(trial, loss)
         trial.outcome, trial.reason, trial.ended = outcome, reason, time.time()
-        self.scribe.trial_ended(trial)
+        self.event_recorder.trial_ended(trial)
         return trial
 
     def epoch(self, trial: TrialRecord, loss: float, **metrics: float) -> None:
         trial.epoch, trial.metrics = trial.epoch + 1, {**metrics, "loss": loss}
-        self.scribe.epoch_ended(trial)
+        self.event_recorder.epoch_ended(trial)
 
 
-def parcels_of(journal: Path) -> list[Parcel]:
+def parcels_of(journal: Path) -> list[PendingEvent]:
     """All entries of a journal, each with its trial as it was then."""
     records: dict[int, TrialRecord] = {}
     return [
-        Parcel(entry, copy(apply(records, entry)) if entry.event in TRIAL_EVENTS else None) for entry in read(journal)
+        PendingEvent(entry, copy(apply(records, entry)) if entry.event in TRIAL_EVENTS else None)
+        for entry in read(journal)
     ]

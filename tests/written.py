@@ -15,7 +15,7 @@ from search.config.spec import Plan, make_plan
 from search.reporting.leaderboard import make_leaderboard
 from search.storage.event_log import Journal
 from search.storage.search_dir import LEADERBOARD, SearchFolder
-from search.tracking.events import Scribe
+from search.tracking.events import EventRecorder
 from search.tracking.outbox import Outbox
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
 from search.tuning.recorder import Outcome, TrialRecord
@@ -57,17 +57,17 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
     folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
-    scribe = Scribe(Journal(folder.journal), Outbox(folder.path))
-    records = _run(plan, folder, scribe, fates)
+    event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
+    records = _run(plan, folder, event_recorder, fates)
     if told.leaderboard:
         board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
     if told.status:
-        scribe.end(told.status)
+        event_recorder.end(told.status)
     return folder.path
 
 
-def _run(plan: Plan, folder: SearchFolder, scribe: Scribe, fates: list[Fate]) -> list[TrialRecord]:
+def _run(plan: Plan, folder: SearchFolder, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
     study = open_study(folder.path, plan.name, plan.goal.objectives.values(), make_sampler("random", 0))
     fixed = {"epochs": plan.epochs}
     searcher = OptunaSearcher(study, plan.space, fixed=fixed, trials=plan.trials, goal=plan.goal, seed=0)
@@ -77,12 +77,12 @@ def _run(plan: Plan, folder: SearchFolder, scribe: Scribe, fates: list[Fate]) ->
         number, hyperparameters = asked["number"], asked["hyperparameters"]
         started = STARTED_S + 1.3 * number  # many at a time: they do not end in order
         record = TrialRecord(f"{number:08x}", number, asked["preset"], hyperparameters, plan.epochs, started)
-        for listener in (scribe, searcher):
+        for listener in (event_recorder, searcher):
             listener.trial_started(record)
-        _train(record, plan.epochs if fate.epochs is None else fate.epochs, fate, (scribe, searcher))
+        _train(record, plan.epochs if fate.epochs is None else fate.epochs, fate, (event_recorder, searcher))
         if fate.outcome:
             record.outcome, record.reason, record.ended = fate.outcome, fate.reason, started + record.seconds
-            for listener in (scribe, searcher):
+            for listener in (event_recorder, searcher):
                 listener.trial_ended(record)
         records.append(record)
     return records

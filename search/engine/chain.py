@@ -16,7 +16,7 @@ from rich.table import Table
 from search.config.flags import Command
 from search.config.settings import Budget, Method, seconds
 from search.config.spec import Plan, make_plan, new_name, unknown
-from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, Conducted, check_writable, conduct, finished
+from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import Summary
@@ -25,7 +25,7 @@ from search.storage.event_log import Journal
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import log_texts, open_experiment
-from search.tracking.events import Scribe
+from search.tracking.events import EventRecorder
 from search.tracking.outbox import Outbox
 from search.tuning.resources import ray_session
 from search.workloads import WORKLOADS, Chain, Workload
@@ -46,13 +46,13 @@ def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[st
         make_plan(workload, stage.budget, stage.method, stage.site, demo=not command.data.data)
         for workload, stage in zip(workloads, commands, strict=True)
     ]
-    started, done = time.monotonic(), dict[str, Conducted]()
+    started, done = time.monotonic(), dict[str, SearchResult]()
     with ray_session(command.site.address):
         for place, (plan, stage) in enumerate(zip(plans, commands, strict=True)):
             stage = _settled(stage, done, plan.workload, _share(command.budget, started, len(plans) - place))
             later = any(SearchFolder(storage, other.name).begun for other in plans[place + 1 :])
             ended = finished(plan, SearchFolder(storage, plan.name), all_trials=False) if later else None
-            ended = ended or conduct(plan, stage, console, {"chain": name})  # its winner must not change any more
+            ended = ended or run_search(plan, stage, console, {"chain": name})  # its winner must not change any more
             done[plan.workload.name] = ended
             if ended.code != COMPLETE:
                 _tell_stopped(plan, plans[place + 1 :], ended, console)
@@ -75,7 +75,7 @@ def _check_name(command: Command[Any], name: str, workloads: list[Workload], sto
         folder.refuse_if_taken()
 
 
-def _tell_stopped(plan: Plan, left: list[Plan], ended: Conducted, console: Console) -> None:
+def _tell_stopped(plan: Plan, left: list[Plan], ended: SearchResult, console: Console) -> None:
     if left and ended.code == NOTHING_COMPLETE:
         names = ", ".join(other.workload.name for other in left)
         Summary(console).say(f"chain    stopped: {plan.workload.name} has no complete trial; not run: {names}")
@@ -130,7 +130,7 @@ def _share(budget: Budget, started: float, left: int) -> Budget:
     return budget.model_copy(update={"time_limit": f"{rest / left:.0f}s" if rest >= left else "1s"})
 
 
-def _settled(stage: Command[Any], done: Mapping[str, Conducted], workload: Workload, budget: Budget) -> Command[Any]:
+def _settled(stage: Command[Any], done: Mapping[str, SearchResult], workload: Workload, budget: Budget) -> Command[Any]:
     """The command with what is known only now: the winners so far, and the time left."""
     chain = str(stage.site.name).removesuffix(workload.name)
     branches = tuple(done[name].run_id or f"{chain}{name}" for name in workload.builds_on)
@@ -139,7 +139,12 @@ def _settled(stage: Command[Any], done: Mapping[str, Conducted], workload: Workl
 
 
 def _conclude(
-    chain: Chain, name: str, command: Command[Any], plans: list[Plan], done: Mapping[str, Conducted], console: Console
+    chain: Chain,
+    name: str,
+    command: Command[Any],
+    plans: list[Plan],
+    done: Mapping[str, SearchResult],
+    console: Console,
 ) -> None:
     """The one table: on screen, in the folder of the last search, in its MLflow run, and where --json says."""
     summary, storage, last = Summary(console), Storage.of(command.site), plans[-1]
@@ -168,10 +173,10 @@ def _conclude(
 def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
     """In the journal of a search that has ended, for its run in MLflow."""
     with folder.held(say=summary.say):
-        scribe = Scribe(Journal(folder.journal), Outbox(folder.path))
+        event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
         for file, text in texts.items():
-            scribe.text(text, file)
-        scribe.end("FINISHED")
+            event_recorder.text(text, file)
+        event_recorder.end("FINISHED")
         folder.push()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from search.engine.upstream_models import Branches
+from search.engine.upstream_models import UpstreamModels
 from search.errors import UsageError
 from search.storage.event_log import read
 from search.storage.location import Storage
@@ -19,7 +19,7 @@ from trainables.base.training import TrainedModel
 from trainables.runtime.object_store import as_folder
 
 
-def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> Branches:
+def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> UpstreamModels:
     """The models of these workloads.
 
     Parameters
@@ -51,7 +51,7 @@ def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str]
             f"This search builds on models of {', '.join(missing)}, which are looked for in MLflow, and no server is "
             "asked. Name one with --tracking-uri, or searches in this --storage: --branches SEARCH SEARCH."
         )
-    return Branches({workload: models[workload] for workload in workloads}, tuple(lines), tuple(warnings))
+    return UpstreamModels({workload: models[workload] for workload in workloads}, tuple(lines), tuple(warnings))
 
 
 def is_nearby(storage: Storage, name: str) -> bool:

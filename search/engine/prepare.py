@@ -11,7 +11,7 @@ from search.config.provenance import git_commit
 from search.config.settings import Site
 from search.config.spec import Plan
 from search.engine.nearby import find_nearby, is_nearby
-from search.engine.upstream_models import Branches, find_branches
+from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError, UsageError
 from search.reporting.summary import Summary
@@ -26,18 +26,20 @@ from search.workloads import Data
 
 
 @dataclass(frozen=True)
-class Opened:
+class PreparedSearch:
     """Everything that is settled before Ray is asked for anything."""
 
     resumed: bool
     known: list[TrialRecord]  # of an earlier process
     data: Data
     experiment: Experiment | None  # None: no server is asked
-    branches: Branches
+    branches: UpstreamModels
     warm: WarmStart
 
 
-def open_search(plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary) -> Opened:
+def prepare_search(
+    plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary
+) -> PreparedSearch:
     """Load the data and find all that the search builds on; a search that goes on must be the one that began."""
     site, storage = command.site, Storage.of(command.site)
     data = plan.workload.load_data(command.data, (site.cache or storage.folder / "cache").resolve())
@@ -53,11 +55,16 @@ def open_search(plan: Plan, command: Command[Any], folder: SearchFolder, resumed
     lines, warnings = [*data.summary, *branches.lines, *warm.lines], [*branches.warnings, *warm.warnings]
     summary.announce(plan, command.budget, command.method, lines, warnings)
     summary.tell_tracking(site, asked=experiment is not None)
-    return Opened(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
+    return PreparedSearch(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
 
 
 def run_facts(
-    opened: Opened, plan: Plan, command: Command[Any], share: Share, folder: SearchFolder, more_tags: Mapping[str, str]
+    opened: PreparedSearch,
+    plan: Plan,
+    command: Command[Any],
+    share: Share,
+    folder: SearchFolder,
+    more_tags: Mapping[str, str],
 ) -> RunFacts:
     """What the search's MLflow runs have in common: of a new run, or as its folder keeps it."""
     if opened.resumed:
@@ -124,7 +131,7 @@ def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, sum
 
 def _branches(
     plan: Plan, command: Command[Any], data: Data, experiment: Experiment | None, before: Sequence[str]
-) -> Branches:
+) -> UpstreamModels:
     """The models that the workload builds on: those named now, or else those of the search that goes on."""
     named, builds_on, storage = command.method.branches, plan.workload.builds_on, Storage.of(command.site)
     if named and not plan.workload.builds_on:
@@ -132,7 +139,7 @@ def _branches(
     names = named or before
     if experiment is None or any(is_nearby(storage, name) for name in names):
         return find_nearby(storage, builds_on, names, data.fingerprint)
-    return find_branches(experiment.client, builds_on, names, data.fingerprint)
+    return find_upstream_models(experiment.client, builds_on, names, data.fingerprint)
 
 
 def _warm(

@@ -15,8 +15,8 @@ from rich.console import Console
 from search.config.flags import Command
 from search.config.settings import Site, seconds
 from search.config.spec import Plan
-from search.engine.prepare import Opened, open_search, run_facts
-from search.engine.trials import fit
+from search.engine.prepare import PreparedSearch, prepare_search, run_facts
+from search.engine.trials import run_trials
 from search.errors import UsageError, first_line
 from search.reporting.comparison_plots import draw_gallery
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
@@ -26,22 +26,22 @@ from search.storage.event_log import Journal
 from search.storage.location import Storage
 from search.storage.search_dir import LEADERBOARD, SearchFolder
 from search.tracking.client import system_metrics
-from search.tracking.events import Scribe
-from search.tracking.exporter import PATIENCE_S, Delivery, Nobody
-from search.tracking.mlflow_writer import MlflowTarget
+from search.tracking.events import EventRecorder
+from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
+from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, sized_share
 from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
-from search.tuning.tuner import Brake
+from search.tuning.tuner import StopController
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
 SHORT_PATIENCE_S = 5.0  # with a server that is away, when somebody waits for us to leave
 
 
 @dataclass(frozen=True)
-class Conducted:
+class SearchResult:
     """What a search leaves to whoever started it."""
 
     code: int
@@ -49,7 +49,9 @@ class Conducted:
     run_id: str  # of its MLflow run; empty: no server has heard of it
 
 
-def conduct(plan: Plan, command: Command[Any], console: Console, tags: Mapping[str, str] | None = None) -> Conducted:
+def run_search(
+    plan: Plan, command: Command[Any], console: Console, tags: Mapping[str, str] | None = None
+) -> SearchResult:
     """Load, connect, fit, report; goes on with an earlier process's search where the flags ask for it.
 
     Parameters
@@ -84,19 +86,19 @@ def _settled(plan: Plan, site: Site, folder: SearchFolder) -> tuple[Plan, bool]:
     return replace(plan, trials=before + plan.trials), True
 
 
-def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> Conducted | None:
+def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> SearchResult | None:
     """What a search left, if nothing is left to do in it; without ``all_trials`` a time limit may have cut it short."""
     if not (folder.path / LEADERBOARD).exists() or not folder.ended(plan.samples if all_trials else 0):
         return None
     folder.require_same(plan)
     leaderboard = Leaderboard.from_dict(jsonlib.loads((folder.path / LEADERBOARD).read_text()))
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
-    return Conducted(code, leaderboard, folder.description()["facts"]["run_id"])
+    return SearchResult(code, leaderboard, folder.description()["facts"]["run_id"])
 
 
 def _tell_finished(
-    ended: Conducted, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
-) -> Conducted:
+    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
+) -> SearchResult:
     summary.say(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
     summary.conclude(ended.leaderboard, folder.path, command.site)
     _keep(ended.leaderboard, command.json)
@@ -105,85 +107,94 @@ def _tell_finished(
 
 def _run(
     plan: Plan, command: Command[Any], console: Console, folder: SearchFolder, resumed: bool, tags: Mapping[str, str]
-) -> Conducted:
+) -> SearchResult:
     site, summary = command.site, Summary(console)
-    opened = open_search(plan, command, folder, resumed, summary)
+    opened = prepare_search(plan, command, folder, resumed, summary)
     data = opened.data
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
-    brake = Brake(seconds(command.budget.time_limit) if command.budget.time_limit else None)
+    stop_controller = StopController(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     with ray_session(site.address) as nodes:
         share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
         outbox = Outbox(folder.path)
         journal = Journal(folder.journal)
-        scribe = Scribe(journal, outbox)
-        delivery = _delivery(opened, facts, plan, folder, outbox, summary)
-        folder.lost = partial(_tell_lost, summary, brake)
-        told, metrics = _told(scribe, delivery, brake), system_metrics(opened.experiment, facts.run_id, resumed)
-        with waiting_until(brake.due), told, metrics:
+        event_recorder = EventRecorder(journal, outbox)
+        exporter = _exporter(opened, facts, plan, folder, outbox, summary)
+        folder.lost = partial(_tell_lost, summary, stop_controller)
+        exporting, metrics = (
+            _exporting(event_recorder, exporter, stop_controller),
+            system_metrics(opened.experiment, facts.run_id, resumed),
+        )
+        with waiting_until(stop_controller.due), exporting, metrics:
             if journal.entries:
-                scribe.resumed()
+                event_recorder.resumed()
             else:
-                scribe.opened(plan)
-                scribe.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+                event_recorder.opened(plan)
+                event_recorder.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             if (folder.path / SIZING).exists():
-                scribe.text((folder.path / SIZING).read_text(), SIZING)
+                event_recorder.text((folder.path / SIZING).read_text(), SIZING)
             folder.push()
-            records = fit(plan, command, opened, share, folder, scribe, delivery, brake, console)
+            records = run_trials(
+                plan, command, opened, share, folder, event_recorder, exporter, stop_controller, console
+            )
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
-            scribe.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
-            scribe.text(leaderboard.as_csv(), "leaderboard.csv")
-            scribe.result(leaderboard)
+            event_recorder.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
+            event_recorder.text(leaderboard.as_csv(), "leaderboard.csv")
+            event_recorder.result(leaderboard)
             summary.conclude(leaderboard, folder.path, site)
-            if brake.reason not in ("", "interrupted"):
-                summary.say(f"ended    early: {brake.reason}")
-            if plan.drawn and brake.reason != "interrupted":
-                _draw(plan, leaderboard, records, scribe, summary)
-                _report(folder, scribe, summary)
-    summary.tell_delivery(delivery, plan.name, site)
+            if stop_controller.reason not in ("", "interrupted"):
+                summary.say(f"ended    early: {stop_controller.reason}")
+            if plan.drawn and stop_controller.reason != "interrupted":
+                _draw(plan, leaderboard, records, event_recorder, summary)
+                _report(folder, event_recorder, summary)
+    summary.tell_delivery(exporter, plan.name, site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
-    return Conducted(INTERRUPTED if brake.reason == "interrupted" else code, leaderboard, facts.run_id)
+    return SearchResult(INTERRUPTED if stop_controller.reason == "interrupted" else code, leaderboard, facts.run_id)
 
 
-def _delivery(
-    opened: Opened, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
-) -> Delivery | Nobody:
+def _exporter(
+    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+) -> MlflowExporter | NullExporter:
     if opened.experiment is None:
-        return Nobody()
-    target = MlflowTarget(opened.experiment.client, facts, plan.goal, outbox)
-    return Delivery(folder.journal, target, summary.say, folder.delivered_up_to)
+        return NullExporter()
+    target = MlflowWriter(opened.experiment.client, facts, plan.goal, outbox)
+    return MlflowExporter(folder.journal, target, summary.say, folder.delivered_up_to)
 
 
-def _tell_lost(summary: Summary, brake: Brake, other: str) -> None:
+def _tell_lost(summary: Summary, stop_controller: StopController, other: str) -> None:
     """This machine was out of reach for too long."""
     summary.say(f"warning  {other} has taken this search over; it ends here")
-    brake.pull("interrupted")
+    stop_controller.request_stop("interrupted")
 
 
 @contextmanager
-def _told(scribe: Scribe, delivery: Delivery | Nobody, brake: Brake) -> Iterator[None]:
+def _exporting(
+    event_recorder: EventRecorder, exporter: MlflowExporter | NullExporter, stop_controller: StopController
+) -> Iterator[None]:
     """Whatever happens inside is told to MLflow, as far as it answers; how it ended, too."""
-    delivery.start()
+    exporter.start()
     status = "FAILED"
     try:
         yield
-        status = "KILLED" if brake.reason == "interrupted" else "FINISHED"
+        status = "KILLED" if stop_controller.reason == "interrupted" else "FINISHED"
     finally:
-        scribe.end(status)
-        delivery.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
+        event_recorder.end(status)
+        exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
 
 
-def _draw(plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], scribe: Scribe, summary: Summary) -> None:
+def _draw(
+    plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], event_recorder: EventRecorder, summary: Summary
+) -> None:
     try:
-        draw_gallery(plan, leaderboard, records, scribe)
+        draw_gallery(plan, leaderboard, records, event_recorder)
     except Exception as error:  # figures must not cost the search its good end
         summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
 
 
-def _report(folder: SearchFolder, scribe: Scribe, summary: Summary) -> None:
+def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summary) -> None:
     """The page that python -m search.report makes, here and in MLflow."""
     try:
         from search.reporting.html.load import read_search
@@ -195,7 +206,7 @@ def _report(folder: SearchFolder, scribe: Scribe, summary: Summary) -> None:
 
         page = make_page(read_search(folder.storage, folder.path.name, "finished"))
         write_page(page, folder.path / REPORT)
-        scribe.text(page, REPORT)
+        event_recorder.text(page, REPORT)
     except Exception as error:  # nor must a page
         summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:

@@ -12,8 +12,8 @@ from search.reporting.summary import Summary
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
-from search.tracking.exporter import Delivery
-from search.tracking.mlflow_writer import MlflowTarget
+from search.tracking.exporter import MlflowExporter
+from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.resources import on_network_file_system
@@ -42,17 +42,17 @@ def sync(command: Sync, console: Console) -> None:
         folder.mend()
         client, facts = _known(site, storage, folder)
         about, outbox = folder.description(), Outbox(folder.path)
-        target = MlflowTarget(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        delivery = Delivery(folder.journal, target, summary.say)
-        waiting = delivery.behind
-        delivery.start()
-        if not delivery.close():
+        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
+        exporter = MlflowExporter(folder.journal, target, summary.say)
+        waiting = exporter.behind
+        exporter.start()
+        if not exporter.close():
             raise TrackingError(
-                f"MLflow is still away; {delivery.behind} of {waiting} entries wait in {folder.journal}. "
+                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {folder.journal}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
         summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
-        summary.tell_refused(delivery.refused)
+        summary.tell_refused(exporter.refused)
 
 
 def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:

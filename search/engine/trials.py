@@ -12,33 +12,33 @@ from rich.console import Console
 from search.config.flags import Command
 from search.config.provenance import git_commit
 from search.config.spec import Plan
-from search.engine.prepare import Opened
+from search.engine.prepare import PreparedSearch
 from search.reporting.progress import Progress
 from search.reporting.summary import Summary
 from search.storage.disk import RoomGuard
 from search.storage.remote.mirror import Mirror
 from search.storage.retention import Keeper, checkpoint_bytes
 from search.storage.search_dir import SearchFolder
-from search.tracking.events import Scribe
-from search.tracking.exporter import Delivery, Nobody
+from search.tracking.events import EventRecorder
+from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
 from search.tuning.recorder import Outcome, Recorder, TrialRecord
 from search.tuning.resources import Share
-from search.tuning.tuner import Brake, checkpoints_kept, make_scheduler, make_tuner
+from search.tuning.tuner import StopController, checkpoints_kept, make_scheduler, make_tuner
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
 
 
-def fit(
+def run_trials(
     plan: Plan,
     command: Command[Any],
-    opened: Opened,
+    opened: PreparedSearch,
     share: Share,
     folder: SearchFolder,
-    scribe: Scribe,
-    delivery: Delivery | Nobody,
-    brake: Brake,
+    event_recorder: EventRecorder,
+    exporter: MlflowExporter | NullExporter,
+    stop_controller: StopController,
     console: Console,
 ) -> list[TrialRecord]:
     """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
@@ -53,21 +53,21 @@ def fit(
         seed=budget.seed,
         records=known,
     )
-    with Progress(console, plan, share.concurrent, delivery, known) as progress, _signals(brake, console):
+    with Progress(console, plan, share.concurrent, exporter, known) as progress, _signals(stop_controller, console):
         mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
         say = Summary(console).say
         keeper = _keeper(plan, command, known, folder, say)
-        watch = FailureWatch(brake, budget.max_failures, known)
+        watch = FailureWatch(stop_controller, budget.max_failures, known)
         recorder = Recorder(
-            [scribe, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
+            [event_recorder, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
         )
         recorder.catch_up(searcher.ended())
         here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
-        brake.guard = RoomGuard(folder.path, say, here)
+        stop_controller.guard = RoomGuard(folder.path, say, here)
         with ExitStack() as closing:
             closing.callback(keeper.close)
-            closing.callback(lambda: searcher.close(interrupted=brake.reason == "interrupted"))
-            closing.callback(lambda: recorder.close(*_end(brake)))
+            closing.callback(lambda: searcher.close(interrupted=stop_controller.reason == "interrupted"))
+            closing.callback(lambda: recorder.close(*_end(stop_controller)))
             if searcher.left:
                 make_tuner(
                     plan.workload,
@@ -78,7 +78,7 @@ def fit(
                     goal=plan.goal,
                     share=share,
                     retries=budget.retries,
-                    brake=brake,
+                    stop_controller=stop_controller,
                     place=folder.place,
                 ).fit()
     return list(recorder.records.values())
@@ -105,23 +105,27 @@ def _mirrors(folder: SearchFolder) -> list[Mirror]:
     return [folder.mirror] if folder.mirror else []
 
 
-def _end(brake: Brake) -> tuple[Outcome, str]:
+def _end(stop_controller: StopController) -> tuple[Outcome, str]:
     """What became of the trials that were running at the end."""
-    return ("interrupted", "") if brake.reason == "interrupted" else ("stopped_early", brake.reason or "search ended")
+    return (
+        ("interrupted", "")
+        if stop_controller.reason == "interrupted"
+        else ("stopped_early", stop_controller.reason or "search ended")
+    )
 
 
 @contextmanager
-def _signals(brake: Brake, console: Console) -> Iterator[None]:
+def _signals(stop_controller: StopController, console: Console) -> Iterator[None]:
     """A signal once ends the search in good order, so that it can be gone on with; Ctrl-C twice, at once."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
-    def pull(number: int, _frame: object) -> None:
+    def request_stop(number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
-        brake.pull("interrupted")
+        stop_controller.request_stop("interrupted")
         console.print(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
 
     for number in _SIGNALS:
-        signal.signal(number, pull)
+        signal.signal(number, request_stop)
     try:
         yield
     finally:

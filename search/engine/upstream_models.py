@@ -18,7 +18,7 @@ CHAMPION = "champion"  # alias of the promoted version in the model registry
 
 
 @dataclass(frozen=True)
-class Branches:
+class UpstreamModels:
     """One model for each workload that is built on."""
 
     models: Mapping[str, TrainedModel]
@@ -36,7 +36,9 @@ class Branches:
         return {f"builds_on.{workload}": model.run for workload, model in self.models.items()}
 
 
-def find_branches(client: MlflowClient, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> Branches:
+def find_upstream_models(
+    client: MlflowClient, workloads: Sequence[str], named: Sequence[str], fingerprint: str
+) -> UpstreamModels:
     """The models of these workloads.
 
     Parameters
@@ -68,7 +70,7 @@ def find_branches(client: MlflowClient, workloads: Sequence[str], named: Sequenc
         models = {workload: _load(client, workload, chosen[workload][0]) for workload in workloads}
     except MlflowException as error:
         raise TrackingError(f"--branches: the MLflow tracking refused: {first_line(error)}") from error
-    return Branches(models, tuple(lines), tuple(warnings))
+    return UpstreamModels(models, tuple(lines), tuple(warnings))
 
 
 def _named(client: MlflowClient, workloads: Sequence[str], named: Sequence[str]) -> dict[str, tuple[Run, str]]:

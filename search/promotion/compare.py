@@ -20,7 +20,7 @@ MANY_USES = 10  # of one holdout
 
 
 @dataclass(frozen=True)
-class Hearing:
+class HoldoutComparison:
     """All scores of one promotion."""
 
     subject: Subject

@@ -46,7 +46,7 @@ class Deployment:
         """Register the candidate and give it the alias; False where another promotion has won meanwhile."""
         name = self.result.workload
         version = self._pending(registry) or self._register(registry, experiment_id, champion, force)
-        if rival := registry.crown(version):
+        if rival := registry.set_champion(version):
             say(
                 f"verdict  no: version {rival.number} ({rival.tags.get('promotion')}) was promoted against the same "
                 "champion meanwhile. Promote again: then it is the champion to beat."

@@ -121,7 +121,7 @@ class Registry:
             made = self._client.create_model_version(self._name, source, run_id, tags=tags, description=description)
         return _version(made)
 
-    def crown(self, version: Version) -> Version | None:
+    def set_champion(self, version: Version) -> Version | None:
         """Make a new version the champion; or tell which other one won against the same champion meanwhile.
 
         Numbers of versions are given by the registry one after another, and a version is there with its tags as soon
@@ -132,8 +132,8 @@ class Registry:
         earlier = [one for one in self.versions() if one.number < version.number and one.against == version.against]
         holder = self.champion()
         unchanged = version.against == (str(holder.number) if holder else NONE)
-        standing = ("pending",) if unchanged else ("pending", "champion")
-        rivals = [other for other in earlier if other.state in standing]
+        scalar_score = ("pending",) if unchanged else ("pending", "champion")
+        rivals = [other for other in earlier if other.state in scalar_score]
         if rivals:
             self._set_state(version, "lost")
             return rivals[0]

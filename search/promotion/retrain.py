@@ -14,7 +14,7 @@ from rich.console import Console
 from search.config.flags import Command
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan
-from search.engine.search_run import conduct
+from search.engine.search_run import run_search
 from search.errors import UsageError
 from search.promotion.evaluate import kept_model
 from search.promotion.source_search import Subject
@@ -114,7 +114,7 @@ def retrain(subject: Subject, finalists: Sequence[Finalist], site: Site, budget:
         method=Method(branches=tuple(subject.branches.runs)),
         site=site.model_copy(update={"name": name, "resume": "auto", "keep": len(points)}),
     )
-    code = conduct(plan, command, console, {"kind": KIND, "finalists_of": subject.name}).code
+    code = run_search(plan, command, console, {"kind": KIND, "finalists_of": subject.name}).code
     records = {record.label: record for record in SearchFolder(Storage.of(site), name).records()}
     return Trained(name, records, code)
 

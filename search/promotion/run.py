@@ -14,7 +14,7 @@ from search.config.settings import Budget, Site
 from search.engine.search_run import INTERRUPTED
 from search.errors import UsageError
 from search.promotion.candidates import champion_of, gather
-from search.promotion.compare import Hearing
+from search.promotion.compare import HoldoutComparison
 from search.promotion.evaluate import judge
 from search.promotion.register import Deployment
 from search.promotion.registry import Registry
@@ -32,7 +32,7 @@ RESULT = "promotion.json"
 
 
 @dataclass(frozen=True)
-class Wish:
+class PromotionRequest:
     """What the user asks of a promotion."""
 
     search: str | None
@@ -42,7 +42,7 @@ class Wish:
     force: str | None  # why
 
 
-def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console: Console) -> int:
+def promote(workload: Workload, wish: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
     """Train again, evaluate, decide, and register; returns the exit code."""
     storage, say = Storage.of(site), Summary(console).say
     cache = (site.cache or storage.folder / "cache").resolve()
@@ -68,7 +68,7 @@ def promote(workload: Workload, wish: Wish, site: Site, budget: Budget, console:
         say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(contenders.all)} models on them")
         judged = judge(subject.promotion, contenders.all, holdout, subject.data, site)
     naive = subject.promotion.naive(subject.data, holdout, subject.promotion.replicas)
-    hearing = Hearing(subject, finalists, contenders, judged, naive, champion, wish.confidence)
+    hearing = HoldoutComparison(subject, finalists, contenders, judged, naive, champion, wish.confidence)
     uses = registry.note_use(hearing.holdout, trained.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
     result = hearing.result(trained.name, uses)
     finals = SearchFolder(storage, trained.name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from search.config.spec import unknown
-from search.engine.upstream_models import Branches, find_branches
+from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard
 from search.storage.location import Storage
@@ -32,7 +32,7 @@ class Subject:
     held: Mapping[str, Any]  # hyperparameters that were not searched
     data: Data  # with what other models say of its events
     events: str  # fingerprint of these events alone
-    branches: Branches
+    branches: UpstreamModels
     whole: bool  # it ended in good order, not by an interruption
 
     @property
@@ -81,7 +81,7 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
     settings = workload.settings(**description["settings"])
     data = workload.load_data(settings, cache)
     events = data.fingerprint
-    branches = find_branches(experiment.client, workload.builds_on, description["branches"], events)
+    branches = find_upstream_models(experiment.client, workload.builds_on, description["branches"], events)
     if workload.join:
         data = workload.join(data, branches.models)
     if data.fingerprint != description["data"]:

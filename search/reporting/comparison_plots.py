@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from search.config.spec import Plan
 from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
-from search.tracking.events import Scribe
+from search.tracking.events import EventRecorder
 from search.tuning.recorder import TrialRecord
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
@@ -18,7 +18,9 @@ _TOGETHER = 5  # best trials in the comparison of the whole search, beside all p
 _EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
 
 
-def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], scribe: Scribe) -> None:
+def draw_gallery(
+    plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], event_recorder: EventRecorder
+) -> None:
     """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]
@@ -32,7 +34,7 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
             folder.mkdir()
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
             plan.workload.compare(shown, folder)
-            scribe.comparison(record, folder)
+            event_recorder.comparison(record, folder)
 
         for label in reports:
             draw(complete[label], [label, *presets])
@@ -42,7 +44,7 @@ def draw_gallery(plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRe
             folder = Path(temporary) / "front"
             folder.mkdir()
             draw_front(folder / "pareto_front.png", leaderboard)
-            scribe.comparison(None, folder)
+            event_recorder.comparison(None, folder)
 
 
 def _report(record: TrialRecord, held: ExitStack) -> Path | None:

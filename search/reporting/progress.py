@@ -13,7 +13,7 @@ from rich.text import Text
 
 from search.config.spec import Plan
 from search.reporting.leaderboard import number
-from search.tracking.exporter import Delivery, Nobody
+from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tuning.recorder import TrialRecord
 
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
@@ -27,10 +27,10 @@ class Progress:
         console: Console,
         plan: Plan,
         concurrent: int,
-        delivery: Delivery | Nobody | None = None,
+        exporter: MlflowExporter | NullExporter | None = None,
         known: Iterable[TrialRecord] = (),
     ) -> None:
-        self._console, self._plan, self._concurrent, self._delivery = console, plan, concurrent, delivery
+        self._console, self._plan, self._concurrent, self._exporter = console, plan, concurrent, exporter
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
@@ -99,8 +99,8 @@ class Progress:
     def _table(self) -> Table:
         minutes = (time.monotonic() - self._started) / 60
         caption = f"{self._done()} of {self._plan.samples} done, {minutes:.1f} min{self._time_left()}"
-        if self._delivery and self._delivery.trouble:
-            caption += f"; {self._delivery.trouble}, {self._delivery.behind} entries behind"
+        if self._exporter and self._exporter.trouble:
+            caption += f"; {self._exporter.trouble}, {self._exporter.behind} entries behind"
         table = Table(title=self._plan.name, caption=caption)
         for name in ("trial", "state", "epoch", self._plan.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)

@@ -16,7 +16,7 @@ from search.reporting.leaderboard import Leaderboard
 from search.storage.disk import files_line
 from search.storage.location import Storage
 from search.storage.search_dir import DESCRIPTION
-from search.tracking.exporter import Delivery, Nobody
+from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_ui import view_page
 from search.tuning.resources import Share, on_network_file_system
 
@@ -82,14 +82,14 @@ class Summary:
         if url := Storage(site.storage).url:
             self.say(f"storage  {url}: checkpoints, and a copy of these files")
 
-    def tell_delivery(self, delivery: Delivery | Nobody, name: str, site: Site) -> None:
+    def tell_delivery(self, exporter: MlflowExporter | NullExporter, name: str, site: Site) -> None:
         """What MLflow does not have, and how it will."""
-        if not delivery.complete:
+        if not exporter.complete:
             self.say(
-                f"warning  MLflow was away: {delivery.behind} entries wait in the journal; the leaderboard and the "
+                f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
                 f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
-        self.tell_refused(delivery.refused)
+        self.tell_refused(exporter.refused)
 
     def tell_refused(self, refused: Sequence[str]) -> None:
         """What MLflow does not want to have."""

@@ -30,7 +30,7 @@ _NAMES_ARE_NO_USERS = ("gs", "gcs", "abfs", "abfss")  # anonymous@bucket, contai
 
 
 @dataclass(frozen=True)
-class Place:
+class StoragePath:
     """A folder of some file system."""
 
     files: fs.FileSystem
@@ -40,11 +40,11 @@ class Place:
     def __str__(self) -> str:
         return self.url or self.path
 
-    def at(self, *parts: str) -> Place:
+    def at(self, *parts: str) -> StoragePath:
         """A folder in it."""
         base, mark, query = self.url.partition("?")
         url = "/".join((base.rstrip("/"), *parts)) + mark + query if self.url else ""
-        return Place(self.files, "/".join((self.path.rstrip("/"), *parts)), url)
+        return StoragePath(self.files, "/".join((self.path.rstrip("/"), *parts)), url)
 
     def read(self, name: str) -> bytes | None:
         """What a file holds; None where there is none."""
@@ -74,9 +74,9 @@ class Place:
         return {info.path[start:].rstrip("/"): info for info in found if info.path[start:].rstrip("/")}
 
 
-def local(folder: Path) -> Place:
+def local(folder: Path) -> StoragePath:
     """A folder of this machine."""
-    return Place(fs.LocalFileSystem(), str(folder))
+    return StoragePath(fs.LocalFileSystem(), str(folder))
 
 
 class Storage:
@@ -116,11 +116,11 @@ class Storage:
         return _working_folder(self.url) if self.url else Path(self._words).expanduser().resolve()
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> StoragePath:
         if not self.url:
             return local(self.folder)
         with explained(self.url):
-            return Place(*_opened(self.url), self.url)
+            return StoragePath(*_opened(self.url), self.url)
 
     def names(self) -> list[str]:
         """Searches in a URL, the dead and unfinished ones included."""

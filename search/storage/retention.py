@@ -10,7 +10,7 @@ from pathlib import Path
 from pyarrow import fs
 
 from search.errors import first_line
-from search.storage.location import Place
+from search.storage.location import StoragePath
 from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 from trainables.base.trainable import REPORT_FOLDER
@@ -31,7 +31,7 @@ class Keeper:
 
     Parameters
     ----------
-    place : Place
+    place : StoragePath
         The search's own: a folder, or in a URL.
     keep : int
         So many complete trials at least keep their checkpoint.
@@ -49,7 +49,7 @@ class Keeper:
         self,
         goal: Goal,
         keep: int,
-        place: Place,
+        place: StoragePath,
         say: Say,
         *,
         known: Iterable[TrialRecord] = (),
@@ -206,7 +206,7 @@ def _is_table(file: str) -> bool:
     return path.parent.name == REPORT_FOLDER and path.suffix in _SMALL
 
 
-def _folders_by_number(place: Place) -> dict[int, list[str]]:
+def _folders_by_number(place: StoragePath) -> dict[int, list[str]]:
     """Folders of trials that earlier processes left."""
     found: dict[int, list[str]] = {}
     for name, info in sorted(place.listed().items()):

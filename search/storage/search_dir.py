@@ -20,10 +20,10 @@ from search.config.spec import Plan
 from search.errors import NameTakenError, UsageError
 from search.storage.disk import to_stderr, write_atomically
 from search.storage.event_log import mend, read, records_of
-from search.storage.location import Place, Storage, explained
+from search.storage.location import Storage, StoragePath, explained
 from search.storage.remote.lease import Lease
 from search.storage.remote.mirror import Mirror
-from search.storage.remote.session import STATE, held_afar
+from search.storage.remote.session import STATE, remote_session
 from search.tuning.recorder import TrialRecord
 from search.workloads import Data
 from trainables.data.files import DataSettings
@@ -48,7 +48,7 @@ class SearchFolder:
         self.lost: Callable[[str], object] = lambda _other: None  # called when another process has taken it over
 
     @cached_property
-    def place(self) -> Place:
+    def place(self) -> StoragePath:
         """Where its trials leave their checkpoints."""
         return self.storage.place.at("searches", self.path.name)
 
@@ -118,7 +118,7 @@ class SearchFolder:
             yield
             return
         how: dict[str, Any] = {"dead": before, "patient": patient, "say": say, "lost": lambda who: self.lost(who)}
-        with held_afar(self.path, self.place, _GROWING, **how) as (lease, self.mirror):
+        with remote_session(self.path, self.place, _GROWING, **how) as (lease, self.mirror):
             _write_owner(owner, lease)
             try:
                 yield
@@ -257,7 +257,7 @@ class SearchFolder:
         return last.content["status"] if last is not None and last.event == "search_ended" else None
 
     def ended_well(self) -> bool:
-        """Nobody interrupted it, and nothing broke it; a time limit may have cut it short."""
+        """NullExporter interrupted it, and nothing broke it; a time limit may have cut it short."""
         return self.ending() == "FINISHED"
 
     def ended(self, samples: int) -> bool:

@@ -15,7 +15,7 @@ from search.tracking.outbox import Outbox
 from search.tuning.recorder import TrialRecord
 
 
-class Scribe:
+class EventRecorder:
     """The listener that comes before all others: what it has not written has not happened."""
 
     def __init__(self, journal: Journal, outbox: Outbox) -> None:

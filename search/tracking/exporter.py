@@ -28,29 +28,29 @@ class Away(Exception):  # noqa: N818 - a state of the server, not a fault of our
 
 
 @dataclass(frozen=True)
-class Parcel:
+class PendingEvent:
     """One entry, with its trial as it was then."""
 
     entry: Entry
     trial: TrialRecord | None
 
 
-class Target(Protocol):
+class Sink(Protocol):
     """Where entries go. Delivering some of them twice must be the same as once."""
 
     refused: list[str]  # what will never be taken, and why
 
-    def distrust(self) -> None:
+    def deduplicate(self) -> None:
         """The journal has lost entries that were delivered: what comes again may be there already."""
 
-    def deliver(self, parcels: Sequence[Parcel]) -> None:
+    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
         """Write all of them, or raise ``Away``."""
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         """Everything is delivered: put right what a lost answer may have doubled. May raise ``Away``."""
 
 
-class Nobody:
+class NullExporter:
     """In place of a delivery where no server is asked: everything waits in the journal for a later one."""
 
     trouble, behind, complete = "", 0, True
@@ -62,14 +62,14 @@ class Nobody:
         return True
 
 
-class Delivery:
+class MlflowExporter:
     """Reads the journal on from where the last process left off, and delivers it.
 
     Parameters
     ----------
     journal : Path
         May grow meanwhile. The place up to which it is delivered stands beside it, in ``<name>.delivered``.
-    target : Target
+    target : Sink
     say : callable
         Told when the server goes away, and when it is back.
     up_to : callable
@@ -80,15 +80,15 @@ class Delivery:
     def __init__(
         self,
         journal: Path,
-        target: Target,
+        sink: Sink,
         say: Callable[[str], None],
         up_to: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self._journal, self._target, self._say, self._up_to = journal, target, say, up_to
+        self._journal, self._sink, self._say, self._up_to = journal, sink, say, up_to
         self._mark = journal.with_name(journal.name + ".delivered")
         self._records: dict[int, TrialRecord] = {}
         self._end, self.delivered = self._replay()
-        self._waiting: list[Parcel] = []
+        self._waiting: list[PendingEvent] = []
         self._size = WINDOW
         self._away_since: float | None = None
         self._closing_since: float | None = None
@@ -119,7 +119,7 @@ class Delivery:
 
     @property
     def refused(self) -> Sequence[str]:
-        return self._target.refused
+        return self._sink.refused
 
     def close(self, patience_s: float = PATIENCE_S) -> bool:
         """Deliver the rest; True: all of it. Gives up when the server is away for longer than the patience."""
@@ -138,7 +138,7 @@ class Delivery:
             if entry.event in TRIAL_EVENTS:
                 apply(self._records, entry)
         if end < marked:  # its last lines were damaged and cut off
-            self._target.distrust()
+            self._sink.deduplicate()
         return end, entries
 
     def _marked(self) -> int:
@@ -155,25 +155,25 @@ class Delivery:
                 if not self._insist(self._deliver_some):
                     return
             elif self._closing_since is not None:
-                self._complete = self._insist(self._target.settle)
+                self._complete = self._insist(self._sink.finalize)
                 return
             else:
                 self._wake.wait(POLL_S)
 
-    def _next(self) -> list[Parcel]:
+    def _next(self) -> list[PendingEvent]:
         parcels, up_to = [], math.inf if self._closing_since is not None else self._up_to()
         for entry in islice(read(self._journal, self._end), WINDOW):
             if entry.end > up_to:
                 break
             trial = copy(apply(self._records, entry)) if entry.event in TRIAL_EVENTS else None
-            parcels.append(Parcel(entry, trial))
+            parcels.append(PendingEvent(entry, trial))
         return parcels
 
     def _deliver_some(self) -> None:
         """The first of those that wait: fewer after a failure, so that a server that answers now and then will do."""
         some = self._waiting[: self._size]
         try:
-            self._target.deliver(some)
+            self._sink.deliver(some)
         except Away:
             self._size = max(1, len(some) // 2)
             raise
@@ -207,7 +207,7 @@ class Delivery:
             return False
         return time.monotonic() - max(self._closing_since, self._away_since) > self._patience_s
 
-    def _advance(self, parcels: Sequence[Parcel]) -> None:
+    def _advance(self, parcels: Sequence[PendingEvent]) -> None:
         self._end, self.delivered = parcels[-1].entry.end, self.delivered + len(parcels)
         draft = self._mark.with_name(self._mark.name + ".tmp")
         with suppress(OSError):  # a full disk: what is delivered again does no harm

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.errors import first_line
 from search.tracking.client import NEVER, Metric, MlflowClient, Param, Run, RunTag, dataset, find_runs, status_of
-from search.tracking.exporter import Away, Parcel
+from search.tracking.exporter import Away, PendingEvent
 from search.tracking.mlflow_ui import LONGEST, NOTE, above, colour, with_links
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
@@ -30,7 +30,7 @@ class _Refused(Exception):  # noqa: N818 - never leaves this module
     """The server will never take this."""
 
 
-class MlflowTarget:
+class MlflowWriter:
     """Delivers journal entries: one run for the search, one child run for each trial's whole life.
 
     Each entry may come again, after a lost answer or in another process, and leaves the same behind.
@@ -46,10 +46,10 @@ class MlflowTarget:
         self._present: dict[int, set[tuple[str, int]]] = {}  # metric and step of those rows, by number of the trial
         self.refused: list[str] = []
 
-    def distrust(self) -> None:
+    def deduplicate(self) -> None:
         self._distrust = True
 
-    def deliver(self, parcels: Sequence[Parcel]) -> None:
+    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
         self._rows.clear()
         try:
             if self._unsure:
@@ -65,11 +65,11 @@ class MlflowTarget:
             if parcel.entry.event == "files":
                 self._outbox.delivered(parcel.entry.content["parcel"])
 
-    def settle(self) -> None:
+    def finalize(self) -> None:
         self._delete_doubles()
         self._outbox.clear()
 
-    def _deliver(self, parcel: Parcel) -> None:
+    def _deliver(self, parcel: PendingEvent) -> None:
         try:
             getattr(self, f"_{parcel.entry.event}")(parcel)
         except _Refused as refused:  # a run for it
@@ -77,7 +77,7 @@ class MlflowTarget:
 
     # --- trials
 
-    def _trial_started(self, parcel: Parcel) -> None:
+    def _trial_started(self, parcel: PendingEvent) -> None:
         assert parcel.trial is not None
         run_id = self._runs.get(parcel.trial.number) or self._create(parcel.trial)
         params = [Param(key, str(value)) for key, value in parcel.trial.hyperparameters.items()]
@@ -85,18 +85,18 @@ class MlflowTarget:
         events = dataset(self._facts.fingerprint, self._facts.source)
         self._try(lambda: self._client.log_inputs(run_id, [events]))
 
-    def _trial_resumed(self, parcel: Parcel) -> None:
+    def _trial_resumed(self, parcel: PendingEvent) -> None:
         run_id = self._known_run(parcel)
         self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
         present = self._ask(lambda: self._client.get_run(run_id)).data.tags
         for tag in {"outcome", "reason"} & present.keys():
             self._try(lambda tag=tag: self._client.delete_tag(run_id, tag))  # type: ignore[misc]
 
-    def _trial_retried(self, parcel: Parcel) -> None:
+    def _trial_retried(self, parcel: PendingEvent) -> None:
         assert parcel.trial is not None
         self._tag(self._known_run(parcel), {"attempts": parcel.trial.attempts})
 
-    def _epoch_ended(self, parcel: Parcel) -> None:
+    def _epoch_ended(self, parcel: PendingEvent) -> None:
         content = parcel.entry.content
         names = sorted(content["metrics"], key=self._place)
         rows = [Metric(name, float(content["metrics"][name]), parcel.entry.at_ms, content["epoch"]) for name in names]
@@ -108,9 +108,9 @@ class MlflowTarget:
         goals = self._goal.objectives
         return 0 if metric in goals else 1 if metric.startswith(tuple(f"{name}_" for name in goals)) else 2
 
-    def _checkpoint_saved(self, parcel: Parcel) -> None: ...
+    def _checkpoint_saved(self, parcel: PendingEvent) -> None: ...
 
-    def _trial_ended(self, parcel: Parcel) -> None:
+    def _trial_ended(self, parcel: PendingEvent) -> None:
         trial = parcel.trial
         assert trial is not None
         assert trial.outcome is not None
@@ -131,14 +131,14 @@ class MlflowTarget:
 
     # --- the search itself
 
-    def _search_opened(self, parcel: Parcel) -> None:
+    def _search_opened(self, parcel: PendingEvent) -> None:
         """In the experiment, as far as nobody has written anything there."""
         content, experiment_id = parcel.entry.content, self._facts.experiment_id
         present = self._ask(lambda: self._client.get_experiment(experiment_id)).tags
         ours = {NOTE: with_links(content["note"], experiment_id, {}), **content["views"]}
         self._tag_experiment({key: value for key, value in ours.items() if not present.get(key)})
 
-    def _search_described(self, parcel: Parcel) -> None:
+    def _search_described(self, parcel: PendingEvent) -> None:
         content, run_id = parcel.entry.content, self._facts.run_id
         present = self._ask(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
         note = with_links(content["note"], self._facts.experiment_id, self._runs)
@@ -150,16 +150,16 @@ class MlflowTarget:
         for key, value in tags.items():
             self._try(lambda key=key, value=value: self._client.set_experiment_tag(experiment_id, key, value))  # type: ignore[misc]
 
-    def _search_resumed(self, parcel: Parcel) -> None:
+    def _search_resumed(self, parcel: PendingEvent) -> None:
         self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
 
-    def _files(self, parcel: Parcel) -> None:
+    def _files(self, parcel: PendingEvent) -> None:
         number, folder = parcel.entry.content["number"], self._outbox.path / parcel.entry.content["parcel"]
         run_id = self._facts.run_id if number is None else self._runs.get(number)
         if folder.exists() and run_id:  # else it was delivered by a process that could not say so any more
             self._try(lambda: self._client.log_artifacts(run_id, str(folder)))
 
-    def _search_result(self, parcel: Parcel) -> None:
+    def _search_result(self, parcel: PendingEvent) -> None:
         content = parcel.entry.content
         metrics = [Metric(name, value, parcel.entry.at_ms, 0) for name, value in content["metrics"].items()]
         if best_run := self._runs.get(content["number"]):
@@ -169,13 +169,13 @@ class MlflowTarget:
             if run_id := self._runs.get(number):
                 self._tag(run_id, {"front": str(in_front).lower()})  # one that is resumed may lose its place
 
-    def _search_ended(self, parcel: Parcel) -> None:
+    def _search_ended(self, parcel: PendingEvent) -> None:
         run_id, status, at_ms = self._facts.run_id, parcel.entry.content["status"], parcel.entry.at_ms
         self._try(lambda: self._client.set_terminated(run_id, status, end_time=at_ms))
 
     # --- runs
 
-    def _known_run(self, parcel: Parcel) -> str:
+    def _known_run(self, parcel: PendingEvent) -> str:
         assert parcel.trial is not None
         return self._runs.get(parcel.trial.number) or self._create(parcel.trial)
 

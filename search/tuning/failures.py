@@ -12,14 +12,14 @@ from search.tuning.recorder import TrialRecord
 _WORKED = ("complete", "stopped_early")
 
 
-class Pullable(Protocol):
-    """The brake of a search."""
+class Stoppable(Protocol):
+    """What can end a search in good order."""
 
-    def pull(self, reason: str) -> None: ...
+    def request_stop(self, reason: str) -> None: ...
 
 
 class FailureWatch:
-    """A listener that pulls the brake when ``most`` trials have failed and nothing works.
+    """Listen for failed trials and request a stop when ``most`` trials have failed and nothing works.
 
     Something works where a trial of this search, now or in an earlier process, was complete or was stopped by the
     scheduler; or, for as long as it runs, where one has come further than all that failed. Failures of an earlier
@@ -31,8 +31,8 @@ class FailureWatch:
         0: never.
     """
 
-    def __init__(self, brake: Pullable, most: int, known: Iterable[TrialRecord] = ()) -> None:
-        self._brake, self._most = brake, most
+    def __init__(self, stop_controller: Stoppable, most: int, known: Iterable[TrialRecord] = ()) -> None:
+        self._stop_controller, self._most = stop_controller, most
         self._works = any(record.outcome in _WORKED for record in known)
         self._running: dict[int, TrialRecord] = {}
         self._failed: list[TrialRecord] = []
@@ -57,7 +57,7 @@ class FailureWatch:
         if trial.outcome == "failed":
             self._failed.append(trial)
         if self._most and len(self._failed) >= self._most and not self._works and not self._hope:
-            self._brake.pull(self._reason())
+            self._stop_controller.request_stop(self._reason())
 
     @property
     def _hope(self) -> bool:

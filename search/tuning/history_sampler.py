@@ -39,7 +39,7 @@ def kept(storage: BaseStorage, name: str) -> list[FrozenTrial]:
     return optuna.load_study(study_name=beside, storage=storage).get_trials()
 
 
-class Remembering(BaseSampler):
+class HistorySampler(BaseSampler):
     """A sampler to which a study seems to begin with complete trials of earlier searches, and to end in time.
 
     Parameters
@@ -52,11 +52,11 @@ class Remembering(BaseSampler):
 
     def __init__(self, sampler: BaseSampler, earlier: Sequence[FrozenTrial], most: int) -> None:
         self._sampler, self._earlier, self._most = sampler, earlier, most
-        self._seen: _Seen | None = None
+        self._seen: StudyView | None = None
 
     def _as_seen(self, study: Study) -> Study:
         if self._seen is None:
-            self._seen = _Seen(study, self._earlier, self._most)
+            self._seen = StudyView(study, self._earlier, self._most)
         return self._seen
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
@@ -82,7 +82,7 @@ class Remembering(BaseSampler):
         self._sampler.reseed_rng()
 
 
-class _Seen(Study):
+class StudyView(Study):
     """The study as its sampler sees it.
 
     Samplers tell trials apart, and sort them, by number. Those of earlier searches get numbers from -1 up to below 0:

@@ -153,7 +153,7 @@ def open_study(
         storage=storage,
         study_name=name,
         directions=directions,
-        sampler=memory.Remembering(sampler, kept, most) if (most := _MOST_SEEN.get(type(sampler))) else sampler,
+        sampler=memory.HistorySampler(sampler, kept, most) if (most := _MOST_SEEN.get(type(sampler))) else sampler,
         load_if_exists=True,
     )
     if kept and "warm_from" not in study.user_attrs:

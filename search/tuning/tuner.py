@@ -32,7 +32,7 @@ from ray.tune.schedulers import (
 )
 
 from search.storage.disk import RoomGuard, patience_of_checkpoints
-from search.storage.location import Place
+from search.storage.location import StoragePath
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
@@ -48,7 +48,7 @@ _CLOCK = "progress_percent"
 _FIRST_RUNG_PERCENT = 25
 
 
-class Brake(tune.Stopper):  # type: ignore[misc]
+class StopController(tune.Stopper):  # type: ignore[misc]
     """Ends a search in good order: after the time limit, or when somebody pulls it.
 
     Tune asks it after each step, just before it writes its own state: ``guard`` may then hold the search.
@@ -62,7 +62,7 @@ class Brake(tune.Stopper):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         return vars(self) | {"guard": None}  # Tune pickles its settings once at the start
 
-    def pull(self, reason: str) -> None:
+    def request_stop(self, reason: str) -> None:
         self.reason = self.reason or reason
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -75,7 +75,7 @@ class Brake(tune.Stopper):  # type: ignore[misc]
 
     def due(self) -> bool:
         if time.monotonic() > self._deadline:
-            self.pull("time limit")
+            self.request_stop("time limit")
         return bool(self.reason)
 
 
@@ -192,8 +192,8 @@ def make_tuner(
     goal: Goal,
     share: Share,
     retries: int,
-    brake: Brake,
-    place: Place,
+    stop_controller: StopController,
+    place: StoragePath,
 ) -> tune.Tuner:
     """The Tuner of one search.
 
@@ -203,7 +203,7 @@ def make_tuner(
         What trials receive; goes into Ray's object store once, and every trial on a node maps the same memory.
     share : Share
         What one trial gets, and how many run at a time.
-    place : Place
+    place : StoragePath
         The search's own; the last part of its path is the name.
     """
     parent, _, name = place.path.rpartition("/")
@@ -224,7 +224,7 @@ def make_tuner(
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
-            metric="standing",  # the goal's own order: a limit goes before the objective
+            metric="scalar_score",  # the goal's own order: a limit goes before the objective
             mode="min",
             search_alg=searcher,
             scheduler=scheduler,
@@ -239,7 +239,7 @@ def make_tuner(
             storage_path=parent,
             storage_filesystem=place.files if place.url else None,
             callbacks=[recorder, OwnSignals()],
-            stop=brake,
+            stop=stop_controller,
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=retries),
             checkpoint_config=_checkpoints(scheduler, place),
@@ -252,7 +252,7 @@ def checkpoints_kept(scheduler: str) -> int:
     return 3 if scheduler == "pbt" else 2
 
 
-def _checkpoints(scheduler: TrialScheduler, place: Place) -> tune.CheckpointConfig:
+def _checkpoints(scheduler: TrialScheduler, place: StoragePath) -> tune.CheckpointConfig:
     """In a URL the keeper deletes: Tune would write all its own state there at every second checkpoint of a trial."""
     if place.url:
         return tune.CheckpointConfig(checkpoint_frequency=1)

@@ -46,7 +46,7 @@ class Goal:
         """Sort key: the least is the best."""
         return self.violation(metrics), *self._signed(metrics)
 
-    def standing(self, metrics: Metrics) -> float:
+    def scalar_score(self, metrics: Metrics) -> float:
         """The order as one number, for schedulers: the least is the best.
 
         Without limits the objective itself (its negative where it is maximised). With limits whoever keeps them

@@ -131,7 +131,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         metrics["validate_seconds"] = time.perf_counter() - started - trained_s
         return {
             "metrics": metrics,
-            "standing": self._goal.standing(metrics),
+            "scalar_score": self._goal.scalar_score(metrics),
             "outcome": "complete" if training.finished else "running",
             "done": training.finished,
             "epoch": training.epoch,

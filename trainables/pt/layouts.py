@@ -76,7 +76,7 @@ def _tree(root_file: Any, file: str) -> Any:
 
 
 def _collections(file: str, present: list[str]) -> dict[str, list[str]]:
-    """Branches of each collection, the optional ones where they are present."""
+    """UpstreamModels of each collection, the optional ones where they are present."""
     found: dict[str, list[str]] = {}
     for collection, fields in COLLECTIONS.items():
         needed = [f"{collection}_{field}" for field in fields]

@@ -31,7 +31,7 @@ _NAMED = 20  # searches that are named where one is not found
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchSnapshot:
     """One search: what it was to do, and what became of it so far."""
 
     name: str
@@ -86,7 +86,7 @@ def names_of(storage: Storage) -> list[str]:
     return [file.parent.name for file in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
-def read_search(storage: Storage, name: str, state: State | None = None) -> Searched:
+def read_search(storage: Storage, name: str, state: State | None = None) -> SearchSnapshot:
     """The search of that name.
 
     Parameters
@@ -122,7 +122,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
         ) from error
     whole = kept is not None and _tells_of(kept, records)
     board = kept if kept is not None and whole else _make_leaderboard(name, about, records, kept)
-    return Searched(name, folder.path, state, about, board, records, trials, whole)
+    return SearchSnapshot(name, folder.path, state, about, board, records, trials, whole)
 
 
 def _state(folder: SearchFolder) -> State:

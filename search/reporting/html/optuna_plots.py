@@ -14,7 +14,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import plot_parallel_coordinate, plot_param_importances, plot_slice
 
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import Graph, axis_type, instead
 from trainables.evaluation.plot_style import COLOURS
 
@@ -25,12 +25,12 @@ SHOWN = 300  # best complete trials in parallel coordinates and slices: more lin
 _TOP, _TOP_TRIALS = 0.1, 5  # Optuna compares the best tenth with all; of few trials, so many at least
 
 
-def importance_graphs(searched: Searched) -> list[Graph]:
+def importance_graphs(searched: SearchSnapshot) -> list[Graph]:
     """Of each objective: which parameters its best trials have in common."""
     return [_importance(searched, objective) for objective in searched.goal.objectives]
 
 
-def _importance(searched: Searched, objective: str) -> Graph:
+def _importance(searched: SearchSnapshot, objective: str) -> Graph:
     title = f"Importance for {objective}"
     trials = _complete(searched)
     if reason := _why_no_importance(searched, trials, objective):
@@ -45,7 +45,7 @@ def _importance(searched: Searched, objective: str) -> Graph:
     return Graph(title, figure, _importance_note(len(trials), said), height=110 + 26 * rows)
 
 
-def _why_no_importance(searched: Searched, trials: list[FrozenTrial], objective: str) -> str:
+def _why_no_importance(searched: SearchSnapshot, trials: list[FrozenTrial], objective: str) -> str:
     place = list(searched.goal.objectives).index(objective)
     sampled = [trial for trial in trials if "preset" not in trial.user_attrs]
     if len(trials) < LEAST:
@@ -65,7 +65,7 @@ def _importance_note(trials: int, said: list[str]) -> str:
     return caution + thin + "PED-ANOVA: how much the best trials differ from all in this parameter."
 
 
-def parallel_graph(searched: Searched) -> Graph:
+def parallel_graph(searched: SearchSnapshot) -> Graph:
     """Every complete trial as a line through its parameters."""
     trials = _complete(searched)
     best = _best(searched, trials)
@@ -109,7 +109,7 @@ def _darker(colour: str) -> str:
     return f"rgb({', '.join(f'{float(part) * 0.85:.0f}' for part in match.groups())})" if match else colour
 
 
-def slice_graphs(searched: Searched) -> list[Graph]:
+def slice_graphs(searched: SearchSnapshot) -> list[Graph]:
     """Each objective against each parameter that varies."""
     trials = _complete(searched)
     best = _best(searched, trials)
@@ -125,14 +125,14 @@ def slice_graphs(searched: Searched) -> list[Graph]:
     return graphs
 
 
-def slice_note(searched: Searched) -> str:
+def slice_note(searched: SearchSnapshot) -> str:
     """What colours and symbols of the slices mean."""
     trials = _complete(searched)
     limits = " Open circles are beyond a limit." if searched.goal.limits else ""
     return f"The darker, the later the trial.{limits} {_excerpt_note(_best(searched, trials), trials)}".strip()
 
 
-def _slice(searched: Searched, study: optuna.Study, name: str, objective: str) -> Graph:
+def _slice(searched: SearchSnapshot, study: optuna.Study, name: str, objective: str) -> Graph:
     with _warned():
         figure: go.Figure = plot_slice(study, [name], target_name=objective)
     (points,) = figure.data
@@ -148,19 +148,19 @@ def _slice(searched: Searched, study: optuna.Study, name: str, objective: str) -
 # --- the study
 
 
-def _complete(searched: Searched) -> list[FrozenTrial]:
+def _complete(searched: SearchSnapshot) -> list[FrozenTrial]:
     """Complete trials with the values of their own points: none whose parameters changed on the way."""
     return [trial for trial in searched.trials if trial.state == TrialState.COMPLETE]
 
 
-def _best(searched: Searched, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+def _best(searched: SearchSnapshot, trials: list[FrozenTrial]) -> list[FrozenTrial]:
     """Those that are shown where there are too many, in order of their numbers."""
     kept = {record.number for record in searched.complete[:SHOWN]}
     return [trial for trial in trials if trial.number in kept]
 
 
-def _varying(searched: Searched, trials: list[FrozenTrial]) -> list[str]:
-    """Searched parameters of which these trials have more than one value, or that only some of them have."""
+def _varying(searched: SearchSnapshot, trials: list[FrozenTrial]) -> list[str]:
+    """SearchSnapshot parameters of which these trials have more than one value, or that only some of them have."""
     return [name for name in searched.searched if len({trial.params.get(name) for trial in trials}) > 1]
 
 
@@ -169,7 +169,7 @@ def _values(trials: list[FrozenTrial], name: str) -> set[object]:
 
 
 def _study(
-    searched: Searched, trials: list[FrozenTrial], objectives: list[str], *, limits: bool = True
+    searched: SearchSnapshot, trials: list[FrozenTrial], objectives: list[str], *, limits: bool = True
 ) -> optuna.Study:
     """A study of these trials and objectives in memory, so that nothing is ever written to that of the search."""
     modes, places = searched.goal.objectives, [list(searched.goal.objectives).index(name) for name in objectives]
@@ -205,7 +205,7 @@ def _are(count: int) -> str:
     return "is none" if count == 0 else f"is {count}" if count == 1 else f"are {count}"
 
 
-def _held_note(searched: Searched, varying: list[str]) -> str:
+def _held_note(searched: SearchSnapshot, varying: list[str]) -> str:
     still = [name for name in searched.searched if name not in varying]
     return f"The same in all complete trials: {', '.join(still)}. " if still else ""
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     OUTCOME_COLOURS,
     OUTCOMES,
@@ -67,14 +67,14 @@ class Spent:
         return duration(self.seconds), duration(self.saved_seconds) if self.saved_seconds else ""
 
 
-def region_graphs(searched: Searched) -> list[Graph]:
+def region_graphs(searched: SearchSnapshot) -> list[Graph]:
     """Of each searched parameter: shares of outcomes in each region."""
     if not searched.records:
         return [instead("Outcomes by region", "No trial has started yet.")]
     return [_shares(searched, name) for name in searched.searched]
 
 
-def _shares(searched: Searched, name: str) -> Graph:
+def _shares(searched: SearchSnapshot, name: str) -> Graph:
     regions = regions_of(searched, name)
     counts = [Counter(searched.outcome_of(record) for record in region.records) for region in regions]
     figure = go.Figure()
@@ -102,7 +102,7 @@ def _shares(searched: Searched, name: str) -> Graph:
     return Graph(name, figure, height=84 + 30 * len(regions), tools=False)
 
 
-def regions_of(searched: Searched, name: str) -> list[Region]:
+def regions_of(searched: SearchSnapshot, name: str) -> list[Region]:
     """Regions of a parameter from low to high, that no two trials with the same value are in two of."""
     numeric = "choices" not in searched.about["searched"][name]
     with_it = [record for record in searched.records if record.hyperparameters.get(name) is not None]
@@ -138,7 +138,7 @@ def _labels(regions: list[tuple[Any, ...]]) -> list[str]:
     return labels
 
 
-def reasons(searched: Searched) -> list[Reason]:
+def reasons(searched: SearchSnapshot) -> list[Reason]:
     """Groups of trials that ended alike: complete ones first, for comparison, then the others by their number."""
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
     for record in searched.records:
@@ -172,7 +172,7 @@ def typical(records: Iterable[TrialRecord], name: str) -> str:
     return choice if count == len(values) else f"{choice} ({count / len(values):.0%})"
 
 
-def spent(searched: Searched) -> list[Spent]:
+def spent(searched: SearchSnapshot) -> list[Spent]:
     """Computing by outcome, in the usual order."""
     found = []
     for outcome in OUTCOMES:

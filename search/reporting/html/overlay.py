@@ -9,7 +9,7 @@ from html import escape
 
 import plotly.graph_objects as go
 
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.physics_images import Image, drawn_together, reports_of
 from search.reporting.html.plot_theme import DASHES, Graph, axis_type, hover, instead, short, trial_time
 from search.reporting.html.progress_plots import Steps, best_so_far, spent_seconds
@@ -21,7 +21,7 @@ from trainables.evaluation.plot_style import COLOURS
 class Group:
     """Searches whose values mean the same: one workload, the same objectives of the same version."""
 
-    searches: list[Searched]
+    searches: list[SearchSnapshot]
 
     @property
     def goal(self) -> Goal:
@@ -51,14 +51,14 @@ class Group:
             said.append("They have different limits. In each of them the best heeds its own; in a front, none.")
         return said
 
-    def _differ(self, what: Callable[[Searched], object]) -> bool:
+    def _differ(self, what: Callable[[SearchSnapshot], object]) -> bool:
         first, *others = map(what, self.searches)
         return any(other != first for other in others)
 
 
-def groups_of(searches: Iterable[Searched]) -> list[Group]:
+def groups_of(searches: Iterable[SearchSnapshot]) -> list[Group]:
     """Searches that may share an axis, in the order in which they were named."""
-    groups: dict[tuple[object, ...], list[Searched]] = {}
+    groups: dict[tuple[object, ...], list[SearchSnapshot]] = {}
     for searched in searches:
         key = (searched.about["workload"], tuple(searched.goal.objectives.items()), searched.version)
         groups.setdefault(key, []).append(searched)
@@ -79,12 +79,12 @@ def overlay_graphs(group: Group) -> list[Graph]:
     return graphs + [_fronts(group, first, other) for other in others]
 
 
-def _numbers(searched: Searched) -> dict[int, float]:
+def _numbers(searched: SearchSnapshot) -> dict[int, float]:
     return {record.number: float(record.number) for record in searched.records}
 
 
-def _spent_in(divisor: float) -> Callable[[Searched], dict[int, float]]:
-    def places(searched: Searched) -> dict[int, float]:
+def _spent_in(divisor: float) -> Callable[[SearchSnapshot], dict[int, float]]:
+    def places(searched: SearchSnapshot) -> dict[int, float]:
         spent, _ = spent_seconds(searched.records)
         return {number: seconds / divisor for number, seconds in spent.items()}
 
@@ -92,7 +92,7 @@ def _spent_in(divisor: float) -> Callable[[Searched], dict[int, float]]:
 
 
 def _best(
-    group: Group, objective: str, places_of: Callable[[Searched], dict[int, float]], axis: str, title: str
+    group: Group, objective: str, places_of: Callable[[SearchSnapshot], dict[int, float]], axis: str, title: str
 ) -> Graph:
     figure = go.Figure()
     for number, searched in enumerate(group.searches):
@@ -108,7 +108,7 @@ def _best(
     return Graph(title, figure, "Lines: the best so far. Points: complete trials.", height=430)
 
 
-def _points(searched: Searched, objective: str, places: dict[int, float], number: int) -> go.Scatter:
+def _points(searched: SearchSnapshot, objective: str, places: dict[int, float], number: int) -> go.Scatter:
     return go.Scatter(
         x=[places[record.number] for record in searched.complete],
         y=[record.metrics[objective] for record in searched.complete],
@@ -121,7 +121,7 @@ def _points(searched: Searched, objective: str, places: dict[int, float], number
     )
 
 
-def _line(searched: Searched, steps: Steps, number: int) -> go.Scatter:
+def _line(searched: SearchSnapshot, steps: Steps, number: int) -> go.Scatter:
     return go.Scatter(
         x=steps.x,
         y=steps.y,
@@ -138,7 +138,7 @@ def _stroke(number: int) -> dict[str, str]:
     return {"color": COLOURS[number % len(COLOURS)], "dash": DASHES[number // len(COLOURS) % len(DASHES)]}
 
 
-def _hover(searched: Searched, place: int) -> str:
+def _hover(searched: SearchSnapshot, place: int) -> str:
     record = searched.complete[place]
     return f"{escape(searched.name)}<br>{hover(record, searched.goal.objectives, str(record.outcome))}"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from search.errors import first_line
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.tuning.recorder import TrialRecord
 from search.workloads import Workload
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
@@ -46,7 +46,7 @@ class Images:
     missing: list[str]
 
 
-def images_of(searched: Searched) -> Images:
+def images_of(searched: SearchSnapshot) -> Images:
     """Figures of the best complete trials and of the best preset, from what their checkpoints keep."""
     chosen = _chosen(searched, TOGETHER)
     with reports_of(searched, chosen) as reports:
@@ -75,14 +75,14 @@ def drawn_together(workload: Workload | None, reports: Mapping[str, Path]) -> tu
 
 
 @contextmanager
-def reports_of(searched: Searched, records: Iterable[TrialRecord]) -> Iterator[dict[str, Path]]:
+def reports_of(searched: SearchSnapshot, records: Iterable[TrialRecord]) -> Iterator[dict[str, Path]]:
     """Folders of trials' reports by label, as far as they are kept."""
     with ExitStack() as held:
         found = {record.label: _report(searched, record, held) for record in records}
         yield {label: report for label, report in found.items() if report is not None}
 
 
-def _report(searched: Searched, record: TrialRecord, held: ExitStack) -> Path | None:
+def _report(searched: SearchSnapshot, record: TrialRecord, held: ExitStack) -> Path | None:
     """In the trial's checkpoint, or where that lies now if the search's folder was moved."""
     if record.checkpoint is None:
         return None
@@ -101,7 +101,7 @@ def _report(searched: Searched, record: TrialRecord, held: ExitStack) -> Path | 
     return report if report.is_dir() and not (report / REPORT_ERROR).exists() else None
 
 
-def _chosen(searched: Searched, count: int) -> list[TrialRecord]:
+def _chosen(searched: SearchSnapshot, count: int) -> list[TrialRecord]:
     """The best trials, with the best preset if it is none of them."""
     best = searched.complete[:count]
     presets = [record for record in searched.complete if record.preset]

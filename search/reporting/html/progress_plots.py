@@ -9,7 +9,7 @@ from html import escape
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     NAIVE_DASHES,
     OUTCOME_COLOURS,
@@ -40,7 +40,7 @@ class Steps:
     labels: list[str]
 
 
-def progress_graphs(searched: Searched) -> list[Graph]:
+def progress_graphs(searched: SearchSnapshot) -> list[Graph]:
     """Of each objective two: against the number of the trial, and against the computing time spent so far."""
     graphs = []
     numbers = {record.number: float(record.number) for record in searched.records}
@@ -62,7 +62,7 @@ def spent_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float], flo
     return spent, total
 
 
-def best_so_far(searched: Searched, objective: str, places: dict[int, float], goal: Goal | None = None) -> Steps:
+def best_so_far(searched: SearchSnapshot, objective: str, places: dict[int, float], goal: Goal | None = None) -> Steps:
     """Value of the best complete trial up to each place; who is best heeds the limits."""
     goal = goal or Goal({objective: searched.goal.objectives[objective]}, searched.goal.limits)
     steps, best = Steps([], [], []), None
@@ -79,7 +79,7 @@ def best_so_far(searched: Searched, objective: str, places: dict[int, float], go
     return steps
 
 
-def _progress(searched: Searched, objective: str, places: dict[int, float], axis: str) -> Graph:
+def _progress(searched: SearchSnapshot, objective: str, places: dict[int, float], axis: str) -> Graph:
     title = f"{objective} against {'trials' if axis == 'trial' else 'compute'}"
     valued = [record for record in searched.records if _has_value(searched, record, objective)]
     if not valued:
@@ -103,12 +103,12 @@ def _progress(searched: Searched, objective: str, places: dict[int, float], axis
     return Graph(title, figure, height=430)
 
 
-def _has_value(searched: Searched, record: TrialRecord, objective: str) -> bool:
+def _has_value(searched: SearchSnapshot, record: TrialRecord, objective: str) -> bool:
     return searched.outcome_of(record) in WITH_VALUE and objective in record.metrics
 
 
 def _points(
-    searched: Searched, records: list[TrialRecord], objective: str, places: dict[int, float]
+    searched: SearchSnapshot, records: list[TrialRecord], objective: str, places: dict[int, float]
 ) -> Iterator[go.Scatter]:
     """One trace for each outcome; presets are diamonds."""
     for outcome, group in _by_outcome(searched, records):
@@ -123,7 +123,7 @@ def _points(
         )
 
 
-def _strip(searched: Searched, records: list[TrialRecord], places: dict[int, float]) -> Iterator[go.Scatter]:
+def _strip(searched: SearchSnapshot, records: list[TrialRecord], places: dict[int, float]) -> Iterator[go.Scatter]:
     """Trials without a value, on a line of their own."""
     for outcome, group in _by_outcome(searched, records):
         yield go.Scatter(
@@ -137,7 +137,7 @@ def _strip(searched: Searched, records: list[TrialRecord], places: dict[int, flo
         )
 
 
-def _by_outcome(searched: Searched, records: list[TrialRecord]) -> Iterator[tuple[str, list[TrialRecord]]]:
+def _by_outcome(searched: SearchSnapshot, records: list[TrialRecord]) -> Iterator[tuple[str, list[TrialRecord]]]:
     for outcome in OUTCOMES:
         group = [record for record in records if searched.outcome_of(record) == outcome]
         if group:
@@ -164,7 +164,7 @@ def _best_line(steps: Steps) -> go.Scatter:
     )
 
 
-def _naive_lines(searched: Searched, objective: str, places: list[float]) -> Iterator[go.Scatter]:
+def _naive_lines(searched: SearchSnapshot, objective: str, places: list[float]) -> Iterator[go.Scatter]:
     naive = [row for row in searched.leaderboard.rows if row.kind == "naive"]
     for place, row in enumerate(naive):
         yield go.Scatter(
@@ -177,13 +177,13 @@ def _naive_lines(searched: Searched, objective: str, places: list[float]) -> Ite
         )
 
 
-def front_graphs(searched: Searched) -> list[Graph]:
+def front_graphs(searched: SearchSnapshot) -> list[Graph]:
     """Of several objectives, each of the others against the first; nothing for one objective."""
     first, *others = searched.goal.objectives
     return [_front(searched, first, other) for other in others]
 
 
-def _front(searched: Searched, x: str, y: str) -> Graph:
+def _front(searched: SearchSnapshot, x: str, y: str) -> Graph:
     title = f"{y} against {x}"
     if not searched.complete:
         return instead(title, "No trial is complete yet: there is no front.")
@@ -200,7 +200,7 @@ def _front(searched: Searched, x: str, y: str) -> Graph:
 
 
 def _rows(
-    searched: Searched, rows: list[Row], axes: tuple[str, str], name: str, colour: str,
+    searched: SearchSnapshot, rows: list[Row], axes: tuple[str, str], name: str, colour: str,
     *, symbol: str = "circle", lines: bool = False,
 ) -> go.Scatter:  # fmt: skip
     x, y = axes
@@ -223,7 +223,7 @@ def _rows(
     )
 
 
-def _hover_row(searched: Searched, row: Row) -> str:
+def _hover_row(searched: SearchSnapshot, row: Row) -> str:
     if row.number is None:
         return f"<b>{escape(row.label)}</b> (naive)"
     return hover(searched.by_number[row.number], searched.goal.objectives, row.outcome)

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from search.reporting.html.load import Searched
+from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.optuna_plots import importance_graphs, parallel_graph, slice_graphs, slice_note
 from search.reporting.html.outcome_plots import reasons, region_graphs, spent, spent_graph
 from search.reporting.html.overlay import Group, best_together, groups_of, hyperparameters_of_best, overlay_graphs
@@ -34,7 +34,7 @@ def write_page(html: str, file: Path) -> None:
     write_atomically(file, html)
 
 
-def make_page(searched: Searched) -> str:
+def make_page(searched: SearchSnapshot) -> str:
     """The report of one search, finished or not."""
     board = searched.leaderboard
     computing = spent(searched)
@@ -64,7 +64,7 @@ def make_page(searched: Searched) -> str:
     )
 
 
-def make_overlay(searches: Sequence[Searched]) -> str:
+def make_overlay(searches: Sequence[SearchSnapshot]) -> str:
     """Several searches beside each other; in the same figures only where their values may be compared."""
     computing = {searched.name: spent(searched) for searched in searches}
     return _render(

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 from search.errors import NameTakenError
-from search.storage.location import Place
+from search.storage.location import StoragePath
 
 NAME = "lease.json"
 SETTLE_S = 0.5  # in which another driver that came at the same moment has written its own
@@ -34,13 +34,13 @@ class Lease:
 
     Parameters
     ----------
-    place : Place
+    place : StoragePath
         Of the search.
     name : str
         Of the search, for people.
     """
 
-    def __init__(self, place: Place, name: str) -> None:
+    def __init__(self, place: StoragePath, name: str) -> None:
         self._place, self._name = place, name
         self.id, self._renewals = uuid4().hex, 0
         self.stale_s = stale_s()

@@ -15,7 +15,7 @@ from pyarrow import fs
 
 from search.errors import first_line
 from search.storage.disk import write_bytes
-from search.storage.location import Place
+from search.storage.location import StoragePath
 from search.tuning.recorder import TrialRecord
 from trainables.runtime.object_store import refuses
 
@@ -35,7 +35,7 @@ class Mirror:
     ----------
     folder : Path
         Of the search, on this machine.
-    place : Place
+    place : StoragePath
         Where the copy is.
     growing : sequence of str
         Files to which lines are added. What a later one tells of is never missing in an earlier one, here and there.
@@ -43,7 +43,7 @@ class Mirror:
         Told when the store goes away, and when it is back.
     """
 
-    def __init__(self, folder: Path, place: Place, growing: Sequence[str], say: Callable[[str], object]) -> None:
+    def __init__(self, folder: Path, place: StoragePath, growing: Sequence[str], say: Callable[[str], object]) -> None:
         self._folder, self._place, self._growing, self._say = folder, place, growing, say
         self._there = dict.fromkeys(growing, 0)  # bytes in the copy
         self._due = dict.fromkeys(growing, 0)  # bytes that are to be there

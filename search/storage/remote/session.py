@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from search.storage.location import Place, explained
+from search.storage.location import StoragePath, explained
 from search.storage.remote.lease import Lease, LostError
 from search.storage.remote.mirror import Mirror
 
@@ -18,9 +18,9 @@ _TICK_S = 1.0
 
 
 @contextmanager
-def held_afar(
+def remote_session(
     folder: Path,
-    place: Place,
+    place: StoragePath,
     growing: Sequence[str],
     *,
     dead: str,
@@ -34,7 +34,7 @@ def held_afar(
     ----------
     folder : Path
         Of the search, on this machine.
-    place : Place
+    place : StoragePath
         Of the search.
     dead : str
         Id of the last lease that was held in this folder.
