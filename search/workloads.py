@@ -22,12 +22,11 @@ import trainables.pt.metrics
 import trainables.pt.naive
 import trainables.pt.plots
 import trainables.pt.simulate
+import trainables.zdc.binning
 import trainables.zdc.data
 import trainables.zdc.evaluation
 import trainables.zdc.export
 import trainables.zdc.ingest
-import trainables.zdc.metrics
-import trainables.zdc.naive
 import trainables.zdc.plots
 import trainables.zdc.simulate
 from trainables.base.objectives import Mode
@@ -177,9 +176,9 @@ WORKLOADS: dict[str, Workload] = {
         optional=spaces.zdc.OPTIONAL,
         mutable=spaces.zdc.MUTABLE,
         sizing={"gan": float, "hidden_dim": float, "batch_size": float},
-        objectives=trainables.zdc.metrics.OBJECTIVES,
+        objectives=trainables.zdc.binning.OBJECTIVES,
         columns=("brier",),
-        baselines=trainables.zdc.naive.naive_predictors,
+        baselines=trainables.zdc.data.naive_predictors,
         compare=trainables.zdc.plots.compare_trials,
         demo=Defaults(
             trials=3,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,11 @@ from torch import Tensor
 from trainables.base.errors import DataError
 from trainables.evaluation.bootstrap import BLOCK, resampled
 from trainables.evaluation.scores import Evaluation, curve_difference, difference
-from trainables.zdc.data import Events, ZDCData
+from trainables.zdc.binning import Binning
+from trainables.zdc.data import ZDCData
 from trainables.zdc.evaluation import evaluate, naive_evaluations
-from trainables.zdc.metrics import Binning, MaskProb, score_events
+from trainables.zdc.events import Events
+from trainables.zdc.metrics import MaskProb, score_events
 from trainables.zdc.naive import fit_naive
 from trainables.zdc.plots import draw_holdout
 from trainables.zdc.resident import ResidentEvents
@@ -116,11 +117,11 @@ def sample(random: np.random.Generator, truth_X: NDArray[np.float64], count: int
 
 
 def constant(prob_X: NDArray[np.float64]) -> MaskProb:
-    return told(np.tile(prob_X, (10_000, 1)))
+    return lookup(np.tile(prob_X, (10_000, 1)))
 
 
-def told(prob_NX: NDArray[np.float64]) -> MaskProb:
-    """What it says of event 0, 1, ... of ``sample``."""
+def lookup(prob_NX: NDArray[np.float64]) -> MaskProb:
+    """A model that returns these probabilities for event 0, 1, ... of ``sample``."""
     prob_N = torch.from_numpy(prob_NX.astype(np.float32)).view(-1, 20, 20)
     return lambda condition_B6: prob_N[condition_B6[:, 1].long()]
 
@@ -168,7 +169,7 @@ def test_intervals_of_equally_good_models_hold_zero_as_often_as_they_say() -> No
     for run in range(100):
         events = sample(random, truth_X, 120)
         # both are 30 % off, and each has noise of its own
-        noisy = [told(1.3 * truth_X * (1 + random.normal(0, 0.1, (120, 1)))) for _ in range(2)]
+        noisy = [lookup(1.3 * truth_X * (1 + random.normal(0, 0.1, (120, 1)))) for _ in range(2)]
         a, b = (evaluate(model, events, QUARTERS, replicas=150, seed=run) for model in noisy)
         for name, confidence in held:
             apart = difference(a, b, name, confidence)
@@ -225,7 +226,7 @@ def test_naive_predictors_are_fitted_to_training_events_and_scored_on_the_holdou
 ) -> None:
     made = naive_evaluations(data, holdout, replicas=20, seed=3)
     assert list(made) == ["constant-mask", "mean-mask-per-bin"]
-    for name, mask_prob in fit_naive(replace(data, validation=holdout)).items():
+    for name, mask_prob in fit_naive(data.train, data.binning).items():
         expected = score_events(mask_prob, ResidentEvents(holdout, CPU), data.binning).numbers()
         assert made[name].numbers()["brier"] == pytest.approx(expected["brier"])
     assert {one.seed for one in made.values()} == {3}

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from trainables.base.errors import DataError
-from trainables.zdc.data import Events, ZDCData
-from trainables.zdc.metrics import OBJECTIVES, Binning, Scores, ScoreSums, check_binning, score_events
-from trainables.zdc.naive import naive_predictors
+from trainables.zdc.binning import OBJECTIVES, Binning, check_binning
+from trainables.zdc.data import ZDCData, naive_predictors
+from trainables.zdc.events import Events
+from trainables.zdc.metrics import Scores, ScoreSums, score_events
 from trainables.zdc.resident import ResidentEvents
 from trainables.zdc.simulate import simulate_data
 

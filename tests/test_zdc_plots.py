@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from trainables.evaluation.tables import read_columns
+from trainables.zdc.binning import Binning
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.metrics import Binning, ScoreSums
+from trainables.zdc.metrics import ScoreSums
 from trainables.zdc.plots import compare_trials, plot_mse
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table, write_mse_table

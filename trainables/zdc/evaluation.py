@@ -1,4 +1,4 @@
-"""Scores of a ZDC model on the holdout, with their bootstrap replicas: the metrics of validation and mse(E)."""
+"""Scores of a ZDC model on the holdout with bootstrap replicas: the metrics of validation and mse(E)."""
 
 # R rows: the events as they are, then one replica each; K used energy bins, N events, n of one bin, B of a block,
 # X crystals
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +16,13 @@ from torch import Tensor
 from trainables.base.training import TrainedModel
 from trainables.evaluation.bootstrap import resampled
 from trainables.evaluation.scores import Curve, Evaluation, fingerprint
+from trainables.zdc.binning import Binning, check_binning
+from trainables.zdc.data import ZDCData
+from trainables.zdc.events import Events
 from trainables.zdc.inference import build_mask
-from trainables.zdc.metrics import CRYSTALS, Binning, MaskProb, brier_and_bce, check_binning
+from trainables.zdc.metrics import CRYSTALS, MaskProb, brier_and_bce
 from trainables.zdc.naive import fit_naive
 from trainables.zdc.resident import ResidentEvents
-
-if TYPE_CHECKING:
-    from trainables.zdc.data import Events, ZDCData
 
 CPU = torch.device("cpu")
 
@@ -36,7 +35,7 @@ def evaluate(
     seed: int = 0,
     device: torch.device = CPU,
 ) -> Evaluation:
-    """Evaluate a model: one pass over the events, one energy bin after another.
+    """Evaluate a model in one pass over the events, one energy bin after another.
 
     Events with energies outside of the binning are resampled among themselves; they are in no mse, but count in
     brier and bce.
@@ -66,7 +65,7 @@ def evaluate(
     DataError
         A region of the objective has no energy bin with enough events.
     """
-    check_binning(binning, [holdout.condition_N6[:, 0].astype(np.float64) * 1000], "holdout")
+    check_binning(binning, [holdout.energy_mev], "holdout")
     events = ResidentEvents(holdout, device)
     bin_N = binning.bin_of(events.condition_N6[:, 0])
     sums = []
@@ -93,20 +92,19 @@ def evaluate_model(
     replicas: int,
     device: torch.device,
 ) -> Evaluation:
-    """Evaluate a trained model, in the form that its users have, in the bins of the data. As ``evaluate`` otherwise."""
+    """Evaluate a trained model, in the form that its users get, in the bins of the data; see ``evaluate``."""
     return evaluate(build_mask(model).to(device), events, data.binning, replicas, device=device)
 
 
 def naive_evaluations(data: ZDCData, holdout: Events, replicas: int = 1000, seed: int = 0) -> dict[str, Evaluation]:
-    """The naive predictors, fitted to the training events, on the holdout; by name. Raises as ``evaluate`` does."""
-    return {
-        name: evaluate(mask_prob, holdout, data.binning, replicas, seed) for name, mask_prob in fit_naive(data).items()
-    }
+    """Evaluate the naive predictors, fitted to the training events, on the holdout; by name. See ``evaluate``."""
+    fitted = fit_naive(data.train, data.binning)
+    return {name: evaluate(mask_prob, holdout, data.binning, replicas, seed) for name, mask_prob in fitted.items()}
 
 
 @dataclass(frozen=True)
 class _Bin:
-    """What is kept of an energy bin."""
+    """Scores of one energy bin."""
 
     events: int
     mse_R: NDArray[np.float64]
@@ -126,7 +124,7 @@ class _Sums:
 
     @torch.no_grad()
     def add_all(self, mask_prob: MaskProb, events: ResidentEvents, index_n: Tensor, seed: int, number: int) -> None:
-        """Add the events with these numbers: those of the bin of this number."""
+        """Add the events with these indices, which are those of bin ``number``."""
         self._events = len(index_n)
         for place, drawn_RB in resampled(len(index_n), self._replicas, seed, number):
             condition_B6, hit_BHW = events.batch(index_n[place])
@@ -148,7 +146,7 @@ class _Sums:
 
 
 def _metrics(sums: Sequence[_Bin], used_K: NDArray[np.int64], binning: Binning) -> dict[str, NDArray[np.float64]]:
-    """As ``Scores.numbers``, each (R,), without errors."""
+    """Return the metrics of ``Scores.numbers`` without errors, each (R,)."""
     metrics: dict[str, NDArray[np.float64]] = {}
     for region, in_region in binning.in_region.items():
         of_region = [sums[number] for number in used_K if in_region[number]]

@@ -5,109 +5,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.base.errors import DataError
+from trainables.zdc.binning import REGIONS, Binning
 from trainables.zdc.resident import ResidentEvents
 
-OBJECTIVE_VERSION = "zdc-1"  # values of different versions are never compared silently
-OBJECTIVES: dict[str, Literal["min", "max"]] = {
-    "mse_high": "min",  # the default
-    "mse_all": "min",
-    "mse_mid": "min",
-    "mse_low": "min",
-    "brier": "min",
-    "bce": "min",
-}
-REGIONS = ("low", "mid", "high", "all")
 CRYSTALS = 400
 GROUPS = 10  # parts of the sample, the same each time, left out in turn for the statistical errors
 CHUNK = 1024  # events scored at once
 SMALLEST_PROB = 1e-7  # a hit where none was deemed possible costs -log of this, not infinity
 MaskProb = Callable[[Tensor], Tensor]  # a model: raw conditions (B, 6) -> probabilities (B, 20, 20)
-
-
-class Binning(BaseModel):
-    """The energy bins of mse(E) and the three regions that the objectives average over. Energies in MeV."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    bin_width_mev: float = Field(
-        100.0, gt=0, description="width of an energy bin in MeV; small samples need wider ones"
-    )
-    max_energy_mev: float = Field(20_000.0, gt=0, description="upper edge of the last energy bin in MeV")
-    low_energy_mev: float = Field(5_000.0, gt=0, description="mse_low averages the bins below this energy in MeV")
-    high_energy_mev: float = Field(15_000.0, gt=0, description="mse_high averages the bins from this energy on, in MeV")
-    min_bin_count: int = Field(20, ge=2, description="bins with fewer validation events are left out, and counted")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low_energy_mev <= self.high_energy_mev < self.max_energy_mev:
-            raise ValueError("expected low_energy_mev <= high_energy_mev < max_energy_mev")
-        return self
-
-    @property
-    def objective_version(self) -> str:
-        """Version of the scores with everything here that changes their meaning; energies in MeV."""
-        regions = f"{self.low_energy_mev:g}-{self.high_energy_mev:g}-{self.max_energy_mev:g}"
-        return f"{OBJECTIVE_VERSION} bins={self.bin_width_mev:g} regions={regions} min={self.min_bin_count}"
-
-    @cached_property
-    def edges_mev(self) -> NDArray[np.float64]:
-        """Edges of the bins, from 0; the last bin is narrower where the width does not divide the range."""
-        bins = int(np.ceil(self.max_energy_mev / self.bin_width_mev - 1e-9))
-        return np.append(np.arange(bins) * self.bin_width_mev, self.max_energy_mev)
-
-    @cached_property
-    def in_region(self) -> dict[str, NDArray[np.bool_]]:
-        """For each of REGIONS: which bins it averages. A bin across a threshold belongs to ``mid``."""
-        low_K = self.edges_mev[1:] <= self.low_energy_mev + 1e-6
-        high_K = self.edges_mev[:-1] >= self.high_energy_mev - 1e-6
-        return {"low": low_K, "mid": ~low_K & ~high_K, "high": high_K, "all": np.ones_like(low_K)}
-
-    def bin_of(self, energy_gev_B: Tensor) -> Tensor:
-        """Bin number of each energy; the number of bins for energies outside [0, max_energy_mev)."""
-        energy_mev_B = energy_gev_B.double() * 1000
-        inside_B = (energy_mev_B >= 0) & (energy_mev_B < self.max_energy_mev)
-        bin_B = (energy_mev_B / self.bin_width_mev).floor().long()
-        return torch.where(inside_B, bin_B, len(self.edges_mev) - 1)
-
-
-def check_binning(binning: Binning, energy_mev_blocks: Iterable[NDArray[np.float64]], part: str = "validation") -> None:
-    """Raise DataError when a region has no bin with enough events: its mse would be a mean of nothing.
-
-    Parameters
-    ----------
-    binning : Binning
-    energy_mev_blocks : iterable of arrays
-    part : str
-        Of the sample: that of these events, to be named in the message.
-    """
-    count_K, events = np.zeros(len(binning.edges_mev) - 1, np.int64), 0
-    for energy_N in energy_mev_blocks:
-        inside_N = energy_N[(energy_N >= 0) & (energy_N < binning.max_energy_mev)]
-        bin_N = (inside_N / binning.bin_width_mev).astype(np.int64)
-        count_K += np.bincount(bin_N, minlength=len(count_K))
-        events += len(energy_N)
-    for region, in_region_K in binning.in_region.items():
-        fullest = int(count_K[in_region_K].max(initial=0))
-        if fullest < binning.min_bin_count:
-            raise DataError(
-                f"mse_{region}: none of its {int(in_region_K.sum())} energy bins of {binning.bin_width_mev:g} MeV "
-                f"holds {binning.min_bin_count} {part} events, the fullest holds {fullest} of {events}. Give more "
-                "events, widen --bin-width-mev, or move the regions to where the events are (--low-energy-mev, "
-                "--high-energy-mev, --max-energy-mev)."
-            )
 
 
 @dataclass(frozen=True)
@@ -149,13 +64,13 @@ class Scores:
 
     @cached_property
     def used(self) -> NDArray[np.bool_]:
-        """Bins with enough events."""
+        """Return which bins hold enough events."""
         used: NDArray[np.bool_] = self.count_KG.sum(axis=1) >= self.binning.min_bin_count
         return used
 
     @cached_property
     def curve(self) -> MseCurve:
-        """mse, floor and error of each bin with enough events."""
+        """Return mse, floor and error of each bin with enough events."""
         count_K1 = self.count_KG.sum(axis=1, keepdims=True)[self.used]
         mc_KX, mask_KX = self.hit_KX[self.used] / count_K1, self.prob_KX[self.used] / count_K1
         return MseCurve(
@@ -168,7 +83,7 @@ class Scores:
         )
 
     def numbers(self) -> dict[str, float]:
-        """mse of each region with _floor, _excess and _error; brier and bce with _error; counts of bins."""
+        """Return mse of each region with _floor, _excess and _error; brier and bce with _error; counts of bins."""
         numbers: dict[str, float] = {}
         for region in REGIONS:
             bins_K = self.binning.in_region[region][self.used]
@@ -184,7 +99,7 @@ class Scores:
         return {name: float(value) for name, value in numbers.items()}
 
     def maps(self, region: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """MC and MASK, each (20, 20), mean over the events in the used bins of a region."""
+        """Return MC and MASK, each (20, 20), mean over the events in the used bins of a region."""
         bins_K = self.binning.in_region[region] & self.used
         count = self.count_KG[bins_K].sum()
         mc_X, mask_X = self.hit_KX[bins_K].sum(axis=0) / count, self.prob_KX[bins_K].sum(axis=0) / count
@@ -192,7 +107,7 @@ class Scores:
 
 
 class ScoreSums:
-    """Sums for ``Scores``, gathered on the device in one pass over the events, in float64."""
+    """Sums for ``Scores``, accumulated on the device in one pass over the events, in float64."""
 
     def __init__(self, binning: Binning, device: torch.device) -> None:
         def zeros(*shape: int) -> Tensor:
@@ -219,7 +134,7 @@ class ScoreSums:
         self._brier_bce_G2.index_add_(0, group_B, brier_and_bce(prob_BX, hit_BX).double())
 
     def scores(self) -> Scores:
-        """Scores of the events added so far."""
+        """Return the scores of the events added so far."""
         count_KG = self._count_KG[:-1]
         miss_KGX = (self._prob_KGX - self._hit_KGX)[:-1]
         rest_KG = (count_KG.sum(dim=1, keepdim=True) - count_KG).clamp(min=1)
@@ -243,7 +158,7 @@ class ScoreSums:
 
 
 def brier_and_bce(prob_BX: Tensor, hit_BX: Tensor) -> Tensor:
-    """Both of each event, means over its crystals: (B, 2)."""
+    """Return Brier score and cross-entropy of each event, means over its crystals: (B, 2)."""
     brier_B = (prob_BX - hit_BX).square().mean(dim=1)
     said_BX = torch.where(hit_BX > 0.5, prob_BX, 1 - prob_BX).clamp(min=SMALLEST_PROB)
     return torch.stack((brier_B, -said_BX.log().mean(dim=1)), dim=1)
@@ -259,7 +174,7 @@ def score_events(mask_prob: MaskProb, events: ResidentEvents, binning: Binning) 
 
 
 def _jackknife_error(left_out_G: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard error from the values with one group left out each, along the last axis."""
+    """Return the standard error from the values with one group left out each, along the last axis."""
     spread_G = left_out_G - left_out_G.mean(axis=-1, keepdims=True)
     error: NDArray[np.float64] = np.sqrt((GROUPS - 1) / GROUPS * np.square(spread_G).sum(axis=-1))
     return error

@@ -1,4 +1,4 @@
-"""Figures of ZDC models, for the screen and for print: one function each, arrays in, a PNG out."""
+"""Figures of ZDC models: one function each, arrays in, a PNG out."""
 
 # K energy bins, H row (ix), W column (iy)
 
@@ -26,7 +26,9 @@ from trainables.evaluation.plot_style import (
 )
 from trainables.evaluation.scores import Evaluation
 from trainables.evaluation.tables import read_columns
-from trainables.zdc.metrics import Binning, MseCurve, Scores
+from trainables.zdc.binning import Binning
+from trainables.zdc.events import Events
+from trainables.zdc.metrics import MseCurve, Scores
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
 
@@ -34,13 +36,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-    from trainables.zdc.data import Events
-
 SHOWN_EVENTS = 200_000  # of a large sample are enough for a histogram
 
 
 def plot_mse(path: Path, curve: MseCurve, naive_mse: Mapping[str, NDArray[np.float64]], label: str = "MASK") -> None:
-    """The report's central figure: mse(E) of one model, its floor and the naive predictors."""
+    """Draw the report's central figure: mse(E) of one model, its floor and the naive predictors."""
     _plot_curves(path, {label: curve}, naive_mse)
 
 
@@ -65,12 +65,12 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
 
 
 def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:
-    """mse(E) of models and naive predictors on the holdout, and the differences of models to the reference."""
+    """Draw mse(E) of models and naive predictors on the holdout, and the models' differences to the reference."""
     draw_evaluations(evaluations, (CONSTANT_MASK, MEAN_MASK_PER_BIN), file, reference)
 
 
 def plot_masks(path: Path, scores: Scores) -> None:
-    """Mean hit maps of Geant4 and of the model, and their difference, at low, middle and high energy."""
+    """Draw mean hit maps of Geant4 and of the model, and their difference, at low, middle and high energy."""
     with drawn(path, 9.4, 8.4, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels_33 = figure.subplots(3, 3, sharex=True, sharey=True)
         for panel_3, region in zip(panels_33, ("low", "mid", "high"), strict=True):
@@ -96,7 +96,7 @@ def _map(axes: Axes, map_HW: NDArray[np.float64], colours: dict[str, Any]) -> Ax
 
 
 def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
-    """Losses of both networks and their learning rates against the generator's steps."""
+    """Draw the losses of both networks and their learning rates against the generator's steps."""
     gan = "loss_dis" in points
     step, epochs = np.array(points["step"]), points["epoch"][-1]
     with drawn(path, 7.2, 7.6 if gan else 5.4) as figure:
@@ -121,7 +121,7 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
 
 
 def plot_inputs(path: Path, train: Events, validation: Events) -> None:
-    """Distributions of the six conditions and of the number of hit crystals, in both parts of the sample."""
+    """Draw the distributions of the six conditions and of the number of hit crystals, in both parts of the sample."""
     labels = ("energy [GeV]", "$p_x$ [GeV]", "$p_y$ [GeV]", "$p_z$ [GeV]", r"$\theta$ [rad]", r"$\phi$ [rad]")
     with drawn(path, 11.0, 5.6, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels = figure.subplots(2, 4)

@@ -1,4 +1,4 @@
-"""A finished trial's folder of figures and tables: what goes into it."""
+"""The folder of figures and tables of a finished trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_report(folder: Path, data: ZDCData, scores: Scores, points: Mapping[str, list[float]]) -> None:
-    """Write the figures of a physicist's first look, and the tables behind them, into an existing folder.
+    """Write the figures of a physicist's first look, and their tables, into an existing folder.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The tables of a trial's report, mse(E) and losses, to CSV and back without loss."""
+"""The tables of a trial's report, mse(E) and losses, as CSV without loss of precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAIVE = "mse_of_"  # column names of the naive predictors begin so
 
 
 def write_mse_table(path: Path, curve: MseCurve, naive: Mapping[str, MseCurve]) -> None:
-    """One row for each energy bin with enough events; the naive predictors' mse in the last columns."""
+    """Write one row for each energy bin with enough events; the naive predictors' mse in the last columns."""
     columns = {
         "low_edge_mev": curve.low_edge_mev_K,
         "high_edge_mev": curve.high_edge_mev_K,
@@ -30,7 +30,7 @@ def write_mse_table(path: Path, curve: MseCurve, naive: Mapping[str, MseCurve]) 
 
 
 def read_mse_table(path: Path) -> tuple[MseCurve, dict[str, NDArray[np.float64]]]:
-    """The curve, and the mse of each naive predictor in the same bins."""
+    """Read the curve, and the mse of each naive predictor in the same bins."""
     column = read_columns(path)
     curve = MseCurve(
         low_edge_mev_K=column["low_edge_mev"],
