@@ -17,12 +17,16 @@ from trainables.base.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
-OBJECTIVE_VERSION = "zdc-1"  # values of different versions are never compared silently
+OBJECTIVE_VERSION = "zdc-2"  # values of different versions are never compared silently
 OBJECTIVES: dict[str, Literal["min", "max"]] = {
     "mse_high": "min",  # the default
     "mse_all": "min",
     "mse_mid": "min",
     "mse_low": "min",
+    "mse_high_excess": "min",
+    "mse_all_excess": "min",
+    "mse_mid_excess": "min",
+    "mse_low_excess": "min",
     "brier": "min",
     "bce": "min",
 }

@@ -40,12 +40,11 @@ def evaluate(
     Events with energies outside of the binning are resampled among themselves; they are in no mse, but count in
     brier and bce.
 
-    In a replica MC is the mean hit of the events that it draws, and the floor is that of this MC: the same for
-    every model, so that a difference in mse is one in its excess too. A replica fluctuates about the sample as the
-    sample does about the truth. Its mse would therefore be higher than that of the events as they are, on average
-    over all possible draws by exactly ``(brier - mse) / n`` in a bin of n events, and its floor lower by the factor
-    ``1 - 1 / n``. Both are put right, so that replicas lie about the value. Where mse is mostly chance, near the
-    floor, they spread too far (1.2 to 1.5 times on simulated showers, more with fewer events in a bin): the
+    A replica fluctuates about the sample as the sample does about the truth. Its mse would therefore be higher than
+    that of the events as they are, on average over all possible draws by exactly ``(brier - mse) / n`` in a bin of n
+    events. This is subtracted, so that replicas lie about the value. Floor and excess of a replica follow from its
+    mse and Brier score as in ``Scores``, and lie about their values too. Where mse is mostly chance, near the floor,
+    replicas spread too far (1.2 to 1.5 times on simulated showers, more with fewer events in a bin), so the
     intervals are cautious. In differences of models that know the same the chance cancels, and with it most of this.
 
     Parameters
@@ -120,7 +119,7 @@ class _Sums:
             return torch.zeros((1 + replicas, columns), dtype=torch.float64, device=device)
 
         self._replicas, self._device, self._events = replicas, device, 0
-        self._miss_RX, self._hit_RX, self._brier_bce_R2 = zeros(CRYSTALS), zeros(CRYSTALS), zeros(2)
+        self._miss_RX, self._brier_bce_R2 = zeros(CRYSTALS), zeros(2)
 
     @torch.no_grad()
     def add_all(self, mask_prob: MaskProb, events: ResidentEvents, index_n: Tensor, seed: int, number: int) -> None:
@@ -130,18 +129,16 @@ class _Sums:
             condition_B6, hit_BHW = events.batch(index_n[place])
             prob_BX, hit_BX = mask_prob(condition_B6).flatten(1).float(), hit_BHW.flatten(1)
             count_RB = torch.from_numpy(drawn_RB).to(self._device)
-            self._hit_RX += count_RB.float() @ hit_BX  # whole numbers: exact
             self._miss_RX += count_RB.double() @ (prob_BX.double() - hit_BX)
-            self._brier_bce_R2 += count_RB.double() @ brier_and_bce(prob_BX, hit_BX).double()
+            self._brier_bce_R2 += count_RB.double() @ brier_and_bce(prob_BX, hit_BX)
 
     def reduced(self) -> _Bin:
         events = max(self._events, 1)
         rest = max(events - 1, 1)
         mse_R = (self._miss_RX / events).square().mean(dim=1)
-        mse_R[1:] -= (self._brier_bce_R2[0, 0] / events - mse_R[0]) / events
-        mc_RX = self._hit_RX / events
-        floor_R = (mc_RX * (1 - mc_RX)).mean(dim=1) / rest
-        floor_R[1:] *= events / rest
+        brier_R = self._brier_bce_R2[:, 0] / events
+        mse_R[1:] -= (brier_R[0] - mse_R[0]) / events
+        floor_R = (brier_R - mse_R) / rest
         return _Bin(self._events, *(one.cpu().numpy() for one in (mse_R, floor_R, self._brier_bce_R2)))
 
 

@@ -28,7 +28,7 @@ def write_report(folder: Path, data: ZDCData, scores: Scores, points: Mapping[st
     curve = scores.curve
     naive = {name: other.curve for name, other in data.naive.items()}
     write_mse_table(folder / MSE_TABLE, curve, naive)
-    plots.plot_mse(folder / "mse_vs_energy.png", curve, {name: other.mse_K for name, other in naive.items()})
+    plots.plot_mse(folder / "mse_vs_energy.png", curve, naive)
     plots.plot_masks(folder / "masks.png", scores)
     plots.plot_inputs(folder / "input_distributions.png", data.train, data.validation)
     if points:
