@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tiny import TinyConfig, TinyData, TinyTraining, expected_loss
 
 from search.tuning.autosize.share import fraction_of
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE
 from trainables.base.objectives import Goal, Mode
-from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
+from trainables.base.tune_adapter import EpochTrainable, Machine
 from trainables.runtime.gpu_memory import GpuPart, keep_to
 
 
@@ -25,17 +26,17 @@ class Direct(EpochTrainable):
 
     mode: Mode = "min"
 
-    where: ClassVar[dict[str, Any]] = {"device": "cpu"}
+    machine: ClassVar[Machine] = Machine(threads=1, device="cpu")
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         super().setup(
             config, training=TinyTraining, training_config=TinyConfig, data=TinyData(),
-            goal=Goal({"loss": self.mode}), threads=1, **self.where,
+            goal=Goal({"loss": self.mode}), machine=self.machine,
         )  # fmt: skip
 
 
 class OnAPart(Direct):
-    where: ClassVar[dict[str, Any]] = {"device": "cuda", "gpu_part": GpuPart(0.25, 2**30)}
+    machine: ClassVar[Machine] = Machine(threads=1, device="cuda", gpu_part=GpuPart(0.25, 2**30))
 
 
 class DirectMax(Direct):
@@ -184,20 +185,20 @@ def test_a_trial_that_is_alone_on_a_gpu_may_take_all_of_it(monkeypatch: pytest.M
 
 
 def test_a_trial_with_a_part_of_a_gpu_is_held_to_it_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[float, Any]] = []
+    limits: list[tuple[float, Any]] = []
 
     class HeldError(Exception):
         """No GPU is needed to see it."""
 
     def hold(fraction: float, device: Any) -> None:
-        told.append((fraction, device))
+        limits.append((fraction, device))
         raise HeldError
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", hold)
     with pytest.raises(HeldError):
         trainable(OnAPart)
-    assert told == [(0.25 - 1 / 80, torch.device("cuda"))]
+    assert limits == [(0.25 - 1 / 80, torch.device("cuda"))]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
