@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna import Trial
+if TYPE_CHECKING:  # a preset needs no optuna
+    from optuna import Trial
 
 # In the spaces but held at their default unless the user frees them: they set the cost of a trial.
 OPTIONAL = ("width", "depth", "batch_size")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna import Trial
+if TYPE_CHECKING:  # a preset needs no optuna
+    from optuna import Trial
 
 # In suggest() but held at their default unless the user frees them: they set the cost of a trial.
 OPTIONAL = ("hidden_dim", "batch_size")
