@@ -132,7 +132,7 @@ def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
     wait_for_room(small, 1_000_000, lines.append)
     assert enough_room(small)
     assert lines[0].startswith(f"disk full: {small} has 0 bytes free, 1 MB are needed: waiting, nothing is lost")
-    assert lines[-1] == f"disk of {small} has room again: going on"
+    assert lines[-1] == f"disk of {small} has room again: continuing"
     assert len(lines) == 2
 
 

@@ -206,7 +206,10 @@ def test_what_the_model_does_not_know_is_said(served: dict[str, Served], workloa
     known = model.predict(events)  # without a warning, or this test would fail
     column = model.package.manifest.inputs[0]
     events.loc[[2, 5], column.name] = column.highest + 0.2 * (column.highest - column.lowest)
-    message = rf"'{column.name}': the model knows .* {column.unit}; 2 of {len(events)} events lie outside, as event 2 "
+    message = (
+        rf"'{column.name}': the model was checked on .* {column.unit}; "
+        rf"2 of {len(events)} events lie outside, as event 2 "
+    )
     with pytest.warns(ExtrapolationWarning, match=message):
         found = model.predict(events)
     np.testing.assert_array_equal(np.delete(found, [2, 5], axis=0), np.delete(known, [2, 5], axis=0))

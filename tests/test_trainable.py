@@ -124,7 +124,7 @@ def test_figures_that_cannot_be_drawn_do_not_cost_the_model(tmp_path: Path) -> N
     assert "cannot draw" in (tmp_path / REPORT_FOLDER / "error.txt").read_text()
 
 
-def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_trial_resumes_from_a_checkpoint(tmp_path: Path) -> None:
     first = trainable(slope=9.0)
     first.step()
     first.save_checkpoint(str(tmp_path))
@@ -137,7 +137,7 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
         assert (result["epoch"], result["metrics"]["resumed_at"], result["best"]["epoch"]) == (2, 1, 1)
 
 
-def test_of_a_trial_whose_end_was_not_told_the_last_epoch_is_repeated(tmp_path: Path) -> None:
+def test_of_a_trial_whose_end_was_not_recorded_the_last_epoch_is_repeated(tmp_path: Path) -> None:
     """After its last checkpoint there is nothing to train, and an epoch too many would have another value."""
     first = trainable(slope=9.0)
     for epoch in (1, 2, 3):

@@ -26,7 +26,7 @@ CHUNK_BYTES = "4 MB"  # of branches read at a time; small enough for the caches 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive entries of one file as they stand there."""
+    """Consecutive entries of one file, unchanged."""
 
     file: str
     first_entry: int

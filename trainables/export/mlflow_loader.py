@@ -177,7 +177,7 @@ def _check_column(column: Column, value_N: NDArray[np.float32]) -> None:
     if outside_N.any():
         event = int(np.argmax(outside_N))
         warnings.warn(
-            f"'{column.name}': the model knows {column.lowest:g} ... {column.highest:g} {column.unit}; "
+            f"'{column.name}': the model was checked on {column.lowest:g} ... {column.highest:g} {column.unit}; "
             f"{int(outside_N.sum())} of {len(value_N)} events lie outside, as event {event} with {value_N[event]:g}: "
             "their predictions are guesses",
             ExtrapolationWarning,

@@ -42,7 +42,7 @@ class PtEnergyConfig(PtConfig):
 
 
 class PtDphiConfig(PtConfig):
-    """Model 2: pT from the bending angle, held to physics by two penalties."""
+    """Model 2: pT from the bending angle, constrained to physics by two penalties."""
 
     epochs: int = Field(500, ge=1, description="epochs of the whole run")
     monotonic: bool = Field(True, description="punish a pT that rises with the angle")

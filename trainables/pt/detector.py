@@ -37,7 +37,7 @@ class ClusterDphi:
 
 
 def cluster_dphi(parts: tuple[Events, ...], binning: PtBinning) -> ClusterDphi:
-    """Measure it with all events of these parts that have one known point on the surface and lie in the bins."""
+    """Measure dphi of all events of these parts that have one known point on the surface and lie in the bins."""
     pt_N = np.concatenate([part.truth_N3[:, 0] for part in parts]).astype(np.float64)
     mrad_N = np.concatenate([part.surface_dphi_N for part in parts]).astype(np.float64) * 1e3
     known_N = np.isfinite(mrad_N) & (binning.bin_of(pt_N) < len(binning.edges_gev) - 1)

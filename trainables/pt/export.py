@@ -39,7 +39,8 @@ COMBINED_COLUMNS = (
 RULES = (
     "x, y, z are of the clusters in the inner and outer INTT layers and of the EMCal cluster at the inner face of the "
     "calorimeter, with the vertex at the origin; e is that cluster's energy",
-    "the bending angle is positive for the charge that the model is made for; the model knows none of 0.01 rad or less",
+    "the bending angle is positive for the charge that the model is made for; the model was trained on angles above "
+    "0.01 rad only",
     "an energy below 0, and what is not finite, is refused; values outside of lowest ... highest are predicted with a "
     "warning, as the model has not seen their like",
     f"{SCALER}: its model takes (value - mean) / scale; all other files take values as they are",

@@ -125,7 +125,7 @@ class FromAngle(PtModule):
         ax, ay, bx, by = x_2 - x_1, y_2 - y_1, x_3 - x_2, y_3 - y_2
         size_N = ((ax * ax + ay * ay) * (bx * bx + by * by)).sqrt()
         angle_N = 2 * arctangent((ax * by - ay * bx) / (size_N + ax * bx + ay * by))
-        dphi_N = (-self.charge * angle_N).float()  # as it stands in Events
+        dphi_N = (-self.charge * angle_N).float()  # the precision of Events
         return (1 / dphi_N.double()).float()
 
     def pt(self, raw_NC: Tensor) -> Tensor:

@@ -118,11 +118,11 @@ def wait_for_room(
         if leave():
             raise DiskFullError(f"{lacking(folder, needed_bytes)}, and nobody made room in {waited:.0f} s")
         if waited - said >= _REMIND_S:
-            say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then goes on")
+            say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then continues")
             said = waited
         time.sleep(POLL_S)
     if said >= 0:
-        say(f"disk of {folder} has room again: going on")
+        say(f"disk of {folder} has room again: continuing")
 
 
 def lacking(folder: Path, needed_bytes: int) -> str:
