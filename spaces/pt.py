@@ -23,7 +23,7 @@ def suggest_energy(trial: Trial) -> dict[str, Any]:
 
 
 def suggest_dphi(trial: Trial) -> dict[str, Any]:
-    """Suggest one point for pt-dphi, as keyword arguments of ``PtDphiConfig``; penalties that are off have no parameters."""
+    """Suggest one point for pt-dphi, as keyword arguments of ``PtDphiConfig``; unused penalties have no parameters."""
     point = _suggest_shared(trial)
     point["monotonic"] = trial.suggest_categorical("monotonic", [True, False])
     if point["monotonic"]:
