@@ -12,7 +12,6 @@ import torch
 
 import spaces.pt
 import spaces.zdc
-import trainables.pt.chain
 import trainables.pt.combined
 import trainables.pt.data
 import trainables.pt.evaluation
@@ -254,7 +253,7 @@ CHAINS: dict[str, Chain] = {
         name="pt",
         title="electron pT, the three models one after another",
         workloads=("pt-energy", "pt-dphi", "pt-combined"),
-        columns=trainables.pt.chain.COLUMNS,
-        rows=trainables.pt.chain.chain_rows,
+        columns=trainables.pt.combined.CORRECTED_NUMBERS,
+        rows=trainables.pt.combined.chain_rows,
     ),
 }

@@ -14,7 +14,7 @@ from search.storage.location import Storage
 from search.storage.search_dir import LEADERBOARD, SearchFolder
 from search.tracking.outbox import Outbox
 from search.tuning.recorder import TrialRecord
-from trainables.base.trainable import BEST_FILE, best_weights
+from trainables.base.checkpoint import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
 from trainables.runtime.object_store import as_folder
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 from search.errors import TrackingError, UsageError, first_line
 from search.tracking.client import MlflowClient, MlflowException, Run
-from trainables.base.trainable import BEST_FILE, best_weights
+from trainables.base.checkpoint import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
 
 CHAMPION = "champion"  # alias of the promoted version in the model registry

@@ -15,7 +15,7 @@ from search.errors import ClusterError, UsageError, first_line
 from search.tuning.recorder import TrialRecord
 from search.tuning.resources import Share, ray_session, share_of
 from search.workloads import Promotion
-from trainables.base.trainable import best_weights
+from trainables.base.checkpoint import best_weights
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import Evaluation
 

@@ -12,7 +12,7 @@ from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
 from search.tracking.events import EventRecorder
 from search.tuning.recorder import TrialRecord
-from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
+from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
 _EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second

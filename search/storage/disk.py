@@ -19,7 +19,7 @@ from trainables.runtime.disk_space import (
     is_full,
     lacking,
     megabytes,
-    patiently,
+    retry,
     size_of,
 )
 
@@ -95,7 +95,7 @@ def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
         draft.replace(path)
 
     needed = {path.parent: len(content) + _BLOCK}
-    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
+    retry(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
 
 
 def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:
@@ -120,7 +120,7 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
             if path.stat().st_size > before:
                 os.truncate(path, before)
 
-    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
+    retry(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
 
 
 def files_line(folder: Path) -> str:

@@ -12,8 +12,8 @@ from pyarrow import fs
 from search.errors import first_line
 from search.storage.location import StoragePath
 from search.tuning.recorder import TrialRecord
+from trainables.base.checkpoint import REPORT_FOLDER
 from trainables.base.objectives import Goal
-from trainables.base.trainable import REPORT_FOLDER
 from trainables.runtime.disk_space import Say, size_of
 
 _SMALL = {".csv", ".txt", ".json"}  # of a report: what comparisons are drawn from, and why one could not be drawn

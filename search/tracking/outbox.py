@@ -14,8 +14,8 @@ from ray.tune import Checkpoint
 
 from search.storage.disk import time_to_leave, to_stderr, wait_for_room
 from search.tuning.recorder import TrialRecord
-from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
-from trainables.runtime.disk_space import is_full, patiently
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER
+from trainables.runtime.disk_space import is_full, retry
 from trainables.runtime.object_store import as_folder, is_away
 
 
@@ -58,7 +58,7 @@ class Outbox:
         """A checkpoint as a folder here; waits for a store that is away."""
         files = checkpoint.filesystem
         with ExitStack() as held:
-            yield patiently(
+            yield retry(
                 lambda: held.enter_context(as_folder(files, checkpoint.path)),
                 lambda: None,
                 dict,

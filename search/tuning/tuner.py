@@ -38,7 +38,7 @@ from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.workloads import Workload
 from trainables.base.objectives import Goal
-from trainables.base.trainable import EpochTrainable
+from trainables.base.tune_adapter import EpochTrainable, Machine
 from trainables.runtime.gpu_memory import GpuPart
 
 # Rungs stand on a trial's own progress, not on its epochs. For zdc progress begins after the learning-rate peak of
@@ -216,10 +216,7 @@ def make_tuner(
         training_config=workload.config,
         data=data,
         goal=goal,
-        threads=share.threads,
-        device=share.device,
-        gpu_part=GpuPart(share.gpus, share.gpu_context),
-        patience=patience_of_checkpoints(),
+        machine=Machine(share.threads, share.device, GpuPart(share.gpus, share.gpu_context), patience_of_checkpoints()),
     )
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),

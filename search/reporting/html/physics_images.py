@@ -14,7 +14,7 @@ from search.errors import first_line
 from search.reporting.html.load import SearchSnapshot
 from search.tuning.recorder import TrialRecord
 from search.workloads import Workload
-from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
+from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
 
 SIDE_BY_SIDE = 3  # best trials whose figures are shown, beside the best preset
 TOGETHER = 5  # best trials drawn into the same figures, beside the best preset
