@@ -169,5 +169,5 @@ def _settings(plan: Plan, command: Command[Any], share: Share) -> dict[str, Any]
         "presets": ", ".join(plan.space.presets) or "none",
         "searched": ", ".join(sorted(plan.space.distributions())),
         "held": ", ".join(f"{name}={value}" for name, value in plan.space.held.items()),
-        **command.data.model_dump(mode="json", exclude={"data", "holdout"}),
+        **command.data.model_dump(mode="json", exclude={"data", "holdout", "validation"}),
     }
