@@ -20,7 +20,8 @@ from search.promotion.run import PromotionRequest, promote
 from search.reporting.console import open_console
 from search.storage.location import Storage
 from search.tracking.client import open_experiment
-from search.workloads import WORKLOADS, Workload
+from search.workload import Workload
+from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 
 WRONG_INPUT = 2

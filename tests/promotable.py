@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
 from search.promotion.retrain import FIRST_SEED
-from search.workloads import Promotion, Tolerance, Workload
+from search.workload import Promotion, Tolerance, Workload
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import Evaluation
 from trainables.export.manifest import Column, Description, Output

@@ -31,7 +31,7 @@ from search.storage.disk import (
     waiting_until,
     write_atomically,
 )
-from search.tuning.optuna_searcher import open_study
+from search.tuning.study import open_study
 from trainables.runtime.disk_space import (
     DiskFullError,
     Patience,

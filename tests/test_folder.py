@@ -12,22 +12,22 @@ from typing import Any
 
 import pytest
 from finished import call
+from specs import spec_of
 from tiny import TinyData, make_tiny
 
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec
 from search.errors import NameTakenError, UsageError
 from search.storage.event_log import Journal
 from search.storage.search_dir import JOURNAL, STUDY, SearchFolder
 from search.tuning.recorder import TrialRecord
-from trainables.data.files import DataSettings
 
 FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}
 
 
-def plan_of(epochs: int = 4, **method: Any) -> Plan:
+def plan_of(epochs: int = 4, **method: Any) -> SearchSpec:
     workload = make_tiny(known={"x": 0.3, "y": 0.0}, other={"x": 0.1, "y": 0.0})
-    return make_plan(workload, Budget(epochs=epochs), Method(**method), Site(name="mine"), demo=True)
+    return spec_of(workload, budget=Budget(epochs=epochs), method=Method(**method), site=Site(name="mine"))
 
 
 def record(number: int, **more: Any) -> TrialRecord:
@@ -41,7 +41,7 @@ def begun(storage: Path, data: TinyData | None = None) -> SearchFolder:
     """The folder of a search that is described."""
     folder = SearchFolder(storage, "mine")
     with folder.held():
-        folder.describe(plan_of(), data or TinyData(), DataSettings(), facts=FACTS, branches=["below"])
+        folder.describe(plan_of(), data or TinyData(), facts=FACTS, branches=["below"])
     return folder
 
 
@@ -200,13 +200,13 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
         (plan_of(), "data-2", "data"),
         (plan_of(epochs=5), "data-1", "epochs"),
         (plan_of(set=("x=0.5",)), "data-1", "searched"),
-        (plan_of(also=("optional",)), "data-1", "searched"),
+        (plan_of(free=("optional",)), "data-1", "searched"),
         (plan_of(presets="known"), "data-1", "presets"),
         (plan_of(objective="size"), "data-1", "objectives"),
-        (plan_of(limit=("size=1",)), "data-1", "limits"),
+        (plan_of(constraint=("size=1",)), "data-1", "limits"),
     ],
 )
-def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: Plan, data: str, told: str) -> None:
+def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: SearchSpec, data: str, told: str) -> None:
     folder = begun(tmp_path, TinyData("data-1"))
     with pytest.raises(UsageError, match=f"--resume: .*{told}"):
         folder.require_same(plan, TinyData(data))

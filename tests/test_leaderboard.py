@@ -10,18 +10,19 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from specs import spec_of
 from tiny import make_tiny
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.settings import Site
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
 from search.tuning.recorder import Outcome, TrialRecord
 from trainables.base.objectives import Mode
 
 
-def plan_of(mode: Mode = "min") -> Plan:
+def plan_of(mode: Mode = "min") -> SearchSpec:
     workload = replace(make_tiny(known={"x": 0.3}), objectives={"loss": mode}, columns=("brier", "loss"))
-    return make_plan(workload, Budget(), Method(), Site(name="s"), demo=True)
+    return spec_of(workload, site=Site(name="s"))
 
 
 def trial(number: int, outcome: Outcome, *losses: float, reason: str = "", preset: str | None = None) -> TrialRecord:

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from specs import spec_of
 from tiny import make_tiny
 from told import Told, facts_of, record
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.settings import Method, Site
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.mlflow_ui import (
@@ -41,9 +42,9 @@ def told(experiment: Experiment, tmp_path: Path) -> Told:
     return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
 
 
-def plan_of(objective: str = "loss") -> Plan:
+def plan_of(objective: str = "loss") -> SearchSpec:
     workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), limits={"size": 0.5})
-    return make_plan(workload, Budget(), Method(objective=objective), Site(name="s"), demo=True)
+    return spec_of(workload, method=Method(objective=objective), site=Site(name="s"))
 
 
 def ended(number: int, loss: float, preset: str | None = None) -> TrialRecord:

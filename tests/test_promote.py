@@ -18,7 +18,7 @@ from ray import cloudpickle
 import search.promote
 from search.promotion.registry import Registry, Version
 from search.tracking.client import embedded_uri, open_experiment
-from search.workloads import Workload
+from search.workload import Workload
 
 if TYPE_CHECKING:
     from server import MlflowServer

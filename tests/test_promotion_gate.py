@@ -11,7 +11,7 @@ from judged import evaluated
 from numpy.typing import NDArray
 
 from search.promotion.gate import Gate
-from search.workloads import Tolerance
+from search.workload import Tolerance
 from trainables.base.objectives import Goal
 from trainables.evaluation.scores import Evaluation
 

@@ -25,11 +25,12 @@ from broken import wait_until
 from finished import Finished, run_search
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import spec_of
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
 import search.tuning.autosize.resolve
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec
 from search.errors import ClusterError
 from search.tuning.autosize.benchmark import Measured, measure
 from search.tuning.autosize.monitor import Meter, find_driver, private_bytes
@@ -170,8 +171,8 @@ def test_what_a_trial_takes_is_asked_of_ray() -> None:
 # --- the largest point
 
 
-def plan_of(workload: Any, *, trials: str = "3", **method: Any) -> Plan:
-    return make_plan(workload, Budget(trials=trials), Method(**method), Site(), demo=True)
+def plan_of(workload: Any, *, trials: str = "3", **method: Any) -> SearchSpec:
+    return spec_of(workload, budget=Budget(trials=trials), method=Method(**method))
 
 
 SIZED = replace(
@@ -183,11 +184,11 @@ SIZED = replace(
     ("method", "trials", "largest"),
     [
         ({"presets": "none"}, "3", 1),  # held at its default
-        ({"presets": "none", "also": ("optional",)}, "3", 5),
+        ({"presets": "none", "free": ("optional",)}, "3", 5),
         ({"presets": "none", "set": ("optional=3",)}, "3", 3),
         ({"presets": "all"}, "3", 7),
-        ({"presets": "bad", "also": ("optional",)}, "3", 5),
-        ({"presets": "bad", "also": ("optional",)}, "0", 1),
+        ({"presets": "bad", "free": ("optional",)}, "3", 5),
+        ({"presets": "bad", "free": ("optional",)}, "0", 1),
         ({"presets": "bad", "set": ("optional=9",)}, "3", 9),
     ],
 )

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from search.config.flags import Command, parse
+from search.config.flags import SearchFlags, parse
 from search.config.settings import JOURNAL
-from search.config.spec import make_plan, new_name
+from search.config.spec import make_spec, new_name
 from search.errors import UsageError, without_passwords
 from search.storage.location import Storage
-from search.workloads import Workload
+from search.workload import Workload
 
 _HERE = ("localhost", "127.0.0.1", "::1")  # names of every machine for itself
 
@@ -69,7 +69,7 @@ def make_request(
     if given(words, "--address"):
         raise UsageError("--address after -- is for search.run on this machine; the job joins the cluster it runs on.")
     if isinstance(subject, Workload):
-        make_plan(subject, command.budget, command.method, command.site, demo=not command.data.data)
+        make_spec(subject, command)
     if shared:
         _refuse_local_paths(command, what)
     for flag in ("--name", "--seed", "--resume"):
@@ -129,7 +129,7 @@ def _refuse_passwords(words: Sequence[str]) -> None:
             )
 
 
-def _refuse_local_paths(command: Command[Any], what: str) -> None:
+def _refuse_local_paths(command: SearchFlags[Any], what: str) -> None:
     for flag, path in _paths(command):
         if not (path.startswith("/") or ":/" in path):
             raise UsageError(
@@ -138,7 +138,7 @@ def _refuse_local_paths(command: Command[Any], what: str) -> None:
             )
 
 
-def _paths(command: Command[Any]) -> Iterator[tuple[str, str]]:
+def _paths(command: SearchFlags[Any]) -> Iterator[tuple[str, str]]:
     site = command.site
     for flag, path in (("--storage", site.storage), ("--cache", site.cache), ("--json", command.json)):
         if path is not None:

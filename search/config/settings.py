@@ -1,4 +1,4 @@
-"""How much, how and where to search: frozen settings, filled from flags and from the environment."""
+"""Define the settings of a search, frozen, filled from flags and from the environment: budget, method, site."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-LONGEST_NAME = 100  # of a search
-JOURNAL = "journal"  # in place of a server: none is asked, what happens waits for --sync
+LONGEST_NAME = 100  # characters of the name of a search
+JOURNAL = "journal"  # in place of a server: none is contacted, events wait in the event log for --sync
+WARM_START_SAMPLERS = ("tpe", "gp")  # cmaes keeps its state in its own trials, qmc and random have none
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def seconds(duration: str) -> float:
-    """Seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``; ValueError for anything else."""
+    """Return the seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``; ValueError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", duration)
     total = float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
     if "".join(number + unit for number, unit in parts) != duration or total <= 0:
@@ -37,7 +38,7 @@ def _checked_trials(trials: object) -> str:
 
 
 def _checked_name(name: str) -> str:
-    """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
+    """Require a name that can be a folder and a part of commands: letters, digits, dot, dash, underscore."""
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"expected up to 100 letters, digits, dots, dashes and underscores, the first a letter or digit; "
@@ -47,7 +48,7 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Names, with commas or spaces between them; each once."""
+    """Split names at commas and spaces; keep each once."""
     names = [name.strip() for word in words for name in word.split(",")]
     return tuple(dict.fromkeys(_checked_name(name) for name in names if name))
 
@@ -74,17 +75,17 @@ def _checked_share(share: object, expected: str, right: Callable[[float], bool])
     raise ValueError(f"expected {expected} or auto; found {share!r}")
 
 
-Auto = Literal["auto"]  # one trial is run for a moment to find out
+Auto = Literal["auto"]  # measured in a short benchmark of one trial
 
 
 class Settings(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Settings that are frozen and refuse unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Budget(Settings):
-    """How much: trials, epochs, time."""
+    """Budget of a search: trials, epochs, time."""
 
     trials: Annotated[str, BeforeValidator(_checked_trials)] | None = Field(
         None,
@@ -108,47 +109,47 @@ class Budget(Settings):
 
 
 class Method(Settings):
-    """How: what is minimised, who proposes the points, who stops trials early."""
+    """Method of a search: objectives, constraints, sampler, scheduler, space."""
 
     objective: str | None = Field(
         None, description="metric to optimise, or several: NAME,NAME gives a Pareto front; None: the workload's first"
     )
-    limit: tuple[str, ...] = Field(
-        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: no limit; none: the workload's"
+    constraint: tuple[str, ...] = Field(
+        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: none; (): the workload's"
     )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
-        "tpe", description="Optuna sampler; tpe and gp heed limits while they propose, the others do not"
+        "tpe", description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not"
     )
     scheduler: Literal["none", "asha", "median", "pbt"] | None = Field(
         None,
-        description="who stops weak trials early, by the first objective; None: asha for one, none for several",
+        description="stops weak trials early, by the first objective; None: asha for one objective, none for several",
     )
     presets: str | None = Field(
         None,
         description="points of the reports to run first: all, none, or name,name; None: the workload's",
     )
-    set: tuple[str, ...] = Field((), description="hyperparameters held at a value, not searched: KEY=VALUE ...")
-    also: tuple[str, ...] = Field((), description="hyperparameters to search that are held by default")
-    branches: tuple[str, ...] = Field(
+    set: tuple[str, ...] = Field((), description="hyperparameters fixed at a value, not searched: KEY=VALUE ...")
+    free: tuple[str, ...] = Field((), description="hyperparameters to search that are fixed by default")
+    upstream: tuple[str, ...] = Field(
         (),
         description="MLflow runs, by id or name, of trials or searches whose models this workload builds on; "
         "none: the registry's champions, or else the best of the newest searches",
     )
     warm_from: Annotated[tuple[str, ...], AfterValidator(_checked_names)] = Field(
         (),
-        description="earlier searches of this workload whose complete trials the sampler is to know: NAME,NAME "
-        "(samplers tpe and gp; from their folders, or from MLflow where a folder is gone)",
+        description="earlier searches of this workload whose complete trials the sampler learns from: NAME,NAME "
+        "(samplers tpe and gp; read from their directories, or from MLflow where a directory is gone)",
     )
 
 
 class Site(Settings):
-    """Where: the cluster, a trial's share of it, and the folders. Paths are made absolute."""
+    """Site of a search: the cluster, the share of one trial, storage, tracking."""
 
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
         None, description="name of the search; None: made of workload and time"
     )
     resume: Literal["no", "yes", "auto"] = Field(
-        "no", description="go on with the search of this --name; auto: if there is one, else begin it"
+        "no", description="resume the search of this --name; auto: if there is one, else start it"
     )
     address: str | None = Field(
         default_factory=lambda: os.environ.get("RAY_ADDRESS"),
@@ -156,13 +157,13 @@ class Site(Settings):
     )
     cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
         None,
-        description="CPU cores of one trial, its threads follow; auto: one trial is run for a moment, and so many as "
-        "train most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
+        description="CPU cores of one trial, its threads follow; auto: measured in a short benchmark of one trial, "
+        "the number that trains most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
     )
     gpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_gpus)] = Field(
         None,
-        description="GPUs of one trial, fractions too; auto: one trial is run for a moment, and the fraction that "
-        "fits; None: 1 where the cluster has any, else 0",
+        description="GPUs of one trial, fractions too; auto: measured in a short benchmark of one trial, the fraction "
+        "that fits; None: 1 where the cluster has any, else 0",
     )
     storage: Annotated[str, BeforeValidator(str)] = Field(
         default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
@@ -172,21 +173,21 @@ class Site(Settings):
         None,
         description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
     )
-    keep: int = Field(
-        5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
+    keep_checkpoints: int = Field(
+        5, ge=0, description="number of best complete trials (or a whole Pareto front) whose checkpoints are kept"
     )
     tracking_uri: str | None = Field(
         None,
-        description="MLflow server; journal: none is asked, what happens waits in the search's journal until --sync; "
+        description="MLflow server; journal: no server is contacted, events wait in the event log until --sync; "
         "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
     )
 
     @property
     def server(self) -> str | None:
-        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, for --help would show its password."""
+        """URI of the MLflow server, or ``JOURNAL``; no default of the flag because --help would show its password."""
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
 
     @property
-    def silent(self) -> bool:
-        """No server is asked for anything."""
+    def offline(self) -> bool:
+        """Whether no server is contacted."""
         return self.server == JOURNAL

@@ -31,7 +31,7 @@ def check(setup: Setup) -> Iterator[Finding]:
             f"trial on {', '.join(room.silent)}", found, "one to try it in", "look again when the cluster is idle"
         )
     workload = WORKLOADS[setup.workload or next(iter(WORKLOADS))]
-    data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.held)
+    data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.fixed)
     answers = setup.joined.ask(
         one_epoch, workload.training, config, data, share.device, share.threads,
         limit_s=(1 - _ROOM) * setup.patience_s, nodes=[node for node in fitting if node.name in room.of],

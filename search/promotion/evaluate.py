@@ -14,7 +14,7 @@ from search.config.settings import Site
 from search.errors import ClusterError, UsageError, first_line
 from search.tuning.recorder import TrialRecord
 from search.tuning.resources import Share, ray_session, share_of
-from search.workloads import Promotion
+from search.workload import Promotion
 from trainables.base.trainable import best_weights
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import Evaluation

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.workloads import Tolerance
+from search.workload import Tolerance
 from trainables.base.objectives import Goal
 from trainables.evaluation.scores import Difference, Evaluation, difference
 

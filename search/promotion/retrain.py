@@ -11,9 +11,9 @@ from typing import Any
 
 from rich.console import Console
 
-from search.config.flags import Command
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan
+from search.config.space import Space
+from search.config.spec import SearchSpec
 from search.engine.search_run import run_search
 from search.errors import UsageError
 from search.promotion.evaluate import kept_model
@@ -21,7 +21,6 @@ from search.promotion.source_search import Subject
 from search.reporting.leaderboard import Row
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
-from search.tuning.optuna_searcher import Space
 from search.tuning.recorder import TrialRecord
 from trainables.base.training import TrainedModel
 
@@ -95,26 +94,22 @@ def retrain(subject: Subject, finalists: Sequence[Finalist], site: Site, budget:
     """Train all of them as the search did, each with seeds of its own; what is done already is not done again."""
     points = {name: dict(one.hyperparameters) for one in finalists for name in one.trainings}
     name = f"{subject.name}.finalists-{_digest(points)}"
-    plan = Plan(
+    spec = SearchSpec(
         workload=subject.workload,
         name=name,
-        space=Space(suggest=_nothing, held={}, preset_held={}, presets=points),
-        trials=0,
-        trials_asked=False,
-        added=False,
-        epochs=subject.epochs,
-        goal=subject.goal,
-        scheduler="none",
-        demo=False,
-        drawn=False,
-    )
-    command = Command(
         data=subject.settings,
         budget=budget.model_copy(update={"seed": FIRST_SEED}),
-        method=Method(branches=tuple(subject.branches.runs)),
-        site=site.model_copy(update={"name": name, "resume": "auto", "keep": len(points)}),
+        method=Method(upstream=tuple(subject.branches.runs)),
+        site=site.model_copy(update={"name": name, "resume": "auto", "keep_checkpoints": len(points)}),
+        space=Space(suggest=_nothing, fixed={}, preset_fixed={}, presets=points),
+        goal=subject.goal,
+        trials=0,
+        epochs=subject.epochs,
+        scheduler="none",
+        figures=False,
+        tags={"kind": KIND, "finalists_of": subject.name},
     )
-    code = run_search(plan, command, console, {"kind": KIND, "finalists_of": subject.name}).code
+    code = run_search(spec, console).code
     records = {record.label: record for record in SearchFolder(Storage.of(site), name).records()}
     return Trained(name, records, code)
 

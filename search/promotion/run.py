@@ -25,7 +25,7 @@ from search.storage.disk import write_atomically
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import open_experiment
-from search.workloads import Workload
+from search.workload import Workload
 
 PROMOTED, NO = 0, 3  # exit codes
 RESULT = "promotion.json"

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from search.config.spec import unknown
-from search.engine.upstream_models import UpstreamModels, find_upstream_models
+from search.engine.upstream_in_directories import UpstreamModels
+from search.engine.upstream_models import find_upstream_models
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard
 from search.storage.location import Storage
 from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
 from search.tracking.client import Experiment
-from search.workloads import Data, Promotion, Workload
+from search.workload import Data, Promotion, Workload
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
@@ -81,7 +82,7 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
     settings = workload.settings(**description["settings"])
     data = workload.load_data(settings, cache)
     events = data.fingerprint
-    branches = find_upstream_models(experiment.client, workload.builds_on, description["branches"], events)
+    branches = find_upstream_models(experiment, folder.storage, workload.builds_on, description["branches"], events)
     if workload.join:
         data = workload.join(data, branches.models)
     if data.fingerprint != description["data"]:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
 from search.tracking.events import EventRecorder
@@ -19,7 +19,7 @@ _EACH = 25  # best trials that get a comparison of their own; drawing one takes 
 
 
 def draw_gallery(
-    plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], event_recorder: EventRecorder
+    spec: SearchSpec, leaderboard: Leaderboard, records: Iterable[TrialRecord], event_recorder: EventRecorder
 ) -> None:
     """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
     complete = {record.label: record for record in records if record.outcome == "complete"}
@@ -33,7 +33,7 @@ def draw_gallery(
             folder = Path(temporary) / (record.label if record else "search")
             folder.mkdir()
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
-            plan.workload.compare(shown, folder)
+            spec.workload.compare(shown, folder)
             event_recorder.comparison(record, folder)
 
         for label in reports:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal, Mode
 
@@ -143,7 +143,7 @@ class Leaderboard:
 
 
 def make_leaderboard(
-    plan: Plan,
+    spec: SearchSpec,
     records: Iterable[TrialRecord],
     baselines: Mapping[str, Mapping[str, float]],
     objective_version: str,
@@ -154,13 +154,13 @@ def make_leaderboard(
     Not at their best one: the least of many noisy epochs rewards luck, and more so the more epochs a trial has.
     Of several objectives the Pareto front comes first.
     """
-    goal = plan.goal
+    goal = spec.goal
     records = sorted(records, key=lambda record: record.number)
     complete = [record for record in records if record.outcome == "complete"]
     placed = goal.ranked([record.metrics for record in complete])
-    ranked = [_trial_row(plan, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
-    ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
-    ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
+    ranked = [_trial_row(spec, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
+    ranked += [_known_row(spec, name, "naive", scores) for name, scores in baselines.items()]
+    ranked += [_known_row(spec, name, "reference", scores) for name, scores in (references or {}).items()]
     ranked.sort(
         key=lambda row: (
             not _finite(row, goal),
@@ -168,11 +168,11 @@ def make_leaderboard(
             *(goal.order(row.metrics) if _finite(row, goal) else ()),
         )
     )
-    others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
+    others = [_trial_row(spec, record, None, False) for record in records if record.outcome != "complete"]
     stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
     return Leaderboard(
-        search=plan.name,
-        workload=plan.workload.name,
+        search=spec.name,
+        workload=spec.workload.name,
         objective=goal.objective,
         mode=goal.mode,
         objectives=dict(goal.objectives),
@@ -196,7 +196,7 @@ def _value(row: Row) -> str:
     return number(row.value) + (f" +- {error:.1g}" if error is not None else "") or row.outcome.replace("_", " ")
 
 
-def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -> Row:
+def _trial_row(spec: SearchSpec, record: TrialRecord, rank: int | None, front: bool) -> Row:
     return Row(
         rank=rank,
         number=record.number,
@@ -204,9 +204,9 @@ def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -
         kind="preset" if record.preset else "trial",
         outcome=str(record.outcome),
         reason=record.reason,
-        value=record.metrics[plan.goal.objective] if rank else None,
-        beside=_beside(plan, record.metrics) if rank else {},
-        keeps_limits=rank is not None and plan.goal.violation(record.metrics) == 0,
+        value=record.metrics[spec.goal.objective] if rank else None,
+        beside=_beside(spec, record.metrics) if rank else {},
+        keeps_limits=rank is not None and spec.goal.violation(record.metrics) == 0,
         front=front,
         epoch=record.epoch,
         best_epoch=int(record.best["epoch"]) if record.best else None,
@@ -216,18 +216,18 @@ def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -
     )
 
 
-def _known_row(plan: Plan, name: str, kind: str, scores: Mapping[str, float]) -> Row:
+def _known_row(spec: SearchSpec, name: str, kind: str, scores: Mapping[str, float]) -> Row:
     return Row(
-        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[plan.goal.objective],
-        beside=_beside(plan, scores), keeps_limits=plan.goal.violation(scores) == 0, front=False,
+        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[spec.goal.objective],
+        beside=_beside(spec, scores), keeps_limits=spec.goal.violation(scores) == 0, front=False,
         epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
     )  # fmt: skip
 
 
-def _beside(plan: Plan, metrics: Mapping[str, float]) -> dict[str, float]:
-    first, *others = plan.goal.objectives
+def _beside(spec: SearchSpec, metrics: Mapping[str, float]) -> dict[str, float]:
+    first, *others = spec.goal.objectives
     companions = {name: f"{first}_{name}" for name in _COMPANIONS}
-    columns = {name: name for name in (*others, *plan.goal.limits, *plan.workload.columns) if name != first}
+    columns = {name: name for name in (*others, *spec.goal.limits, *spec.workload.columns) if name != first}
     return {name: metrics[metric] for name, metric in (companions | columns).items() if metric in metrics}
 
 

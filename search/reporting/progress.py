@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import number
 from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tuning.recorder import TrialRecord
@@ -25,12 +25,12 @@ class Progress:
     def __init__(
         self,
         console: Console,
-        plan: Plan,
+        spec: SearchSpec,
         concurrent: int,
         exporter: MlflowExporter | NullExporter | None = None,
         known: Iterable[TrialRecord] = (),
     ) -> None:
-        self._console, self._plan, self._concurrent, self._exporter = console, plan, concurrent, exporter
+        self._console, self._spec, self._concurrent, self._exporter = console, spec, concurrent, exporter
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
@@ -69,7 +69,7 @@ class Progress:
         reason = f" ({trial.reason})" if trial.reason else ""
         end = f"{trial.label}: {str(trial.outcome).replace('_', ' ')}{reason} after epoch {trial.epoch}"
         left = self._time_left()
-        self._say(f"{end}, {self._value(trial)}; {self._done()} of {self._plan.samples} trials done{left}")
+        self._say(f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}")
 
     def _say(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
@@ -78,8 +78,8 @@ class Progress:
 
     def _value(self, trial: TrialRecord) -> str:
         if not trial.metrics:
-            return f"no {self._plan.goal.objective} yet"
-        return f"{self._plan.goal.objective} {number(trial.metrics[self._plan.goal.objective])}"
+            return f"no {self._spec.goal.objective} yet"
+        return f"{self._spec.goal.objective} {number(trial.metrics[self._spec.goal.objective])}"
 
     def _done(self) -> int:
         return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
@@ -90,26 +90,26 @@ class Progress:
         seconds = sum(trial.seconds for trial in self._trials.values())
         running = [trial for trial in self._trials.values() if trial.outcome is None]
         owed = sum(trial.epochs - trial.epoch for trial in running)
-        owed += (self._plan.samples - len(self._trials)) * self._plan.epochs
+        owed += (self._spec.samples - len(self._trials)) * self._spec.epochs
         if not epochs or not owed:
             return ""
-        minutes = seconds / epochs * owed / min(self._concurrent, self._plan.samples) / 60
+        minutes = seconds / epochs * owed / min(self._concurrent, self._spec.samples) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
 
     def _table(self) -> Table:
         minutes = (time.monotonic() - self._started) / 60
-        caption = f"{self._done()} of {self._plan.samples} done, {minutes:.1f} min{self._time_left()}"
+        caption = f"{self._done()} of {self._spec.samples} done, {minutes:.1f} min{self._time_left()}"
         if self._exporter and self._exporter.trouble:
             caption += f"; {self._exporter.trouble}, {self._exporter.behind} entries behind"
-        table = Table(title=self._plan.name, caption=caption)
-        for name in ("trial", "state", "epoch", self._plan.goal.objective, "best so far", "min"):
+        table = Table(title=self._spec.name, caption=caption)
+        for name in ("trial", "state", "epoch", self._spec.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
         for trial in self._shown():
             state = trial.outcome.replace("_", " ") if trial.outcome else "running"
             table.add_row(
                 trial.label, Text(state, style=_STYLE.get(str(trial.outcome), "")),
                 f"{trial.epoch}/{trial.epochs}",
-                number(trial.metrics.get(self._plan.goal.objective)), number(trial.best.get("value")),
+                number(trial.metrics.get(self._spec.goal.objective)), number(trial.best.get("value")),
                 f"{trial.seconds / 60:.1f}",
             )  # fmt: skip
         return table
@@ -117,7 +117,7 @@ class Progress:
     def _shown(self) -> list[TrialRecord]:
         """Running trials, and the best ended ones, as many as a screen holds."""
         room = max(5, self._console.height - 10)
-        goal = self._plan.goal
+        goal = self._spec.goal
         running = [trial for trial in self._trials.values() if trial.outcome is None][:room]
         ended = [trial for trial in self._trials.values() if trial.outcome]
         ended.sort(key=lambda trial: (

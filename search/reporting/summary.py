@@ -10,8 +10,8 @@ from shlex import quote
 
 from rich.console import Console
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan
+from search.config.settings import Site
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import Leaderboard
 from search.storage.disk import files_line
 from search.storage.location import Storage
@@ -25,17 +25,15 @@ class Summary:
     """Says it on a console, in whole lines."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
 
     def say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+        self.console.print(line, markup=False, soft_wrap=True)
 
-    def announce(
-        self, plan: Plan, budget: Budget, method: Method, data: Iterable[str], warnings: Iterable[str] = ()
-    ) -> None:
+    def announce(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """One line each for what is searched, the data, the cache, the budget."""
-        self.say(f"search   {plan.name}: {plan.workload.title}; {plan.goal}{_limits(plan)}")
-        if plan.demo:
+        self.say(f"search   {spec.name}: {spec.workload.title}; {spec.goal}{_limits(spec)}")
+        if spec.demo:
             self.say(
                 "demo     no --data: the carried sample, a small budget; --data FILES for yours and the report's own"
             )
@@ -43,11 +41,11 @@ class Summary:
             self.say(f"data     {line}")
         for line in warnings:
             self.say(f"warning  {line}")
-        presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
-        limit = f", at most {budget.time_limit}" if budget.time_limit else ""
-        by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
-        deaf = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
-        self.say(f"budget   {presets}, sampler {method.sampler}{deaf}, scheduler {plan.scheduler}{by}{limit}")
+        presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
+        limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
+        by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
+        deaf = " (heeds no limits)" if spec.goal.limits and spec.method.sampler not in ("tpe", "gp") else ""
+        self.say(f"budget   {presets}, sampler {spec.method.sampler}{deaf}, scheduler {spec.scheduler}{by}{limit}")
 
     def tell_tracking(self, site: Site, *, asked: bool) -> None:
         """That no server is asked, or that the database had better be one."""
@@ -66,7 +64,7 @@ class Summary:
 
     def conclude(self, leaderboard: Leaderboard, folder: Path, site: Site) -> None:
         """The leaderboard, what it is worth, and where to look."""
-        self._console.print(leaderboard.as_table())
+        self.console.print(leaderboard.as_table())
         if leaderboard.goal.several:
             complete = sum(row.rank is not None for row in leaderboard.rows)
             self.say(f"front    {len(leaderboard.front)} of {complete} complete trials, marked *: the Pareto front")
@@ -104,14 +102,14 @@ def sync_command(name: str, storage: str) -> str:
     return f"python -m search.run --sync {name} --storage {quote(storage)}"
 
 
-def _limits(plan: Plan) -> str:
-    return "".join(f", {name} at most {limit:g}" for name, limit in plan.goal.limits.items())
+def _limits(spec: SearchSpec) -> str:
+    return "".join(f", {name} at most {limit:g}" for name, limit in spec.goal.limits.items())
 
 
 def _how_to_look(site: Site, folder: Path, objective: str) -> str:
     """Address of the page that has the trials, best first."""
     experiment_id = json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"]
-    if site.silent or not experiment_id:
+    if site.offline or not experiment_id:
         command = sync_command(folder.name, str(Storage(site.storage)))
         return f"no server was asked. Deliver it from a machine that reaches one: {command} --tracking-uri URI"
     page = view_page(experiment_id, objective)

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.errors import NameTakenError, UsageError
 from search.storage.disk import to_stderr, write_atomically
 from search.storage.event_log import mend, read, records_of
@@ -25,8 +25,7 @@ from search.storage.remote.lease import Lease
 from search.storage.remote.mirror import Mirror
 from search.storage.remote.session import STATE, remote_session
 from search.tuning.recorder import TrialRecord
-from search.workloads import Data
-from trainables.data.files import DataSettings
+from search.workload import Data
 
 JOURNAL, STUDY, DESCRIPTION, LEADERBOARD = "search.journal", "optuna.journal", "search.json", "leaderboard.json"
 _GROWING = (JOURNAL, STUDY)  # the study knows each trial before the journal does
@@ -196,19 +195,17 @@ class SearchFolder:
 
     # --- what the search is
 
-    def describe(self, plan: Plan, data: Data, settings: DataSettings, **more: Any) -> None:
+    def describe(self, spec: SearchSpec, data: Data, **more: Any) -> None:
         """Keep what a resumed search must have in common with this one, and its number of trials.
 
         Parameters
         ----------
-        settings : DataSettings
-            By which its data are found again.
         more : JSON values
             What later commands need of it: ``facts`` and ``own_run`` (its MLflow runs), ``branches``, ``method``,
             ``commit``.
         """
-        where = settings.absolute().model_dump(mode="json")
-        self._write({**more, "settings": where, "trials": plan.trials, **_identity(plan, data)})
+        where = spec.data.absolute().model_dump(mode="json")
+        self._write({**more, "settings": where, "trials": spec.trials, **_identity(spec, data)})
 
     def set(self, **changed: Any) -> None:
         """Change what is kept of it, all at once or not at all."""
@@ -222,7 +219,7 @@ class SearchFolder:
         write_atomically(self.path / DESCRIPTION, json.dumps(content, indent=1))
         self.push()
 
-    def require_same(self, plan: Plan, data: Data | None = None) -> None:
+    def require_same(self, spec: SearchSpec, data: Data | None = None) -> None:
         """The search that goes on must be the one that began; without data as far as the flags say.
 
         Raises
@@ -231,11 +228,11 @@ class SearchFolder:
             The flags or data now are not those that it began with; names the difference.
         """
         before = self.description()
-        now = json.loads(json.dumps(_identity(plan, data)))
+        now = json.loads(json.dumps(_identity(spec, data)))
         for key, value in now.items():
             if before[key] != value:
                 raise UsageError(
-                    f"--resume: {key} of search {plan.name!r} was {before[key]!r} and is now {value!r}. Repeat the "
+                    f"--resume: {key} of search {spec.name!r} was {before[key]!r} and is now {value!r}. Repeat the "
                     "flags of its first command, or choose another --name."
                 )
 
@@ -287,13 +284,13 @@ def _owner(file: Path) -> str:
         return "by another process"
 
 
-def _identity(plan: Plan, data: Data | None) -> dict[str, Any]:
+def _identity(spec: SearchSpec, data: Data | None) -> dict[str, Any]:
     about_data = {"objective version": data.objective_version, "data": data.fingerprint} if data else {}
     return {
-        "workload": plan.workload.name,
-        "objectives": dict(plan.goal.objectives),
-        "limits": dict(plan.goal.limits),
-        "epochs": plan.epochs,
+        "workload": spec.workload.name,
+        "objectives": dict(spec.goal.objectives),
+        "limits": dict(spec.goal.limits),
+        "epochs": spec.epochs,
         **about_data,
-        **plan.space.as_dict(),
+        **spec.space.as_dict(),
     }

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import Leaderboard
 from search.storage.event_log import Journal
 from search.tracking.mlflow_ui import experiment_note, first_views, result_note, result_views
@@ -45,11 +45,11 @@ class EventRecorder:
 
     # --- the search itself
 
-    def opened(self, plan: Plan) -> None:
+    def opened(self, spec: SearchSpec) -> None:
         """What the search is about, for whoever looks at its pages while it runs."""
-        at_ms, goal = _now_ms(), plan.goal
-        views = first_views(goal, plan.workload.columns, at_ms)
-        note = experiment_note(plan.workload.title, goal.objective)
+        at_ms, goal = _now_ms(), spec.goal
+        views = first_views(goal, spec.workload.columns, at_ms)
+        note = experiment_note(spec.workload.title, goal.objective)
         self._journal.append("search_opened", at_ms, note=note, views=views)
 
     def resumed(self) -> None:

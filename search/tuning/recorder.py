@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.tuning.causes import reason_of
+from search.tuning.failures import reason_of
 
 Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
 

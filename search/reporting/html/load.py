@@ -14,15 +14,18 @@ from typing import Any, Literal
 import psutil
 from optuna.trial import FrozenTrial
 
-from search.config.spec import Plan, unknown
+from search.config.settings import Budget, Method, Site
+from search.config.space import Space
+from search.config.spec import SearchSpec, unknown
 from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
 from search.reporting.leaderboard import Leaderboard, Row, make_leaderboard
 from search.storage.location import Storage
 from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
-from search.tuning.optuna_searcher import Space, read_study
 from search.tuning.recorder import TrialRecord
-from search.workloads import WORKLOADS, Workload
+from search.tuning.study import read_study
+from search.workload import Workload
+from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
 
 State = Literal["finished", "running", "interrupted", "failed"]
@@ -164,21 +167,22 @@ def _make_leaderboard(
     return make_leaderboard(_plan(name, about), records, scores["naive"], version, scores["reference"])
 
 
-def _plan(name: str, about: Mapping[str, Any]) -> Plan:
+def _plan(name: str, about: Mapping[str, Any]) -> SearchSpec:
     """What the search does, as far as its folder says so and a leaderboard asks."""
     workload = WORKLOADS.get(about["workload"])
     if workload is None:
         raise unknown("workload", about["workload"], tuple(WORKLOADS))
     held = about["held"]
-    return Plan(
+    return SearchSpec(
         workload=workload,
         name=name,
-        space=Space(suggest=workload.suggest, held=held, preset_held=held, presets=about["presets"]),
-        trials=about["trials"],
-        trials_asked=True,
-        added=False,
-        epochs=about["epochs"],
+        data=workload.settings(),
+        budget=Budget(),
+        method=Method(),
+        site=Site(),
+        space=Space(suggest=workload.suggest, fixed=held, preset_fixed=held, presets=about["presets"]),
         goal=Goal(about["objectives"], about["limits"]),
+        trials=about["trials"],
+        epochs=about["epochs"],
         scheduler="",
-        demo=False,
     )

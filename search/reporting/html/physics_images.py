@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from search.errors import first_line
 from search.reporting.html.load import SearchSnapshot
 from search.tuning.recorder import TrialRecord
-from search.workloads import Workload
+from search.workload import Workload
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
 SIDE_BY_SIDE = 3  # best trials whose figures are shown, beside the best preset

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from search.config.settings import Site
-from search.config.spec import Plan
+from search.config.spec import SearchSpec
 from search.storage.disk import write_atomically
 from search.tuning.autosize.benchmark import Measured
 from search.tuning.autosize.placement import ProbeError, probe, smallest_gpu
 from search.tuning.autosize.share import Proposal, on_cpus, on_gpus
 from search.tuning.autosize.worst_case import largest_point, words
-from search.tuning.causes import OUT_OF_MEMORY, cause_of, reason_of
+from search.tuning.failures import OUT_OF_MEMORY, cause_of, reason_of
 from search.tuning.resources import Nodes, Share, share_of
 from trainables.runtime.disk_space import megabytes
 
@@ -28,7 +28,7 @@ _THREADS = (1, 2, 4, 8, 16)
 class Question:
     """What is to be found out."""
 
-    plan: Plan
+    spec: SearchSpec
     point: Mapping[str, Any]
     on_gpu: bool
     cpus: float  # of the trial on a GPU
@@ -40,7 +40,13 @@ class Question:
 
 
 def sized_share(
-    plan: Plan, data: Any, site: Site, wanted: int | None, nodes: Nodes, folder: Path, say: Callable[[str], object]
+    spec: SearchSpec,
+    data: Any,
+    site: Site,
+    wanted: int | None,
+    nodes: Nodes,
+    folder: Path,
+    say: Callable[[str], object],
 ) -> Share:
     """The share of one trial, measured where the flags say ``auto``; tells what was found.
 
@@ -56,11 +62,11 @@ def sized_share(
     ClusterError
         Not a single trial fits.
     """
-    settled = share_of(site, nodes, wanted, plan.samples)  # as if nothing could be measured
+    settled = share_of(site, nodes, wanted, spec.samples)  # as if nothing could be measured
     if not _is_asked(site, settled):
         return settled
-    point = largest_point(plan)
-    question = Question(plan, point, settled.gpus > 0, settled.cpus, _cluster(nodes))
+    point = largest_point(spec)
+    question = Question(spec, point, settled.gpus > 0, settled.cpus, _cluster(nodes))
     measured, when = _remembered(question, folder), " when the search began"
     if measured is None:
         when = ""
@@ -76,7 +82,7 @@ def sized_share(
         site.model_copy(update=numbers),
         nodes,
         wanted,
-        plan.samples,
+        spec.samples,
         memory=proposal.memory,
         gpu_context=proposal.gpu_context,
     )
@@ -113,7 +119,7 @@ def _remembered(question: Question, folder: Path) -> Measured | None:
 
 
 def _measure(question: Question, data: Any, nodes: Nodes) -> Measured:
-    workload = question.plan.workload
+    workload = question.spec.workload
     config = workload.config(**question.point)
     if question.on_gpu:
         wishes, threads = [{"CPU": question.cpus, "GPU": 1.0}], [max(1, int(question.cpus))]
@@ -139,7 +145,7 @@ def _finding(question: Question, measured: Measured, proposal: Proposal, when: s
 
 
 def _trial(question: Question) -> str:
-    large = words(question.plan, question.point)
+    large = words(question.spec, question.point)
     return f"one trial at its largest ({large})" if large else "one trial"
 
 

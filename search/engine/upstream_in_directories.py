@@ -1,13 +1,13 @@
-"""Reads the trained models that a workload builds on from folders of earlier searches, where no server has them."""
+"""Read the trained models that a workload builds on from search directories, where no server has them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
-from search.engine.upstream_models import UpstreamModels
 from search.errors import UsageError
 from search.storage.event_log import read
 from search.storage.location import Storage
@@ -19,15 +19,36 @@ from trainables.base.training import TrainedModel
 from trainables.runtime.object_store import as_folder
 
 
-def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> UpstreamModels:
-    """The models of these workloads.
+@dataclass(frozen=True)
+class UpstreamModels:
+    """One trained model for each upstream workload."""
+
+    models: Mapping[str, TrainedModel]
+    lines: tuple[str, ...]  # for people: which models, and why
+    warnings: tuple[str, ...]
+
+    @property
+    def runs(self) -> list[str]:
+        """MLflow run ids, by which the same models are found again."""
+        return [model.run for model in self.models.values()]
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """Tags of the MLflow runs that build on them."""
+        return {f"builds_on.{workload}": model.run for workload, model in self.models.items()}
+
+
+def find_in_directories(
+    storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str
+) -> UpstreamModels:
+    """Find a model for each of these workloads.
 
     Parameters
     ----------
     named : sequence of str
         One search for each workload (then its best trial is meant), or SEARCH/TRIAL.
     fingerprint : str
-        Of the data now; who was trained on others is named in a warning.
+        Fingerprint of the data now; a model of other data is named in a warning.
 
     Raises
     ------
@@ -40,7 +61,7 @@ def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str]
         about = folder.description()
         if (workload := about["workload"]) not in workloads or workload in models:
             expected = f"one search of each of {', '.join(workloads)}"
-            raise UsageError(f"--branches {name}: expected {expected}; found one more of {workload}.")
+            raise UsageError(f"--upstream {name}: expected {expected}; found one more of {workload}.")
         trial = _trial(folder, name)
         models[workload] = _load(folder, workload, trial)
         lines.append(f"builds on {trial.label} of {workload}, search {folder.path.name} (from its folder)")
@@ -49,13 +70,13 @@ def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str]
     if missing := [workload for workload in workloads if workload not in models]:
         raise UsageError(
             f"This search builds on models of {', '.join(missing)}, which are looked for in MLflow, and no server is "
-            "asked. Name one with --tracking-uri, or searches in this --storage: --branches SEARCH SEARCH."
+            "asked. Name one with --tracking-uri, or searches in this --storage: --upstream SEARCH SEARCH."
         )
     return UpstreamModels({workload: models[workload] for workload in workloads}, tuple(lines), tuple(warnings))
 
 
-def is_nearby(storage: Storage, name: str) -> bool:
-    """Whether a name leads to a search of which no server has heard yet."""
+def is_only_in_directory(storage: Storage, name: str) -> bool:
+    """Whether a name leads to a search that no server has received yet."""
     folder = _found(storage, name)
     return folder is not None and not folder.description()["facts"]["run_id"]
 
@@ -73,7 +94,7 @@ def _folder(storage: Storage, name: str) -> SearchFolder:
     folder = _found(storage, name)
     if folder is None:
         raise UsageError(
-            f"--branches {name}: no search of that name is in {storage}, and no server is asked. Name one that is "
+            f"--upstream {name}: no search of that name is in {storage}, and no server is asked. Name one that is "
             "there, or the server that knows that run with --tracking-uri."
         )
     return folder
@@ -82,38 +103,39 @@ def _folder(storage: Storage, name: str) -> SearchFolder:
 def _trial(folder: SearchFolder, name: str) -> TrialRecord:
     label = name.partition("/")[2] or _best(folder)
     if not label:
-        raise UsageError(f"--branches {name}: no trial of that search is complete.")
+        raise UsageError(f"--upstream {name}: no trial of that search is complete.")
     for record in folder.records():
         if record.label == label and record.outcome == "complete":
             return record
-    raise UsageError(f"--branches {name}: that search has no complete trial {label}.")
+    raise UsageError(f"--upstream {name}: that search has no complete trial {label}.")
 
 
 def _best(folder: SearchFolder) -> str:
-    """Label of the best trial; empty where the search has none, or no result yet."""
+    """Return the label of the best trial; empty where the search has none, or no result yet."""
     file = folder.path / LEADERBOARD
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     return next((str(row["label"]) for row in rows if row["rank"] == 1 and row["number"] is not None), "")
 
 
 def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedModel:
-    name = f"{folder.path.name}/{trial.label}"  # MLflow, too, finds it by that, once it is there
-    with ExitStack() as held:
-        for place in _places(folder, trial, held):
-            if (place / BEST_FILE).exists():
-                return TrainedModel(workload, name, trial.hyperparameters, best_weights(place))
+    name = f"{folder.path.name}/{trial.label}"  # MLflow finds it by that, too, once it was exported
+    with ExitStack() as opened:
+        for path in _folders(folder, trial, opened):
+            if (path / BEST_FILE).exists():
+                return TrainedModel(workload, name, trial.hyperparameters, best_weights(path))
     raise UsageError(
-        f"--branches {name}: its weights are not in {folder.where} any more (--keep). Name another trial, or a server."
+        f"--upstream {name}: its weights are not in {folder.where} any more (--keep-checkpoints). Name another "
+        "trial, or a server."
     )
 
 
-def _places(folder: SearchFolder, trial: TrialRecord, held: ExitStack) -> Iterator[Path]:
-    """Where its weights may be: on their way to MLflow, or in its checkpoint."""
+def _folders(folder: SearchFolder, trial: TrialRecord, opened: ExitStack) -> Iterator[Path]:
+    """Yield the folders that may hold its weights: staged for MLflow, or its checkpoint."""
     for entry in read(folder.journal):
         if entry.event == "files" and entry.content["number"] == trial.number:
             yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
     if trial.checkpoint is not None:
         try:
-            yield held.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
+            yield opened.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
         except FileNotFoundError:
             return

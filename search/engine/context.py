@@ -1,0 +1,51 @@
+"""Hold everything that is open while one search runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from search.reporting.summary import Summary
+from search.storage.event_log import Journal
+from search.storage.search_dir import SearchFolder
+from search.tracking.events import EventRecorder
+from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
+from search.tracking.outbox import Outbox
+from search.tuning.stopping import StopController
+
+SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
+
+
+@dataclass(frozen=True)
+class SearchContext:
+    """What is open while one search runs; what the search is asked to do is in its ``SearchSpec``."""
+
+    directory: SearchFolder
+    summary: Summary
+    stop_controller: StopController
+    events: EventRecorder
+    exporter: MlflowExporter | NullExporter
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search was asked to leave its trials for a resume."""
+        return self.stop_controller.reason == "interrupted"
+
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """Export events to MLflow while it is reachable; at the end log how the search ended."""
+        self.exporter.start()
+        status = "FAILED"
+        try:
+            yield
+            status = "KILLED" if self.interrupted else "FINISHED"
+        finally:
+            self.events.end(status)
+            self.exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
+
+
+def open_event_log(directory: SearchFolder) -> tuple[EventRecorder, bool]:
+    """Open the event log of a search; also return whether it has entries of an earlier process."""
+    log = Journal(directory.journal)
+    return EventRecorder(log, Outbox(directory.path)), bool(log.entries)
