@@ -8,7 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
-from search.config.flags import SearchFlags, parse, parse_sync
+from search.config.flags import parse, parse_sync
+from search.config.settings import SearchFlags
 from search.errors import SearchError, without_passwords
 from search.reporting.console import open_console
 from search.workload import Chain, Workload

@@ -6,8 +6,7 @@ from typing import Any
 
 from tiny import make_tiny
 
-from search.config.flags import SearchFlags
-from search.config.settings import Budget, Method, Site
+from search.config.settings import Budget, Method, SearchFlags, Site
 from search.config.space import Space
 from search.config.spec import SearchSpec, make_spec
 from search.workload import Workload

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from search.config.flags import SearchFlags, parse
-from search.config.settings import JOURNAL
+from search.config.flags import parse
+from search.config.settings import JOURNAL, SearchFlags
 from search.config.spec import make_spec, new_name
 from search.errors import UsageError, without_passwords
 from search.storage.location import Storage

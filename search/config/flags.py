@@ -4,17 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
-from search.config.settings import Budget, Method, Site
+from search.config.settings import SearchFlags, Site
 from search.workload import Chain, Workload
 from search.workloads import CHAINS, WORKLOADS
-from trainables.data.files import DataSettings
-
-S = TypeVar("S", bound=DataSettings)
 
 # Old spellings, which --help does not show.
 _ALIASES = {
@@ -24,17 +20,6 @@ _ALIASES = {
     "--limit": "--constraint",
 }
 PROGRAM = "python -m search.run"
-
-
-@dataclass(frozen=True)
-class SearchFlags(Generic[S]):
-    """The flags of one search."""
-
-    data: S
-    budget: Budget = field(default_factory=Budget)
-    method: Method = field(default_factory=Method)
-    site: Site = field(default_factory=Site)
-    json: Annotated[Path | None, tyro.conf.arg(help="write the leaderboard to this file as well")] = None
 
 
 def parse(arguments: list[str]) -> tuple[Workload | Chain, SearchFlags[Any]]:

@@ -6,10 +6,15 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from trainables.data.files import DataSettings
+
+S = TypeVar("S", bound=DataSettings)
 
 LONGEST_NAME = 100  # characters of the name of a search
 JOURNAL = "journal"  # in place of a server: none is contacted, events wait in the event log for --sync
@@ -191,3 +196,15 @@ class Site(Settings):
     def offline(self) -> bool:
         """Whether no server is contacted."""
         return self.server == JOURNAL
+
+
+@dataclass(frozen=True)
+class SearchFlags(Generic[S]):
+    """Everything that is asked of one search, as the command line or Python gives it."""
+
+    data: S
+    budget: Budget = field(default_factory=Budget)
+    method: Method = field(default_factory=Method)
+    site: Site = field(default_factory=Site)
+    json: Path | None = None
+    """write the leaderboard to this file as well"""

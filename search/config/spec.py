@@ -13,8 +13,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.config.flags import SearchFlags
-from search.config.settings import WARM_START_SAMPLERS, Budget, Method, Site, seconds
+from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFlags, Site, seconds
 from search.config.space import Space
 from search.errors import UsageError
 from search.workload import Defaults, Workload

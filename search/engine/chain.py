@@ -13,8 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.config.flags import SearchFlags
-from search.config.settings import Budget, Method, seconds
+from search.config.settings import Budget, Method, SearchFlags, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
 from search.engine.context import open_event_log
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search

@@ -1,10 +1,11 @@
-"""Hold everything that is open while one search runs."""
+"""Hold what a search has found before its first trial, and what is open while it runs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from search.reporting.summary import Summary
 from search.storage.event_log import Journal
@@ -15,6 +16,25 @@ from search.tracking.outbox import Outbox
 from search.tuning.stopping import StopController
 
 SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
+
+if TYPE_CHECKING:
+    from search.engine.upstream_in_directories import UpstreamModels
+    from search.engine.warm_start import WarmStart
+    from search.tracking.client import Experiment
+    from search.tuning.recorder import TrialRecord
+    from search.workload import Data
+
+
+@dataclass(frozen=True)
+class PreparedSearch:
+    """What a search has found before Ray is needed."""
+
+    resumed: bool
+    known: list[TrialRecord]  # of an earlier process
+    data: Data
+    experiment: Experiment | None  # None: no server is contacted
+    upstream: UpstreamModels
+    warm: WarmStart
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 from search.config.provenance import git_commit
 from search.config.spec import SearchSpec
+from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
 from search.engine.upstream_models import find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
@@ -15,22 +16,9 @@ from search.reporting.summary import Summary
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import Share
 from search.tuning.study import read_study
 from search.workload import Data
-
-
-@dataclass(frozen=True)
-class PreparedSearch:
-    """What a search has found before Ray is needed."""
-
-    resumed: bool
-    known: list[TrialRecord]  # of an earlier process
-    data: Data
-    experiment: Experiment | None  # None: no server is contacted
-    upstream: UpstreamModels
-    warm: WarmStart
 
 
 def prepare_search(spec: SearchSpec, directory: SearchFolder, resumed: bool, summary: Summary) -> PreparedSearch:

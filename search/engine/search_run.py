@@ -11,8 +11,8 @@ from pathlib import Path
 from rich.console import Console
 
 from search.config.spec import SearchSpec
-from search.engine.context import SearchContext, open_event_log
-from search.engine.prepare import PreparedSearch, prepare_search, run_facts
+from search.engine.context import PreparedSearch, SearchContext, open_event_log
+from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError, first_line
 from search.reporting.comparison_plots import draw_gallery

@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 from search.config.provenance import git_commit
 from search.config.spec import SearchSpec
-from search.engine.context import SearchContext
-from search.engine.prepare import PreparedSearch
+from search.engine.context import PreparedSearch, SearchContext
 from search.reporting.progress import Progress
 from search.reporting.summary import Summary
 from search.storage.disk import RoomGuard
