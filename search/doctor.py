@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from search.config.settings import Site, seconds
+from search.config.settings import ClusterFlags, FixedShareFlags, TrackingFlags, seconds
 from search.diagnostics.console import FindingPrinter
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
@@ -33,23 +32,13 @@ def _help(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Flags:
-    """What a search is about to use. The defaults are those of search.run."""
+    """What a search is about to use."""
 
-    address: Annotated[str | None, _help("Ray cluster; None: a Ray started here; from $RAY_ADDRESS if set")] = field(
-        default_factory=lambda: Site().address
-    )
-    tracking_uri: Annotated[
-        str | None, _help("MLflow, or journal; None: that of $MLFLOW_TRACKING_URI, or else a database in --storage")
-    ] = None
+    cluster: ClusterFlags = field(default_factory=ClusterFlags)
+    tracking: TrackingFlags = field(default_factory=TrackingFlags)
+    share: FixedShareFlags = field(default_factory=FixedShareFlags)
     data: Annotated[tuple[str, ...], _help("input files, as search.run takes them; none: the carried sample")] = ()
-    storage: Annotated[str, _help("folder or URL of searches; from $SEARCH_STORAGE if set")] = field(
-        default_factory=lambda: str(Site().storage)
-    )
-    workload: Annotated[
-        str | None, _help("which reads the data and runs a trial; None: the one that reads the data")
-    ] = None
-    cpus_per_trial: float = 1
-    gpus_per_trial: Annotated[float | None, _help("None: 1 where the cluster has any, else 0")] = None
+    workload: Annotated[str | None, _help("reads the data and runs a trial; None: the one that reads the data")] = None
     only: Annotated[tuple[Check, ...], _help("checks to make; none: all")] = ()
     time_limit: Annotated[str, _help("of a single check: 90s, 5m")] = "90s"
     json: Annotated[Path | None, _help("write the findings to this file as well")] = None
@@ -57,7 +46,10 @@ class Flags:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the checks and print their findings; returns the exit code."""
-    flags = tyro.cli(Flags, prog="python -m search.doctor", description=_DESCRIPTION, args=arguments)
+    flags = tyro.cli(
+        Flags, prog="python -m search.doctor", description=_DESCRIPTION, args=arguments,
+        config=(tyro.conf.OmitArgPrefixes,),
+    )  # fmt: skip
     console = open_console()
     try:
         context = _context(flags)
@@ -91,16 +83,14 @@ def _context(flags: Flags) -> DiagnosticContext:
             flags.json.open("a").close()
         except OSError as error:
             raise ValueError(f"--json {flags.json}: cannot be written: {error.strerror}.") from error
-    if flags.cpus_per_trial <= 0 or (flags.gpus_per_trial or 0) < 0:
-        raise ValueError("--cpus-per-trial and --gpus-per-trial: expected a number above 0 (no GPU: 0).")
     return DiagnosticContext(
-        address=flags.address,
-        server=flags.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI"),
-        storage=_storage(flags.storage),
+        address=flags.cluster.address,
+        server=flags.tracking.server,
+        storage=_storage(flags.tracking.storage),
         data=flags.data,
         workload=_workload(flags.workload) if flags.workload else None,
-        cpus_per_trial=flags.cpus_per_trial,
-        gpus_per_trial=flags.gpus_per_trial,
+        cpus_per_trial=flags.share.cpus_per_trial,
+        gpus_per_trial=flags.share.gpus_per_trial,
         time_limit_s=seconds(flags.time_limit),
     )
 
