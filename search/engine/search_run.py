@@ -31,7 +31,7 @@ from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.autosize.resolve import SIZING, sized_share
+from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.tuner import StopController
@@ -114,7 +114,7 @@ def _run(
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     stop_controller = StopController(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     with ray_session(site.address) as nodes:
-        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
+        share = resolve_share(plan, data, command, nodes, folder.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
         outbox = Outbox(folder.path)
