@@ -164,7 +164,7 @@ def test_a_healthy_cluster_is_ready(healthy: Visit) -> None:
     assert healthy.lines[-1].startswith("ready, ")
     told = " ".join(healthy.lines)
     for words in (
-        "who has none is refused by Ray",
+        "Ray refuses connections without one",
         "the same code, Python",
         "can be written and read, here and on 1 node",
         "read as zdc here and on 1 of 1 nodes",

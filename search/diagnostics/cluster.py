@@ -24,7 +24,7 @@ _GIVE_TOKEN = (
     "copy ~/.ray/auth_token of its head node to this machine (mode 600), or name the file in RAY_AUTH_TOKEN_PATH"
 )
 _ENABLE = (
-    "ray get-auth-token --generate on the head node, the same ~/.ray/auth_token on every node, then start Ray anew "
+    "ray get-auth-token --generate on the head node, the same ~/.ray/auth_token on every node, then start Ray again "
     "there with RAY_AUTH_MODE=token"
 )
 
@@ -114,14 +114,14 @@ def _reason(output: str) -> str:
 
 
 def _check_token(where: str) -> Finding:
-    """Try to connect without a token, as a stranger would."""
+    """Try to connect without a token."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
     status, message = _health(ray.get_runtime_context().gcs_address, environment | {"RAY_AUTH_MODE": "disabled"})
     if status:
         fix = _ENABLE if "RAY_AUTH_MODE" not in os.environ else f"unset RAY_AUTH_MODE here; {_ENABLE}"
         return wrong("token", f"{where} takes commands from anybody who reaches it", "Ray's token authentication", fix)
     if _REFUSED in message:
-        return fine("token", "who has none is refused by Ray")
+        return fine("token", "Ray refuses connections without one")
     found = f"a connection without one could not be tried ({_reason(message)})"
     return warning("token", found, "Ray to refuse that")
 

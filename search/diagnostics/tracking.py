@@ -93,7 +93,7 @@ def _refusal(uri: str, error: MlflowException, action: str) -> Finding:
     if status == 401:
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
         found = f"401, for user {user}" if user else "401, without a name"
-        return wrong(what, found, "a name and a password that it knows", _LOGIN)
+        return wrong(what, found, "a name and a password that the server accepts", _LOGIN)
     if "Host header" in message:
         fix = "add that name to MLFLOW_ALLOWED_HOSTS of the server (mlflow/README.md), or use one that is there"
         return wrong(what, "403, Invalid Host header", "a name of the server that it answers to", fix)

@@ -60,7 +60,7 @@ def run_benchmark(
     Raises
     ------
     Exception
-        Whatever the training raises except ``TrainingDiverged``, after which it begins anew.
+        Whatever the training raises except ``TrainingDiverged``, after which it begins again.
     """
     started, torch_device = time.perf_counter(), torch.device(device)
     on_gpu = torch_device.type == "cuda"

@@ -80,7 +80,7 @@ class ResourceMonitor:
     on_gpu : bool
         Whether the process trains on a GPU.
     driver : GpuDriver, optional
-        Driver of that GPU. Without it torch is asked, which knows neither CUDA's own memory nor the load.
+        Driver of that GPU. Without it the values are torch's, which counts neither CUDA's own memory nor the load.
     """
 
     def __init__(self, on_gpu: bool, driver: GpuDriver | None = None) -> None:

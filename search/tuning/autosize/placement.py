@@ -67,7 +67,7 @@ def run_on_cluster(
 class _BenchmarkActor:
     """A process that can be killed at any time.
 
-    An actor, because Ray 2.60 aborts a driver that cancels a task by force at the moment in which the task ends.
+    An actor, because Ray 2.60 aborts a driver that cancels a task by force while the task ends.
     """
 
     def run(self, *arguments: Any) -> Measurement:
