@@ -79,8 +79,19 @@ def test_a_report_page_is_made_of_it(storage: Path, tmp_path: Path) -> None:
 
 
 def test_its_best_trial_is_promoted(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    flags = ("--storage", str(storage), "--search", "before-finished", "--top", "1", "--seeds", "1", "--force", "a test")
-    assert search.promote.main(["pt-dphi", *flags]) == 0, capsys.readouterr().out
+    flags = (
+        "--storage",
+        str(storage),
+        "--search",
+        "before-finished",
+        "--top",
+        "1",
+        "--seeds",
+        "1",
+        "--force",
+        "a test",
+    )
+    assert search.promote.main(["pt-dphi", *flags, "--force", "a test"]) == 0, capsys.readouterr().out
 
 
 def test_a_search_that_was_never_exported_is(storage: Path) -> None:

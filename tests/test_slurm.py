@@ -21,7 +21,7 @@ from slurm_cluster import SlurmCluster, running_slurm
 from tiny import TinyConfig, expected_loss, make_tiny
 
 from search.cluster import site_config as site_module
-from search.cluster.job_spec import make_request
+from search.cluster.job_spec import make_job_spec
 from search.cluster.site_config import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
 from search.errors import ClusterError, UsageError
@@ -46,8 +46,8 @@ EVIL = (
 def script_of(
     *words: str, site: SlurmSite | None = None, classic: bool = False, array: int | None = None, folder: str = "/work"
 ) -> str:
-    request = make_request("zdc", ["--name", "a-search", *words], again=True, shared=False)
-    return batch_script(request, site or SlurmSite(), classic=classic, array=array, folder=Path(folder))
+    job = make_job_spec("zdc", ["--name", "a-search", *words], may_restart=True, remote=False)
+    return batch_script(job, site or SlurmSite(), classic=classic, array=array, folder=Path(folder))
 
 
 def directives(script: str) -> list[str]:

@@ -22,7 +22,7 @@ from written import Fate, write_search
 
 import search.promote
 import search.workloads
-from search.cluster.job_spec import make_request
+from search.cluster.job_spec import make_job_spec
 from search.cluster.site_config import SlurmSite
 from search.cluster.slurm import batch_script
 from search.config.settings import Site
@@ -143,8 +143,8 @@ def test_an_object_store_needs_no_server_then(monkeypatch: pytest.MonkeyPatch) -
 def test_a_batch_script_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "journal")
     for words in ((), JOURNAL):
-        request = make_request("zdc", ["--name", "a-search", *words], again=True, shared=False)
-        script = batch_script(request, SlurmSite(), classic=False, array=None, folder=Path("/work"))
+        job = make_job_spec("zdc", ["--name", "a-search", *words], may_restart=True, remote=False)
+        script = batch_script(job, SlurmSite(), classic=False, array=None, folder=Path("/work"))
         assert " ".join(script.split()).count("--tracking-uri journal") == 1
 
 

@@ -1,4 +1,4 @@
-"""Define the settings of a search, frozen, filled from flags and from the environment: budget, method, site."""
+"""How much, how and where to search: frozen settings, filled from flags and from the environment."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from trainables.data.files import DataSettings
 
 S = TypeVar("S", bound=DataSettings)
 
-LONGEST_NAME = 100  # characters of the name of a search
-JOURNAL = "journal"  # in place of a server: none is contacted, events wait in the event log for --sync
+LONGEST_NAME = 100  # of a search
 WARM_START_SAMPLERS = ("tpe", "gp")  # cmaes keeps its state in its own trials, qmc and random have none
+JOURNAL = "journal"  # in place of a server: none is asked, what happens waits for --sync
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
 
 def seconds(duration: str) -> float:
-    """Return the seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``; ValueError for anything else."""
+    """Seconds of a duration such as ``90s``, ``30m``, ``1h30m`` or ``2d``; ValueError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", duration)
     total = float(sum(float(number) * _UNITS_S[unit] for number, unit in parts))
     if "".join(number + unit for number, unit in parts) != duration or total <= 0:
@@ -43,7 +43,7 @@ def _checked_trials(trials: object) -> str:
 
 
 def _checked_name(name: str) -> str:
-    """Require a name that can be a folder and a part of commands: letters, digits, dot, dash, underscore."""
+    """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name):
         raise ValueError(
             f"expected up to 100 letters, digits, dots, dashes and underscores, the first a letter or digit; "
@@ -53,7 +53,7 @@ def _checked_name(name: str) -> str:
 
 
 def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
-    """Split names at commas and spaces; keep each once."""
+    """Names, with commas or spaces between them; each once."""
     names = [name.strip() for word in words for name in word.split(",")]
     return tuple(dict.fromkeys(_checked_name(name) for name in names if name))
 
@@ -84,12 +84,21 @@ Auto = Literal["auto"]  # measured in a short benchmark of one trial
 
 
 class Settings(BaseModel):
-    """Settings that are frozen and refuse unknown keys."""
+    """Frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Budget(Settings):
+class ExecutionFlags(Settings):
+    """How trials are run: side by side, and again after a failure."""
+
+    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
+    )
+    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
+
+
+class Budget(ExecutionFlags):
     """Budget of a search: trials, epochs, time."""
 
     trials: Annotated[str, BeforeValidator(_checked_trials)] | None = Field(
@@ -100,13 +109,9 @@ class Budget(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs of a whole trial; None: the workload's"
     )
-    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
-    )
     time_limit: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
         None, description="stop all trials after this long: 90s, 30m, 1h30m, 2d"
     )
-    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
     max_failures: int = Field(
         5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
     )
@@ -147,7 +152,65 @@ class Method(Settings):
     )
 
 
-class Site(Settings):
+class StorageFlags(Settings):
+    """Where searches are stored."""
+
+    storage: Annotated[str, BeforeValidator(str)] = Field(
+        default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
+        description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
+    )
+
+
+class TrackingFlags(StorageFlags):
+    """Where searches are stored and logged."""
+
+    tracking_uri: str | None = Field(
+        None,
+        description="MLflow server; journal: no server is contacted, events wait in the event log until --sync; "
+        "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
+    )
+
+    @property
+    def server(self) -> str | None:
+        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, because --help would show its password."""
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+
+    @property
+    def offline(self) -> bool:
+        """Whether no server is contacted."""
+        return self.server == JOURNAL
+
+
+class ClusterFlags(Settings):
+    """Which Ray cluster trains."""
+
+    address: str | None = Field(
+        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
+        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
+    )
+
+
+class WhereFlags(ClusterFlags, TrackingFlags):
+    """The Ray cluster, the folders, and the MLflow server."""
+
+    cache: Path | None = Field(
+        None,
+        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
+    )
+
+
+class FixedShareFlags(Settings):
+    """A trial's share of the cluster, in numbers."""
+
+    cpus_per_trial: float = Field(
+        1, gt=0, allow_inf_nan=False, description="CPU cores of one trial, its threads follow"
+    )
+    gpus_per_trial: Annotated[float | None, BeforeValidator(_checked_gpus)] = Field(
+        None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
+    )
+
+
+class Site(WhereFlags):
     """Site of a search: the cluster, the share of one trial, storage, tracking."""
 
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
@@ -155,10 +218,6 @@ class Site(Settings):
     )
     resume: Literal["no", "yes", "auto"] = Field(
         "no", description="resume the search of this --name; auto: if there is one, else start it"
-    )
-    address: str | None = Field(
-        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
-        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
     )
     cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
         None,
@@ -170,32 +229,9 @@ class Site(Settings):
         description="GPUs of one trial, fractions too; auto: measured in a short benchmark of one trial, the fraction "
         "that fits; None: 1 where the cluster has any, else 0",
     )
-    storage: Annotated[str, BeforeValidator(str)] = Field(
-        default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
-        description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
-    )
-    cache: Path | None = Field(
-        None,
-        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
-    )
     keep_checkpoints: int = Field(
         5, ge=0, description="number of best complete trials (or a whole Pareto front) whose checkpoints are kept"
     )
-    tracking_uri: str | None = Field(
-        None,
-        description="MLflow server; journal: no server is contacted, events wait in the event log until --sync; "
-        "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
-    )
-
-    @property
-    def server(self) -> str | None:
-        """URI of the MLflow server, or ``JOURNAL``; no default of the flag because --help would show its password."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-
-    @property
-    def offline(self) -> bool:
-        """Whether no server is contacted."""
-        return self.server == JOURNAL
 
 
 @dataclass(frozen=True)

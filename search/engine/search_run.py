@@ -26,7 +26,7 @@ from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.autosize.resolve import SIZING, sized_share
+from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.stopping import StopController
@@ -101,7 +101,7 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchFolder, su
     baselines, references = spec.workload.baselines(data), spec.workload.references(data)
     stop_controller = StopController(spec.time_limit_s)
     with ray_session(spec.site.address) as nodes:
-        share = sized_share(spec, data, spec.site, spec.budget.max_concurrent, nodes, directory.path, summary.say)
+        share = resolve_share(spec, data, nodes, directory.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(spec, prepared, share, directory)
         events, continued = open_event_log(directory)
