@@ -25,6 +25,7 @@ from search.storage.disk import waiting_until, write_atomically
 from search.storage.event_log import Journal
 from search.storage.location import Storage
 from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
 from search.tracking.events import EventRecorder
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
@@ -32,7 +33,6 @@ from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, sized_share
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.tuner import StopController
 

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from search.config.spec import Plan
 from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
+from search.storage.trial_record import TrialRecord
 from search.tracking.events import EventRecorder
-from search.tuning.recorder import TrialRecord
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
@@ -51,5 +51,5 @@ def _report(record: TrialRecord, held: ExitStack) -> Path | None:
     """Folder of a trial's report; None where it could not be drawn, or the search ended before it was kept."""
     if record.checkpoint is None:
         return None
-    folder = Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+    folder = held.enter_context(record.checkpoint.as_folder()) / REPORT_FOLDER
     return folder if folder.exists() and not (folder / REPORT_ERROR).exists() else None

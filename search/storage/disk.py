@@ -123,6 +123,19 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
     patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
 
 
+def on_network_file_system(folder: Path) -> bool:
+    """Whether SQLite had better stay away from this folder: it locks badly there."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return False
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        _, point, fstype, *_ = line.split()
+        if folder.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fstype
+    return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))
+
+
 def files_line(folder: Path) -> str:
     """Where a search's files are, and how large they are, for people."""
     return f"files    {folder} ({megabytes(size_of(folder))})"

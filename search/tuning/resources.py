@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # compute nodes often have no way out
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials must not hide the GPUs of others
@@ -184,16 +183,3 @@ def gpu_names(nodes: Nodes) -> str:
     """The kinds of GPU, as Ray names them."""
     kinds = {key.removeprefix("accelerator_type:") for node in nodes for key in node if "accelerator_type:" in key}
     return ", ".join(sorted(kinds))
-
-
-def on_network_file_system(folder: Path) -> bool:
-    """Whether SQLite had better stay away from this folder: it locks badly there."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return False
-    best, kind = "", ""
-    for line in mounts.read_text().splitlines():
-        _, point, fstype, *_ = line.split()
-        if folder.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fstype
-    return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))
