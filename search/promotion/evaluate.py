@@ -10,8 +10,9 @@ from typing import Any
 import ray
 import torch
 
+from search.config.redaction import first_line
 from search.config.settings import Site
-from search.errors import ClusterError, UsageError, first_line
+from search.errors import ClusterError, UsageError
 from search.storage.trial_record import TrialRecord
 from search.tuning.resources import Share, ray_session, share_of
 from search.workloads import Promotion

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trainables.runtime.disk_space as room
+from search.errors import UsageError
 from trainables.runtime.disk_space import (
     DiskFullError,
     Patience,
@@ -96,6 +97,23 @@ def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
 
     needed = {path.parent: len(content) + _BLOCK}
     patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
+
+
+def check_writable(file: Path | None) -> None:
+    """Create the folder of the file that ``--json`` names, and open the file, before a search and not after it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error
 
 
 def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:

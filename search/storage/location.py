@@ -21,8 +21,9 @@ import pyarrow
 from fsspec.registry import known_implementations
 from pyarrow import fs
 
+from search.config.redaction import first_line, names_secret, without_passwords
 from search.config.settings import Site
-from search.errors import UsageError, first_line, names_secret, without_passwords
+from search.errors import UsageError
 from trainables.runtime.object_store import as_folder, refuses
 
 _OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialListener, TrialRecord
 from trainables.base.objectives import Goal

@@ -16,8 +16,10 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials m
 import ray
 from ray._private import ray_constants
 
+from search.config.environment import changed_environment
+from search.config.redaction import first_line
 from search.config.settings import Site
-from search.errors import ClusterError, first_line
+from search.errors import ClusterError
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 
@@ -104,23 +106,10 @@ def _on_loopback() -> Iterator[None]:
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         # for the processes that it starts, and for those that look for it
-        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):
+        with changed_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _require_answer(address: str | None) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.reporting.html.load import SearchSnapshot
 from search.storage.trial_record import TrialRecord
 from search.workloads import Workload
