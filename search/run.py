@@ -14,7 +14,7 @@ from search.engine.sync import sync
 from search.errors import SearchError
 from search.reporting.console import open_console
 from search.reporting.summary import Summary
-from search.storage.disk import full
+from search.storage.disk import is_disk_full
 from search.workloads import Chain
 from trainables.base.errors import DataError
 
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
     except OSError as error:
-        if not full(error):
+        if not is_disk_full(error):
             raise
         console.print(
             f"error: {error}; the same command goes on with --name NAME --resume", markup=False, soft_wrap=True

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from told import Told, facts_of, record
 
 import search.tracking.exporter
-from search.storage.event_log import Journal, as_json
+from search.storage.event_log import EventLog, record_as_json
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.exporter import WINDOW, Away, MlflowExporter, PendingEvent
 
@@ -68,8 +68,8 @@ class Gone(Flaky):
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
+def journal(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "journal")
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def lines() -> list[str]:
     return []
 
 
-def write(journal: Journal, *times: int) -> None:
+def write(journal: EventLog, *times: int) -> None:
     for at_ms in times:
         journal.append("files", at_ms)
 
 
-def delivered(journal: Journal, target: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
+def delivered(journal: EventLog, target: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
     """A delivery that is over."""
     exporter = MlflowExporter(journal.path, target, lines.append)
     exporter.start()
@@ -101,7 +101,7 @@ def wait_until(true: Callable[[], Any]) -> None:
 # ---------------------------------------------------------------- with a target that fails on purpose
 
 
-def test_nothing_is_told_that_another_machine_would_not_know(journal: Journal, lines: list[str]) -> None:
+def test_nothing_is_told_that_another_machine_would_not_know(journal: EventLog, lines: list[str]) -> None:
     """Until the end, when there is none any more that would go on with it."""
     target, safe = Flaky(), 0
     exporter = MlflowExporter(journal.path, target, lines.append, lambda: safe)
@@ -116,7 +116,7 @@ def test_nothing_is_told_that_another_machine_would_not_know(journal: Journal, l
     assert target.times == [1, 2, 3]
 
 
-def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[str]) -> None:
+def test_everything_arrives_in_order_in_windows(journal: EventLog, lines: list[str]) -> None:
     write(journal, *range(2 * WINDOW + 3))
     target = Flaky()
     exporter = delivered(journal, target, lines)
@@ -126,7 +126,7 @@ def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[st
     assert (target.settled, lines) == (1, [])
 
 
-def test_what_is_written_while_it_works_arrives_too(journal: Journal, lines: list[str]) -> None:
+def test_what_is_written_while_it_works_arrives_too(journal: EventLog, lines: list[str]) -> None:
     target = Flaky()
     exporter = MlflowExporter(journal.path, target, lines.append)
     exporter.start()
@@ -139,7 +139,7 @@ def test_what_is_written_while_it_works_arrives_too(journal: Journal, lines: lis
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_what_failed_is_tried_again_as_a_whole(journal: Journal, lines: list[str], half: bool) -> None:
+def test_what_failed_is_tried_again_as_a_whole(journal: EventLog, lines: list[str], half: bool) -> None:
     """From its first entry on: nobody knows how much of it was taken."""
     write(journal, *range(10))
     target = Flaky(lambda attempt: attempt < 3, half)
@@ -149,7 +149,7 @@ def test_what_failed_is_tried_again_as_a_whole(journal: Journal, lines: list[str
     assert all(parcel.entry.event == "files" for parcel in target.taken)
 
 
-def test_a_target_that_fails_now_and_then_gets_everything(journal: Journal, lines: list[str]) -> None:
+def test_a_target_that_fails_now_and_then_gets_everything(journal: EventLog, lines: list[str]) -> None:
     """One that cannot take a whole window takes smaller ones."""
 
     class Small(Flaky):
@@ -164,17 +164,17 @@ def test_a_target_that_fails_now_and_then_gets_everything(journal: Journal, line
     assert target.times == list(range(100))
 
 
-def test_each_parcel_holds_its_trial_as_it_was_then(journal: Journal, lines: list[str]) -> None:
+def test_each_parcel_holds_its_trial_as_it_was_then(journal: EventLog, lines: list[str]) -> None:
     trial, states = record(), []
     for trial.epoch, trial.metrics in ((1, {"loss": 0.9}), (2, {"loss": 0.4}), (3, {"loss": 0.1})):
         journal.append_trial("epoch_ended", trial.epoch, trial)
-        states.append(as_json(trial))
+        states.append(record_as_json(trial))
     target = Flaky(lambda attempt: attempt == 1)
     delivered(journal, target, lines)
-    assert [as_json(parcel.trial) for parcel in target.taken if parcel.trial] == states
+    assert [record_as_json(parcel.trial) for parcel in target.taken if parcel.trial] == states
 
 
-def test_nothing_comes_twice_after_a_restart(journal: Journal, lines: list[str]) -> None:
+def test_nothing_comes_twice_after_a_restart(journal: EventLog, lines: list[str]) -> None:
     """The place up to which it is delivered stands beside the journal."""
     write(journal, 1, 2, 3)
     delivered(journal, Flaky(), lines)
@@ -188,7 +188,7 @@ def test_nothing_comes_twice_after_a_restart(journal: Journal, lines: list[str])
     assert not target.distrusted
 
 
-def test_a_restart_knows_the_trials_that_were_told_before(journal: Journal, lines: list[str]) -> None:
+def test_a_restart_knows_the_trials_that_were_told_before(journal: EventLog, lines: list[str]) -> None:
     trial = record(3)
     journal.append_trial("trial_started", 1, trial)
     delivered(journal, Flaky(), lines)
@@ -198,10 +198,10 @@ def test_a_restart_knows_the_trials_that_were_told_before(journal: Journal, line
     delivered(journal, target, lines)
     (parcel,) = target.taken
     assert parcel.trial is not None
-    assert as_json(parcel.trial) == as_json(trial)
+    assert record_as_json(parcel.trial) == record_as_json(trial)
 
 
-def test_what_a_killed_process_had_half_delivered_comes_again(journal: Journal, lines: list[str]) -> None:
+def test_what_a_killed_process_had_half_delivered_comes_again(journal: EventLog, lines: list[str]) -> None:
     """It could not write down how far it was."""
     write(journal, *range(4))
     killed = Flaky(lambda attempt: True, half=True)
@@ -212,7 +212,7 @@ def test_what_a_killed_process_had_half_delivered_comes_again(journal: Journal, 
 
 
 @pytest.mark.parametrize("mark", ["", "{", '{"end": "a"}'])
-def test_a_mark_that_cannot_be_read_is_none(journal: Journal, lines: list[str], mark: str) -> None:
+def test_a_mark_that_cannot_be_read_is_none(journal: EventLog, lines: list[str], mark: str) -> None:
     write(journal, 1, 2)
     delivered(journal, Flaky(), lines)
     journal.path.with_name("journal.delivered").write_text(mark)
@@ -221,12 +221,12 @@ def test_a_mark_that_cannot_be_read_is_none(journal: Journal, lines: list[str], 
     assert target.times == [1, 2]
 
 
-def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: Journal, lines: list[str]) -> None:
+def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: EventLog, lines: list[str]) -> None:
     """What was delivered of it and is gone may come again: the target is told to look."""
     write(journal, 1, 2, 3)
     delivered(journal, Flaky(), lines)
     journal.path.write_bytes(journal.path.read_bytes()[:-2])
-    again, target = Journal(journal.path), Flaky()
+    again, target = EventLog(journal.path), Flaky()
     exporter = MlflowExporter(journal.path, target, lines.append)
     assert target.distrusted
     write(again, 30, 40)
@@ -235,7 +235,7 @@ def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: 
     assert target.times == [30, 40]
 
 
-def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journal, lines: list[str]) -> None:
+def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: EventLog, lines: list[str]) -> None:
     write(journal, 1, 2, 3)
     target = Gone()
     exporter = MlflowExporter(journal.path, target, lines.append)
@@ -253,7 +253,7 @@ def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journa
     assert "answers again" in lines[1]
 
 
-def test_patience_at_the_end_has_an_end(journal: Journal, lines: list[str]) -> None:
+def test_patience_at_the_end_has_an_end(journal: EventLog, lines: list[str]) -> None:
     write(journal, 1)
     started = time.monotonic()
     exporter = delivered(journal, Gone(), lines, patience_s=0.2)
@@ -261,7 +261,7 @@ def test_patience_at_the_end_has_an_end(journal: Journal, lines: list[str]) -> N
     assert (exporter.complete, exporter.behind) == (False, 1)
 
 
-def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: Journal, lines: list[str]) -> None:
+def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: EventLog, lines: list[str]) -> None:
     write(journal, 1)
     target = Gone()
     exporter = MlflowExporter(journal.path, target, lines.append)
@@ -272,7 +272,7 @@ def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: Jou
     assert (target.times, target.settled) == ([1], 1)
 
 
-def test_a_server_that_is_away_when_all_is_told_is_not_settled(journal: Journal, lines: list[str]) -> None:
+def test_a_server_that_is_away_when_all_is_told_is_not_settled(journal: EventLog, lines: list[str]) -> None:
     target = Gone()
     assert not delivered(journal, target, lines, patience_s=0).complete
     assert target.settled == 0

@@ -21,15 +21,15 @@ from tiny import make_tiny
 
 import trainables.runtime.disk_space as room
 from search.storage.disk import (
-    RoomGuard,
+    DiskSpaceGuard,
     append,
-    enough_room,
+    checkpoint_patience,
     files_line,
-    full,
+    has_space,
+    is_disk_full,
     on_network_file_system,
-    patience_of_checkpoints,
-    wait_for_room,
-    waiting_until,
+    stop_waiting_when,
+    wait_for_space,
     write_atomically,
 )
 from search.tuning.optuna_searcher import open_study
@@ -103,7 +103,7 @@ def test_a_full_disk_is_recognised_however_it_is_told(small: Path) -> None:
         with pytest.raises((OSError, RuntimeError)) as caught:
             way()
         assert is_full(caught.value), way
-        assert full(caught.value)
+        assert is_disk_full(caught.value)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), RuntimeError("cuda"), ValueError(), DiskFullError("x")])
@@ -116,12 +116,12 @@ def test_a_quota_is_a_full_disk_too() -> None:
 
 
 def test_room_is_what_can_be_written(small: Path) -> None:
-    assert enough_room(small, 5_000_000)
+    assert has_space(small, 5_000_000)
     assert can_write(small, 5_000_000)
     fill(small)
-    assert not enough_room(small)
+    assert not has_space(small)
     assert not can_write(small, 4096)
-    assert enough_room(small / "not" / "yet" / "there", 0)
+    assert has_space(small / "not" / "yet" / "there", 0)
 
 
 # ---------------------------------------------------------------- waiting
@@ -130,8 +130,8 @@ def test_room_is_what_can_be_written(small: Path) -> None:
 def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
     lines: list[str] = []
     freed_soon(fill(small))
-    wait_for_room(small, 1_000_000, lines.append)
-    assert enough_room(small)
+    wait_for_space(small, 1_000_000, lines.append)
+    assert has_space(small)
     assert lines[0].startswith(f"disk full: {small} has 0 bytes free, 1 MB are needed: waiting, nothing is lost")
     assert lines[-1] == f"disk of {small} has room again: going on"
     assert len(lines) == 2
@@ -140,8 +140,8 @@ def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
 def test_waiting_ends_when_the_search_is_to_end(small: Path) -> None:
     fill(small)
     asked = iter([False, False, True])
-    with waiting_until(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
-        wait_for_room(small, 4096, lambda line: None)
+    with stop_waiting_when(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
+        wait_for_space(small, 4096, lambda line: None)
 
 
 def test_patience_ends(small: Path) -> None:
@@ -174,7 +174,7 @@ def test_a_write_that_cannot_wait_leaves_the_old_state_file(small: Path) -> None
     file = small / "state.json"
     write_atomically(file, "old")
     fill(small)
-    with waiting_until(lambda: True), pytest.raises(DiskFullError):
+    with stop_waiting_when(lambda: True), pytest.raises(DiskFullError):
         write_atomically(file, "new" * 10_000, lambda line: None)
     assert file.read_text() == "old"
     assert sorted(path.name for path in small.iterdir()) == ["ballast", "state.json"]
@@ -236,10 +236,10 @@ def test_sizes_are_told_as_people_read_them(size: int, text: str) -> None:
 
 
 def test_patience_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert patience_of_checkpoints() == Patience()
+    assert checkpoint_patience() == Patience()
     monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "0.5")
     monkeypatch.setenv("SEARCH_DISK_WAIT_S", "7")
-    assert patience_of_checkpoints() == Patience(reserve_bytes=2**19, limit_s=7)
+    assert checkpoint_patience() == Patience(reserve_bytes=2**19, limit_s=7)
 
 
 # ---------------------------------------------------------------- network file systems
@@ -284,7 +284,7 @@ def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
 
 def test_the_search_is_held_while_it_could_not_write_its_own_state(small: Path) -> None:
     lines: list[str] = []
-    guard = RoomGuard(small, lines.append, lambda: 1_000_000)
+    guard = DiskSpaceGuard(small, lines.append, lambda: 1_000_000)
     guard(lambda: False)
     assert "trials wait" in lines.pop(0)  # 6 MB are less than the reserve
     freed_soon(fill(small))
@@ -297,7 +297,7 @@ def test_the_search_is_held_while_it_could_not_write_its_own_state(small: Path) 
 
 def test_a_search_that_is_to_end_is_not_held(small: Path) -> None:
     fill(small)
-    RoomGuard(small, lambda line: None)(lambda: True)
+    DiskSpaceGuard(small, lambda line: None)(lambda: True)
 
 
 # ---------------------------------------------------------------- checkpoints

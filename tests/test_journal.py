@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyarrow.fs import LocalFileSystem
 from told import record
 
-from search.storage.event_log import TRIAL_EVENTS, Journal, as_json, mend, read, records_of
+from search.storage.event_log import TRIAL_EVENTS, EventLog, read_entries, record_as_json, repair, replay
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialRecord
 
@@ -42,7 +42,7 @@ steps = st.tuples(st.sampled_from(TRIAL_EVENTS), st.integers(0, 3), changes)
 
 def written(path: Path, history: list[tuple[str, int, dict[str, Any]]]) -> list[dict[int, dict[str, Any]]]:
     """What each trial's record was after each entry."""
-    journal, records, states = Journal(path), {}, []
+    journal, records, states = EventLog(path), {}, []
     for at_ms, (event, number, changed) in enumerate(history):
         trial = records.setdefault(number, record(number))
         vars(trial).update(deepcopy(changed))
@@ -52,7 +52,7 @@ def written(path: Path, history: list[tuple[str, int, dict[str, Any]]]) -> list[
 
 
 def plain(records: dict[int, TrialRecord]) -> dict[int, dict[str, Any]]:
-    return {number: as_json(trial) for number, trial in records.items()}
+    return {number: record_as_json(trial) for number, trial in records.items()}
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,9 +62,9 @@ def test_what_has_changed_replays_to_the_records_that_were(history: list[tuple[s
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "journal")
         states = written(path, history)
-        entries = list(read(path)) if history else []
+        entries = list(read_entries(path)) if history else []
         assert [entry.at_ms for entry in entries] == list(range(len(history)))
-        assert [plain(records_of(entries[: place + 1])) for place in range(len(entries))] == states
+        assert [plain(replay(entries[: place + 1])) for place in range(len(entries))] == states
 
 
 @settings(max_examples=40, deadline=None)
@@ -81,28 +81,28 @@ def test_wherever_a_journal_is_cut_off_it_goes_on_after_the_last_whole_entry(
         path.write_bytes(whole[:place])
         ends = [0, *(entry.end for entry in _entries(whole, Path(folder, "copy")))]
         kept = max(end for end in ends if end <= place)
-        journal = Journal(path)
+        journal = EventLog(path)
         assert path.read_bytes() == whole[:kept]
-        assert journal.entries == ends.index(kept)
+        assert journal.entry_count == ends.index(kept)
         damaged = path.with_name("journal.damaged")
         assert (damaged.read_bytes() if damaged.exists() else b"") == whole[kept:place]
-        assert plain(records_of(read(path))) == (states[journal.entries - 1] if journal.entries else {})
+        assert plain(replay(read_entries(path))) == (states[journal.entry_count - 1] if journal.entry_count else {})
         _goes_on(path, after)
 
 
 def _entries(whole: bytes, path: Path) -> list[Any]:
     path.write_bytes(whole)
-    return list(read(path))
+    return list(read_entries(path))
 
 
 def _goes_on(path: Path, after: list[tuple[str, int, dict[str, Any]]]) -> None:
     """What is appended to a journal that was mended replays as well."""
-    journal, records = Journal(path), records_of(read(path))
+    journal, records = EventLog(path), replay(read_entries(path))
     for event, number, changed in after:
         trial = records.setdefault(number, record(number))
         vars(trial).update(deepcopy(changed))
         journal.append_trial(event, 99, trial)
-    assert plain(records_of(read(path))) == plain(records)
+    assert plain(replay(read_entries(path))) == plain(records)
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def _goes_on(path: Path, after: list[tuple[str, int, dict[str, Any]]]) -> None:
 def test_garbage_at_the_end_is_cut_off_and_kept(tmp_path: Path, garbage: bytes) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b'{"a": 1}\n' + garbage)
-    mend(path)
-    mend(path)
+    repair(path)
+    repair(path)
     assert path.read_bytes() == b'{"a": 1}\n'
     assert (tmp_path / "journal.damaged").read_bytes() == garbage
 
@@ -130,46 +130,46 @@ def test_garbage_at_the_end_is_cut_off_and_kept(tmp_path: Path, garbage: bytes) 
 def test_a_journal_of_garbage_alone_is_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"\0" * 10_000)
-    journal = Journal(path)
-    assert (journal.entries, list(read(path))) == (0, [])
+    journal = EventLog(path)
+    assert (journal.entry_count, list(read_entries(path))) == (0, [])
     journal.append("search_resumed", 1)
-    assert [entry.event for entry in read(path)] == ["search_resumed"]
+    assert [entry.event for entry in read_entries(path)] == ["search_resumed"]
 
 
 def test_a_whole_journal_is_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "journal"
-    Journal(path).append("search_resumed", 1)
-    Journal(path)
+    EventLog(path).append("search_resumed", 1)
+    EventLog(path)
     assert [file.name for file in tmp_path.iterdir()] == ["journal"]
-    mend(tmp_path / "none")  # nor is one that is not there
+    repair(tmp_path / "none")  # nor is one that is not there
 
 
 def test_an_entry_longer_than_a_block_of_the_reader_is_whole(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = EventLog(tmp_path / "journal")
     for word in ("a", "b"):
         journal.append("files", 1, parcel=word * 10_000)
     with journal.path.open("ab") as file:
         file.write(b"c" * 9_000)
-    mend(journal.path)
-    assert [entry.content["parcel"][0] for entry in read(journal.path)] == ["a", "b"]
+    repair(journal.path)
+    assert [entry.content["parcel"][0] for entry in read_entries(journal.path)] == ["a", "b"]
 
 
 def test_a_journal_that_grows_is_read_on_from_where_it_ended(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
-    assert list(read(journal.path)) == []
+    journal = EventLog(tmp_path / "journal")
+    assert list(read_entries(journal.path)) == []
     journal.append("first", 1)
-    (first,) = read(journal.path)
+    (first,) = read_entries(journal.path)
     with journal.path.open("ab") as file:
         file.write(b'{"event": "half')
-    assert list(read(journal.path, first.end)) == []
+    assert list(read_entries(journal.path, first.end)) == []
     with journal.path.open("ab") as file:
         file.write(b'", "at_ms": 2}\n')
-    assert [entry.event for entry in read(journal.path, first.end)] == ["half"]
+    assert [entry.event for entry in read_entries(journal.path, first.end)] == ["half"]
 
 
 def test_only_what_has_changed_is_written(tmp_path: Path) -> None:
     """A trial of many hyperparameters would else write them all with each epoch."""
-    journal, trial = Journal(tmp_path / "journal"), record()
+    journal, trial = EventLog(tmp_path / "journal"), record()
     journal.append_trial("trial_started", 1, trial)
     trial.epoch, trial.metrics = 1, {"loss": 0.5}
     journal.append_trial("epoch_ended", 2, trial)
@@ -180,19 +180,19 @@ def test_only_what_has_changed_is_written(tmp_path: Path) -> None:
 
 
 def test_a_record_that_lives_on_changes_nothing_that_was_written(tmp_path: Path) -> None:
-    journal, trial = Journal(tmp_path / "journal"), record()
+    journal, trial = EventLog(tmp_path / "journal"), record()
     trial.metrics = {"loss": 0.5}
     journal.append_trial("epoch_ended", 1, trial)
     trial.metrics["loss"] = 9.0
     journal.append_trial("epoch_ended", 2, trial)
-    assert [entry.content["metrics"]["loss"] for entry in read(journal.path)] == [0.5, 9.0]
+    assert [entry.content["metrics"]["loss"] for entry in read_entries(journal.path)] == [0.5, 9.0]
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_whole_entries(tmp_path: Path) -> None:
     """Each one that it was told of, up to the one at which it died."""
     script = (
-        "import sys\nfrom pathlib import Path\nfrom search.storage.event_log import Journal\n"
-        "journal = Journal(Path(sys.argv[1]))\n"
+        "import sys\nfrom pathlib import Path\nfrom search.storage.event_log import EventLog\n"
+        "journal = EventLog(Path(sys.argv[1]))\n"
         "for n in range(10**9):\n    journal.append('files', n, parcel='x' * 3000)\n    print(n, flush=True)"
     )
     path = tmp_path / "journal"
@@ -201,6 +201,6 @@ def test_a_process_that_is_killed_while_it_writes_leaves_whole_entries(tmp_path:
     told = [int(writer.stdout.readline()) for _ in range(200)]
     writer.kill()
     told += [int(line) for line in writer.communicate()[0].splitlines() if line]
-    journal = Journal(path)
-    assert [entry.at_ms for entry in read(path)] == list(range(journal.entries))
-    assert journal.entries in (len(told), len(told) + 1)
+    journal = EventLog(path)
+    assert [entry.at_ms for entry in read_entries(path)] == list(range(journal.entry_count))
+    assert journal.entry_count in (len(told), len(told) + 1)

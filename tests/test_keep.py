@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pyarrow import fs
 
 from search.storage.location import StoragePath
-from search.storage.retention import Keeper, checkpoint_bytes
+from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
 from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Goal
 
@@ -25,18 +25,23 @@ TABLES = {"report/losses.csv", "report/error.txt"}
 
 
 class Bench:
-    """Trials with real files, and the keeper that hears of them."""
+    """Trials with real files, and the listener that keeps or deletes their checkpoints."""
 
     def __init__(
-        self, folder: Path, keep: int = 2, goal: Goal = LOSS, files: fs.FileSystem | None = None, **more: Any
+        self,
+        folder: Path,
+        policy: RetentionPolicy = RetentionPolicy(best=2),  # noqa: B008  # it is frozen
+        goal: Goal = LOSS,
+        files: fs.FileSystem | None = None,
+        **more: Any,
     ) -> None:
         self.folder, self.lines = folder, list[str]()
         place = StoragePath(files or fs.LocalFileSystem(), str(folder))
-        self.keeper = Keeper(goal, keep, place, self.lines.append, **more)
+        self.retention = CheckpointRetention(goal, policy, place, self.lines.append, **more)
 
     def begin(self, number: int, tune_id: str = "abc", checkpoints: int = 2) -> TrialRecord:
         record = TrialRecord(tune_id, number, None, {}, epochs=9, started=0.0)
-        self.keeper.trial_started(record)
+        self.retention.trial_started(record)
         for index in range(checkpoints):
             self.save(record, index)
         return record
@@ -45,11 +50,11 @@ class Bench:
         folder = self.folder / f"{record.number:05d}_{record.trial_id}" / f"checkpoint_{index:06d}"
         write(folder, WEIGHTS | TABLES | {"report/response.png"})
         record.checkpoint = StoragePath(fs.LocalFileSystem(), str(folder))
-        self.keeper.checkpoint_saved(record)
+        self.retention.checkpoint_saved(record)
 
     def end(self, record: TrialRecord, outcome: Outcome = "complete", **metrics: float) -> TrialRecord:
         record.outcome, record.metrics = outcome, metrics
-        self.keeper.trial_ended(record)
+        self.retention.trial_ended(record)
         return record
 
     def run(self, number: int, loss: float) -> TrialRecord:
@@ -78,7 +83,7 @@ def files(folder: Path) -> set[str]:
 def test_the_best_stay_whatever_the_order_in_which_they_end(
     tmp_path_factory: pytest.TempPathFactory, losses: list[int], keep: int
 ) -> None:
-    bench = Bench(tmp_path_factory.mktemp("search"), keep)
+    bench = Bench(tmp_path_factory.mktemp("search"), RetentionPolicy(keep))
     for number, loss in enumerate(losses):
         bench.run(number, float(loss))
         best = sorted(losses[: number + 1])[:keep]
@@ -86,7 +91,7 @@ def test_the_best_stay_whatever_the_order_in_which_they_end(
 
 
 def test_limits_go_before_the_objective(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, keep=1, goal=Goal({"loss": "min"}, {"size": 1.0}))
+    bench = Bench(tmp_path, RetentionPolicy(best=1), goal=Goal({"loss": "min"}, {"size": 1.0}))
     bench.end(bench.begin(0), loss=0.1, size=2.0)
     bench.end(bench.begin(1), loss=0.9, size=0.5)
     assert bench.kept() == {1}
@@ -94,7 +99,7 @@ def test_limits_go_before_the_objective(tmp_path: Path) -> None:
 
 def test_the_whole_front_stays_and_is_filled_up(tmp_path: Path) -> None:
     goal = Goal({"loss": "min", "size": "min"})
-    bench = Bench(tmp_path, keep=2, goal=goal)
+    bench = Bench(tmp_path, RetentionPolicy(best=2), goal=goal)
     for number, (loss, size) in enumerate([(1, 9), (9, 1), (5, 5), (6, 6)]):
         bench.end(bench.begin(number), loss=loss, size=size)
     assert bench.kept() == {0, 1, 2}
@@ -110,10 +115,10 @@ def test_whoever_ends_without_being_complete_keeps_nothing(tmp_path: Path, outco
 
 
 def test_running_and_interrupted_trials_keep_all_they_have(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, keep=0)
+    bench = Bench(tmp_path, RetentionPolicy(best=0))
     bench.begin(0)
     bench.end(bench.begin(1), "interrupted", loss=0.0)
-    bench.keeper.close()
+    bench.retention.close()
     assert len(list(tmp_path.glob("*/checkpoint_*/state.pt"))) == 4
 
 
@@ -128,7 +133,7 @@ def test_of_the_best_the_last_checkpoint_stays_as_it_is(tmp_path: Path) -> None:
 
 
 def test_of_the_others_the_small_tables_stay(tmp_path: Path) -> None:
-    record = Bench(tmp_path, keep=0).run(0, 1.0)
+    record = Bench(tmp_path, RetentionPolicy(best=0)).run(0, 1.0)
     assert record.checkpoint is not None
     assert files(Path(record.checkpoint.path)) == TABLES
 
@@ -147,7 +152,7 @@ def test_a_checkpoint_without_a_report_goes_as_a_whole_but_not_the_error_of_the_
 
 def test_a_second_name_of_a_file_is_not_touched(tmp_path: Path) -> None:
     """What waits for MLflow are hard links."""
-    bench = Bench(tmp_path / "search", keep=0)
+    bench = Bench(tmp_path / "search", RetentionPolicy(best=0))
     record = bench.begin(0)
     assert record.checkpoint is not None
     (tmp_path / "staged.pt").hardlink_to(Path(record.checkpoint.path) / "best.pt")
@@ -162,7 +167,7 @@ def test_the_folder_before_a_resume_goes_with_the_first_new_checkpoint(tmp_path:
     record = Bench(tmp_path).begin(7, "before")
     bench = Bench(tmp_path, known=[record])
     record.trial_id = "after"
-    bench.keeper.trial_resumed(record)
+    bench.retention.trial_resumed(record)
     assert (tmp_path / "00007_before").exists()
     bench.save(record, 0)
     assert [path.name for path in tmp_path.iterdir()] == ["00007_after"]
@@ -182,10 +187,10 @@ def test_the_folder_before_a_resume_stays_while_it_holds_the_last_checkpoint(tmp
 
 
 def test_trials_of_an_earlier_process_are_rivals_and_what_it_left_undone_is_done(tmp_path: Path) -> None:
-    before = Bench(tmp_path, keep=9)
+    before = Bench(tmp_path, RetentionPolicy(best=9))
     known = [before.run(number, float(number)) for number in range(4)]
     write(tmp_path / "00001_much-earlier" / "checkpoint_000000", WEIGHTS)
-    bench = Bench(tmp_path, keep=2, known=known)
+    bench = Bench(tmp_path, RetentionPolicy(best=2), known=known)
     assert bench.kept() == {0, 1}
     assert not (tmp_path / "00001_much-earlier").exists()
     bench.run(4, 0.5)
@@ -193,12 +198,12 @@ def test_trials_of_an_earlier_process_are_rivals_and_what_it_left_undone_is_done
 
 
 def test_in_a_population_nothing_goes_before_the_end(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, keep=1, at_end=True)
+    bench = Bench(tmp_path, RetentionPolicy(best=1, only_at_end=True))
     bench.run(0, 2.0)
     bench.run(1, 1.0)
     bench.end(bench.begin(2), "failed")
     assert bench.kept() == {0, 1, 2}
-    bench.keeper.close()
+    bench.retention.close()
     assert bench.kept() == {1}
 
 
@@ -213,17 +218,17 @@ class Stubborn(LocalFileSystem):  # type: ignore[misc]
 
 
 def test_what_cannot_be_deleted_is_told_and_stops_nobody(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, keep=0, files=fs.PyFileSystem(fs.FSSpecHandler(Stubborn())))
+    bench = Bench(tmp_path, RetentionPolicy(best=0), files=fs.PyFileSystem(fs.FSSpecHandler(Stubborn())))
     bench.run(0, 1.0)
     assert any(line.startswith(f"warning  not deleted: {tmp_path}") for line in bench.lines)
     assert bench.kept() == {0}
 
 
 def test_of_a_running_trial_the_last_few_stay_where_tune_does_not_see_to_that(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, each=2)
+    bench = Bench(tmp_path, RetentionPolicy(best=2, per_running_trial=2))
     record = bench.begin(0, checkpoints=5)
     assert record.checkpoint is not None
-    bench.keeper.close()
+    bench.retention.close()
     assert sorted(path.name for path in Path(record.checkpoint.path).parent.iterdir()) == [
         "checkpoint_000003",
         "checkpoint_000004",
@@ -232,20 +237,20 @@ def test_of_a_running_trial_the_last_few_stay_where_tune_does_not_see_to_that(tm
 
 def test_older_ones_stay_while_nobody_would_know_of_the_newer_ones(tmp_path: Path) -> None:
     safe = False
-    bench = Bench(tmp_path, each=1, safe=lambda: safe)
+    bench = Bench(tmp_path, RetentionPolicy(best=2, per_running_trial=1), safe=lambda: safe)
     record = bench.begin(0, checkpoints=3)
     safe = True
     bench.save(record, 3)
-    bench.keeper.close()
+    bench.retention.close()
     assert [path.parent.name for path in tmp_path.glob("*/*/state.pt")] == ["checkpoint_000003"]
-    bench = Bench(tmp_path, each=1, safe=lambda: False)
+    bench = Bench(tmp_path, RetentionPolicy(best=2, per_running_trial=1), safe=lambda: False)
     bench.begin(1, checkpoints=3)
-    bench.keeper.close()
+    bench.retention.close()
     assert len([*tmp_path.glob("00001_*/*/state.pt")]) == 3
 
 
 def test_a_folder_that_is_gone_is_no_trouble(tmp_path: Path) -> None:
-    bench = Bench(tmp_path / "never made", keep=0)
+    bench = Bench(tmp_path / "never made", RetentionPolicy(best=0))
     bench.end(bench.begin(0, checkpoints=0), "failed")
     bench.end(bench.begin(1, checkpoints=0), loss=1.0)
     assert bench.lines == []
@@ -256,8 +261,8 @@ def test_the_size_of_a_checkpoint_is_that_of_the_largest_that_runs(tmp_path: Pat
     records = [bench.begin(0), bench.begin(1), bench.begin(2, checkpoints=0), bench.run(3, 1.0)]
     assert records[1].checkpoint is not None
     write(Path(records[1].checkpoint.path), ["more.pt"])
-    assert checkpoint_bytes(records) == 700
-    assert checkpoint_bytes([]) == 0
+    assert largest_checkpoint_bytes(records) == 700
+    assert largest_checkpoint_bytes([]) == 0
 
 
 # ---------------------------------------------------------------- a real search

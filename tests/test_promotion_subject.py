@@ -20,7 +20,8 @@ from search.promotion.registry import Version
 from search.promotion.retrain import Finalist
 from search.promotion.source_search import Subject, find_search, open_subject
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.storage.names import DESCRIPTION, LEADERBOARD
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of
 from trainables.base.training import TrainedModel
 
@@ -61,7 +62,7 @@ class JoinedData(JudgedData):
 
 def opened(storage: Path, told: Told | None = None) -> Subject:
     """A search of a workload that joins its data with what other models say of them."""
-    folder = SearchFolder(storage, write_search(storage, "searched", [Fate()], told).name)
+    folder = SearchDir(storage, write_search(storage, "searched", [Fate()], told).name)
     about = folder.description()
     (folder.path / DESCRIPTION).write_text(json.dumps(about | {"data": JoinedData().fingerprint}))
 

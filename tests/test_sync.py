@@ -28,9 +28,9 @@ from search.cluster.slurm import batch_script
 from search.config.settings import Site
 from search.errors import UsageError
 from search.promotion.run import _require_told
-from search.storage.event_log import read
+from search.storage.event_log import read_entries
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import open_experiment
 
 pytestmark = pytest.mark.slow
@@ -95,7 +95,7 @@ def test_without_a_server_the_folder_is_whole_and_no_database_is_made(quiet: Fin
     assert quiet.board["outcomes"] == {"complete": 3}
     names = {path.name for path in quiet.folder.iterdir()}
     assert {"search.json", "search.journal", "optuna.journal", "leaderboard.json", "report.html", "outbox"} <= names
-    assert SearchFolder(quiet.storage, "quiet").description()["facts"]["run_id"] == ""
+    assert SearchDir(quiet.storage, "quiet").description()["facts"]["run_id"] == ""
 
 
 def test_it_says_at_once_and_at_the_end_how_it_is_delivered(quiet: Finished) -> None:
@@ -119,9 +119,9 @@ def test_a_promotion_wants_it_to_be_delivered_first(tmp_path: Path) -> None:
     about = json.loads((untold / "search.json").read_text())
     about["facts"]["run_id"] = ""
     (untold / "search.json").write_text(json.dumps(about))
-    _require_told(SearchFolder(tmp_path, told.name))
+    _require_told(SearchDir(tmp_path, told.name))
     with pytest.raises(UsageError, match=r"has not heard of search 'untold'.*--sync untold"):
-        _require_told(SearchFolder(tmp_path, "untold"))
+        _require_told(SearchDir(tmp_path, "untold"))
 
 
 def test_a_warm_start_is_read_from_folders_alone(quiet: Finished) -> None:
@@ -202,7 +202,7 @@ def require_children(done: Finished) -> None:
 
 def test_times_and_people_are_those_of_the_search(heard: Finished) -> None:
     """Not of whoever delivers it."""
-    parent, entries = heard.parent, list(read(heard.folder / "search.journal"))
+    parent, entries = heard.parent, list(read_entries(heard.folder / "search.journal"))
     about = json.loads((heard.folder / "search.json").read_text())
     assert parent.info.start_time == about["own_run"]["started_ms"] < entries[0].at_ms
     assert parent.info.end_time == entries[-1].at_ms
@@ -214,7 +214,7 @@ def test_times_and_people_are_those_of_the_search(heard: Finished) -> None:
         rows = heard.client.get_metric_history(numbers[str(entry.content["number"])].info.run_id, "loss")
         assert (entry.content["epoch"], entry.at_ms) in {(row.step, row.timestamp) for row in rows}
     assert len(ends) == 9
-    for record in SearchFolder(heard.storage, "quiet").records():
+    for record in SearchDir(heard.storage, "quiet").history.records():
         info = numbers[str(record.number)].info
         assert (info.start_time, info.end_time) == (int(record.started * 1000), int((record.ended or 0) * 1000))
 
@@ -244,7 +244,7 @@ def test_a_death_between_the_run_and_the_folder_makes_no_second_run(
 ) -> None:
     silently(tmp_path, "dies")
     with monkeypatch.context() as patch:
-        patch.setattr(SearchFolder, "set", _die)
+        patch.setattr(SearchDir, "set", _die)
         with pytest.raises(SystemError):
             sync(tmp_path, "dies", server.uri)
     done = Finished(0, "", tmp_path, "dies", uri=server.uri)

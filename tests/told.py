@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from search.storage.event_log import TRIAL_EVENTS, Journal, apply, read
+from search.storage.event_log import TRIAL_EVENTS, EventLog, apply_entry, read_entries
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, create_search_run
 from search.tracking.events import EventRecorder
@@ -52,7 +52,7 @@ class Told:
 
     def __post_init__(self) -> None:
         self.outbox = Outbox(self.folder)
-        self.journal = Journal(self.folder / "search.journal")
+        self.journal = EventLog(self.folder / "search.journal")
         self.event_recorder = EventRecorder(self.journal, self.outbox)
 
     def target(self) -> MlflowWriter:
@@ -101,6 +101,6 @@ def parcels_of(journal: Path) -> list[PendingEvent]:
     """All entries of a journal, each with its trial as it was then."""
     records: dict[int, TrialRecord] = {}
     return [
-        PendingEvent(entry, copy(apply(records, entry)) if entry.event in TRIAL_EVENTS else None)
-        for entry in read(journal)
+        PendingEvent(entry, copy(apply_entry(records, entry)) if entry.event in TRIAL_EVENTS else None)
+        for entry in read_entries(journal)
     ]

@@ -13,7 +13,7 @@ from search.diagnostics.context import Setup
 from search.diagnostics.finding import Finding, alike, fine, warning, wrong
 from search.diagnostics.probes.storage import delete_token, exchange, read_token, write_token
 from search.storage.disk import on_network_file_system
-from search.storage.location import meaning
+from search.storage.location import explanation
 
 
 def check(setup: Setup) -> Iterator[Finding]:
@@ -26,7 +26,7 @@ def check(setup: Setup) -> Iterator[Finding]:
         write_token(setup.storage, token, token)
     except Exception as error:  # whatever file systems raise
         mend = f"chmod u+rwx {setup.storage}, or name another with --storage (or $SEARCH_STORAGE)"
-        found = first_line(error) if setup.folder else meaning(error)
+        found = first_line(error) if setup.folder else explanation(error)
         if not setup.folder:
             mend = "see there, or name another with --storage (or $SEARCH_STORAGE)"
         yield wrong(f"storage {setup.storage}", found, "that it can be written", mend)

@@ -9,7 +9,7 @@ from typing import Any
 
 from search.config.spec import Plan
 from search.reporting.leaderboard import Leaderboard
-from search.storage.event_log import Journal
+from search.storage.event_log import EventLog
 from search.storage.trial_record import TrialListener, TrialRecord
 from search.tracking.mlflow_ui import experiment_note, first_views, result_note, result_views
 from search.tracking.outbox import Outbox
@@ -18,7 +18,7 @@ from search.tracking.outbox import Outbox
 class EventRecorder(TrialListener):
     """The listener that comes before all others: what it has not written has not happened."""
 
-    def __init__(self, journal: Journal, outbox: Outbox) -> None:
+    def __init__(self, journal: EventLog, outbox: Outbox) -> None:
         self._journal, self._outbox = journal, outbox
 
     # --- trials, as the records tell
@@ -81,7 +81,7 @@ class EventRecorder(TrialListener):
 
     def end(self, status: str) -> None:
         self._journal.append("search_ended", _now_ms(), status=status)
-        self._journal.close()
+        self._journal.sync()
 
 
 def _now_ms() -> int:

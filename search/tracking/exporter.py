@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from search.storage.event_log import TRIAL_EVENTS, Entry, apply, read
+from search.storage.event_log import TRIAL_EVENTS, Entry, apply_entry, read_entries
 from search.storage.trial_record import TrialRecord
 
 WINDOW = 200  # entries that are delivered, or tried again, together
@@ -115,7 +115,7 @@ class MlflowExporter:
     @property
     def behind(self) -> int:
         """Entries that wait in the journal."""
-        return sum(1 for _ in read(self._journal, self._end))
+        return sum(1 for _ in read_entries(self._journal, self._end))
 
     @property
     def refused(self) -> Sequence[str]:
@@ -131,12 +131,12 @@ class MlflowExporter:
     def _replay(self) -> tuple[int, int]:
         """Trials as they were at the place up to which the journal is delivered; that place in bytes and entries."""
         marked, end, entries = self._marked(), 0, 0
-        for entry in read(self._journal) if marked else ():
+        for entry in read_entries(self._journal) if marked else ():
             if entry.end > marked:
                 break
             end, entries = entry.end, entries + 1
             if entry.event in TRIAL_EVENTS:
-                apply(self._records, entry)
+                apply_entry(self._records, entry)
         if end < marked:  # its last lines were damaged and cut off
             self._sink.deduplicate()
         return end, entries
@@ -162,10 +162,10 @@ class MlflowExporter:
 
     def _next(self) -> list[PendingEvent]:
         parcels, up_to = [], math.inf if self._closing_since is not None else self._up_to()
-        for entry in islice(read(self._journal, self._end), WINDOW):
+        for entry in islice(read_entries(self._journal, self._end), WINDOW):
             if entry.end > up_to:
                 break
-            trial = copy(apply(self._records, entry)) if entry.event in TRIAL_EVENTS else None
+            trial = copy(apply_entry(self._records, entry)) if entry.event in TRIAL_EVENTS else None
             parcels.append(PendingEvent(entry, trial))
         return parcels
 

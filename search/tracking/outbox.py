@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from search.storage.disk import time_to_leave, to_stderr, wait_for_room
+from search.storage.disk import is_stopping, print_to_stderr, wait_for_space
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialRecord
 from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
@@ -60,8 +60,8 @@ class Outbox:
                 lambda: held.enter_context(checkpoint.as_folder()),
                 lambda: None,
                 dict,
-                to_stderr,
-                leave=time_to_leave,
+                print_to_stderr,
+                leave=is_stopping,
                 passing=lambda error: is_full(error) or is_away(error, checkpoint.files),
             )
 
@@ -74,7 +74,7 @@ class Outbox:
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _parcel(self) -> Path:
-        wait_for_room(self.path.parent)
+        wait_for_space(self.path.parent)
         parcel = self.path / uuid4().hex[:16]
         parcel.mkdir(parents=True)
         return parcel
