@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow.fs import LocalFileSystem
-from told import record
+from recorded import record
 
 from search.storage.event_log import TRIAL_EVENTS, EventLog, read_entries, record_as_json, repair, replay
 from search.storage.location import StoragePath

@@ -232,7 +232,7 @@ def test_a_search_stays_with_the_server_that_heard_of_it(heard: Finished, tmp_pa
     other = f"sqlite:///{tmp_path}/other.db"
     open_experiment(other, tmp_path, "tiny")
     code, text = sync(heard.storage, "quiet", other)
-    assert (code, "was told to another server first" in text) == (2, True), text
+    assert (code, "was exported to another server first" in text) == (2, True), text
 
 
 # ---------------------------------------------------------------- deaths

@@ -17,8 +17,7 @@ from search.storage.event_log import EventLog
 from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import Outcome, TrialRecord
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
 from trainables.data.files import DataSettings
 
@@ -58,13 +57,13 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
     folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
-    event_recorder = EventRecorder(EventLog(folder.event_log), Outbox(folder.path))
+    event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
     if told.leaderboard:
         board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
     if told.status:
-        event_recorder.end(told.status)
+        event_recorder.search_ended(told.status)
     return folder.path
 
 

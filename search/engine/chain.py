@@ -25,8 +25,7 @@ from search.storage.event_log import EventLog
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
 from search.tracking.client import log_texts, open_experiment
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tuning.resources import ray_session
 from search.workloads import WORKLOADS, Chain, Workload
 
@@ -173,10 +172,10 @@ def _conclude(
 def _write_down(folder: SearchDir, texts: Mapping[str, str], summary: Summary) -> None:
     """In the journal of a search that has ended, for its run in MLflow."""
     with folder.locked(say=summary.say):
-        event_recorder = EventRecorder(EventLog(folder.event_log), Outbox(folder.path))
+        event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
         for file, text in texts.items():
-            event_recorder.text(text, file)
-        event_recorder.end("FINISHED")
+            event_recorder.log_text(text, file)
+        event_recorder.search_ended("FINISHED")
         folder.push()
 
 

@@ -14,7 +14,7 @@ from search.storage.location import Storage
 from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
-from search.tracking.outbox import Outbox
+from search.tracking.events import StagedFiles
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
 
@@ -111,7 +111,7 @@ def _places(folder: SearchDir, trial: TrialRecord, held: ExitStack) -> Iterator[
     """Where its weights may be: on their way to MLflow, or in its checkpoint."""
     for entry in read_entries(folder.event_log):
         if entry.event == "files" and entry.content["number"] == trial.number:
-            yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
+            yield StagedFiles(folder.path).path / entry.content["parcel"] / "checkpoint"
     if trial.checkpoint is not None:
         try:
             yield held.enter_context(trial.checkpoint.as_folder())

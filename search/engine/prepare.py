@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.config.flags import Command
-from search.config.provenance import git_commit
+from search.config.provenance import command_line, git_commit
 from search.config.settings import Site
 from search.config.spec import Plan
 from search.engine.nearby import find_nearby, is_nearby
 from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError, UsageError
+from search.reporting.mlflow_notes import opening_note
 from search.reporting.summary import Summary
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
@@ -78,7 +79,8 @@ def run_facts(
     }
     tags = {"workload": plan.workload.name, **tags}
     facts = new_facts(tags, opened.data.fingerprint, "\n".join(opened.data.summary))
-    own = new_run(plan.name, folder.token(), _settings(plan, command, share), facts)
+    note = opening_note(command_line(), facts.source)
+    own = new_run(plan.name, folder.token(), _settings(plan, command, share), facts, note)
     if opened.experiment:
         facts = create_search_run(opened.experiment, own, facts)
     method = {"sampler": command.method.sampler, "scheduler": plan.scheduler, "time_limit": command.budget.time_limit}

@@ -21,6 +21,7 @@ from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import draw_gallery
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.summary import Summary
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.event_log import EventLog
@@ -29,10 +30,9 @@ from search.storage.names import LEADERBOARD, TOKEN
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
-from search.tracking.events import EventRecorder
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, sized_share
 from search.tuning.resources import gpu_names, ray_session
@@ -119,23 +119,23 @@ def _run(
         share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
-        outbox = Outbox(folder.path)
-        journal = EventLog(folder.event_log)
-        event_recorder = EventRecorder(journal, outbox)
-        exporter = _exporter(opened, facts, plan, folder, outbox, summary)
+        staged = StagedFiles(folder.path)
+        log = EventLog(folder.event_log)
+        event_recorder = EventRecorder(log, staged)
+        exporter = _exporter(opened, facts, plan, folder, staged, summary)
         folder.on_taken_over = partial(_tell_lost, summary, stop_controller)
         exporting, metrics = (
             _exporting(event_recorder, exporter, stop_controller),
             system_metrics(opened.experiment, facts.run_id, resumed),
         )
         with stop_waiting_when(stop_controller.due), exporting, metrics:
-            if journal.entry_count:
-                event_recorder.resumed()
+            if log.entry_count:
+                event_recorder.search_resumed()
             else:
-                event_recorder.opened(plan)
-                event_recorder.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+                record_opening(event_recorder, plan.workload, plan.goal)
+                event_recorder.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             if (folder.path / SIZING).exists():
-                event_recorder.text((folder.path / SIZING).read_text(), SIZING)
+                event_recorder.log_text((folder.path / SIZING).read_text(), SIZING)
             folder.push()
             records = run_trials(
                 plan, command, opened, share, folder, event_recorder, exporter, stop_controller, console
@@ -143,9 +143,9 @@ def _run(
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
-            event_recorder.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
-            event_recorder.text(leaderboard.as_csv(), "leaderboard.csv")
-            event_recorder.result(leaderboard)
+            event_recorder.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+            event_recorder.log_text(leaderboard.as_csv(), "leaderboard.csv")
+            record_result(event_recorder, leaderboard)
             summary.conclude(leaderboard, folder.path, site)
             if stop_controller.reason not in ("", "interrupted"):
                 summary.say(f"ended    early: {stop_controller.reason}")
@@ -158,11 +158,11 @@ def _run(
 
 
 def _exporter(
-    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchDir, outbox: Outbox, summary: Summary
+    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchDir, staged: StagedFiles, summary: Summary
 ) -> MlflowExporter | NullExporter:
     if opened.experiment is None:
         return NullExporter()
-    target = MlflowWriter(opened.experiment.client, facts, plan.goal, outbox)
+    target = MlflowWriter(opened.experiment.client, facts, plan.goal, staged)
     return MlflowExporter(folder.event_log, target, summary.say, folder.safe_log_bytes)
 
 
@@ -183,7 +183,7 @@ def _exporting(
         yield
         status = "KILLED" if stop_controller.reason == "interrupted" else "FINISHED"
     finally:
-        event_recorder.end(status)
+        event_recorder.search_ended(status)
         exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
 
 
@@ -208,7 +208,7 @@ def _report(folder: SearchDir, event_recorder: EventRecorder, summary: Summary) 
 
         page = make_page(read_search(folder.storage, folder.path.name, "finished"))
         write_page(page, folder.path / REPORT)
-        event_recorder.text(page, REPORT)
+        event_recorder.log_text(page, REPORT)
     except Exception as error:  # nor must a page
         summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:

@@ -13,9 +13,9 @@ from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
+from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from trainables.base.objectives import Goal
 
@@ -41,8 +41,8 @@ def sync(command: Sync, console: Console) -> None:
     with folder.locked(say=summary.say):
         folder.repair()
         client, facts = _known(site, storage, folder)
-        about, outbox = folder.description(), Outbox(folder.path)
-        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
+        about, staged = folder.description(), StagedFiles(folder.path)
+        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), staged)
         exporter = MlflowExporter(folder.event_log, target, summary.say)
         waiting = exporter.behind
         exporter.start()

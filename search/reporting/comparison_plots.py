@@ -34,7 +34,7 @@ def draw_gallery(
             folder.mkdir()
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
             plan.workload.compare(shown, folder)
-            event_recorder.comparison(record, folder)
+            event_recorder.log_comparison(record, folder)
 
         for label in reports:
             draw(complete[label], [label, *presets])
@@ -44,7 +44,7 @@ def draw_gallery(
             folder = Path(temporary) / "front"
             folder.mkdir()
             draw_front(folder / "pareto_front.png", leaderboard)
-            event_recorder.comparison(None, folder)
+            event_recorder.log_comparison(None, folder)
 
 
 def _report(record: TrialRecord, held: ExitStack) -> Path | None:
