@@ -1,4 +1,4 @@
-"""Laws of the delivery: everything in order, for as long as it takes, and nothing twice."""
+"""Laws of the export: everything in order, for as long as it takes, and nothing twice."""
 
 from __future__ import annotations
 
@@ -68,24 +68,24 @@ class Gone(Flaky):
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> EventLog:
+def log(tmp_path: Path) -> EventLog:
     return EventLog(tmp_path / "journal")
 
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What people are told."""
+    """What users read."""
     return []
 
 
-def write(journal: EventLog, *times: int) -> None:
+def write(log: EventLog, *times: int) -> None:
     for at_ms in times:
-        journal.append("files", at_ms)
+        log.append("files", at_ms)
 
 
-def delivered(journal: EventLog, target: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
-    """A delivery that is over."""
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def exported(log: EventLog, sink: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
+    """An export that is over."""
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     exporter.close(patience_s)
     return exporter
@@ -98,58 +98,58 @@ def wait_until(true: Callable[[], Any]) -> None:
         time.sleep(0.005)
 
 
-# ---------------------------------------------------------------- with a target that fails on purpose
+# ---------------------------------------------------------------- with a sink that fails on purpose
 
 
-def test_nothing_is_told_that_another_machine_would_not_know(journal: EventLog, lines: list[str]) -> None:
+def test_nothing_is_exported_that_another_machine_would_not_have(log: EventLog, lines: list[str]) -> None:
     """Until the end, when there is none any more that would go on with it."""
-    target, safe = Flaky(), 0
-    exporter = MlflowExporter(journal.path, target, lines.append, lambda: safe)
+    sink, safe = Flaky(), 0
+    exporter = MlflowExporter(log.path, sink, lines.append, lambda: safe)
     exporter.start()
-    write(journal, 1, 2)
-    safe = journal.path.stat().st_size
-    write(journal, 3)
-    wait_until(lambda: target.taken)
+    write(log, 1, 2)
+    safe = log.path.stat().st_size
+    write(log, 3)
+    wait_until(lambda: sink.taken)
     time.sleep(0.1)
-    assert target.times == [1, 2]
+    assert sink.times == [1, 2]
     assert exporter.close()
-    assert target.times == [1, 2, 3]
+    assert sink.times == [1, 2, 3]
 
 
-def test_everything_arrives_in_order_in_windows(journal: EventLog, lines: list[str]) -> None:
-    write(journal, *range(2 * WINDOW + 3))
-    target = Flaky()
-    exporter = delivered(journal, target, lines)
-    assert target.times == list(range(2 * WINDOW + 3))
-    assert [len(window) for window in target.attempts] == [WINDOW, WINDOW, 3]
+def test_everything_arrives_in_order_in_windows(log: EventLog, lines: list[str]) -> None:
+    write(log, *range(2 * WINDOW + 3))
+    sink = Flaky()
+    exporter = exported(log, sink, lines)
+    assert sink.times == list(range(2 * WINDOW + 3))
+    assert [len(window) for window in sink.attempts] == [WINDOW, WINDOW, 3]
     assert (exporter.complete, exporter.behind, exporter.exported) == (True, 0, 2 * WINDOW + 3)
-    assert (target.finalized, lines) == (1, [])
+    assert (sink.finalized, lines) == (1, [])
 
 
-def test_what_is_written_while_it_works_arrives_too(journal: EventLog, lines: list[str]) -> None:
-    target = Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_what_is_written_while_it_works_arrives_too(log: EventLog, lines: list[str]) -> None:
+    sink = Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     for at_ms in range(30):
-        write(journal, at_ms)
+        write(log, at_ms)
         if at_ms % 10 == 0:
-            wait_until(lambda at_ms=at_ms: len(target.taken) == at_ms + 1)
+            wait_until(lambda at_ms=at_ms: len(sink.taken) == at_ms + 1)
     assert exporter.close()
-    assert target.times == list(range(30))
+    assert sink.times == list(range(30))
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_what_failed_is_tried_again_as_a_whole(journal: EventLog, lines: list[str], half: bool) -> None:
-    """From its first entry on: nobody knows how much of it was taken."""
-    write(journal, *range(10))
-    target = Flaky(lambda attempt: attempt < 3, half)
-    assert delivered(journal, target, lines).complete
-    assert {window[0].entry.at_ms for window in target.attempts[:3]} == {0}
-    assert target.times[-10:] == list(range(10))  # after what it took before it failed
-    assert all(event.entry.event == "files" for event in target.taken)
+def test_what_failed_is_tried_again_as_a_whole(log: EventLog, lines: list[str], half: bool) -> None:
+    """From its first entry on: how much of it was taken is unknown."""
+    write(log, *range(10))
+    sink = Flaky(lambda attempt: attempt < 3, half)
+    assert exported(log, sink, lines).complete
+    assert {window[0].entry.at_ms for window in sink.attempts[:3]} == {0}
+    assert sink.times[-10:] == list(range(10))  # after what it took before it failed
+    assert all(event.entry.event == "files" for event in sink.taken)
 
 
-def test_a_target_that_fails_now_and_then_gets_everything(journal: EventLog, lines: list[str]) -> None:
+def test_a_target_that_fails_now_and_then_gets_everything(log: EventLog, lines: list[str]) -> None:
     """One that cannot take a whole window takes smaller ones."""
 
     class Small(Flaky):
@@ -158,94 +158,94 @@ def test_a_target_that_fails_now_and_then_gets_everything(journal: EventLog, lin
                 raise UnavailableError("too much for now")
             super().write(events)
 
-    write(journal, *range(100))
-    target = Small()
-    assert delivered(journal, target, lines).complete
-    assert target.times == list(range(100))
+    write(log, *range(100))
+    sink = Small()
+    assert exported(log, sink, lines).complete
+    assert sink.times == list(range(100))
 
 
-def test_each_parcel_holds_its_trial_as_it_was_then(journal: EventLog, lines: list[str]) -> None:
+def test_each_event_holds_its_trial_as_it_was_then(log: EventLog, lines: list[str]) -> None:
     trial, states = record(), []
     for trial.epoch, trial.metrics in ((1, {"loss": 0.9}), (2, {"loss": 0.4}), (3, {"loss": 0.1})):
-        journal.append_trial("epoch_ended", trial.epoch, trial)
+        log.append_trial("epoch_ended", trial.epoch, trial)
         states.append(record_as_json(trial))
-    target = Flaky(lambda attempt: attempt == 1)
-    delivered(journal, target, lines)
-    assert [record_as_json(event.trial) for event in target.taken if event.trial] == states
+    sink = Flaky(lambda attempt: attempt == 1)
+    exported(log, sink, lines)
+    assert [record_as_json(event.trial) for event in sink.taken if event.trial] == states
 
 
-def test_nothing_comes_twice_after_a_restart(journal: EventLog, lines: list[str]) -> None:
-    """The place up to which it is delivered stands beside the journal."""
-    write(journal, 1, 2, 3)
-    delivered(journal, Flaky(), lines)
-    write(journal, 4, 5)
-    target = Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_nothing_comes_twice_after_a_restart(log: EventLog, lines: list[str]) -> None:
+    """The position of the export stands beside the event log."""
+    write(log, 1, 2, 3)
+    exported(log, Flaky(), lines)
+    write(log, 4, 5)
+    sink = Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     assert (exporter.behind, exporter.exported) == (2, 3)
     exporter.start()
     assert exporter.close()
-    assert target.times == [4, 5]
-    assert not target.deduplicated
+    assert sink.times == [4, 5]
+    assert not sink.deduplicated
 
 
-def test_a_restart_knows_the_trials_that_were_told_before(journal: EventLog, lines: list[str]) -> None:
+def test_a_restart_rebuilds_the_trials_that_were_exported_before(log: EventLog, lines: list[str]) -> None:
     trial = record(3)
-    journal.append_trial("trial_started", 1, trial)
-    delivered(journal, Flaky(), lines)
+    log.append_trial("trial_started", 1, trial)
+    exported(log, Flaky(), lines)
     trial.outcome = "complete"
-    journal.append_trial("trial_ended", 2, trial)
-    target = Flaky()
-    delivered(journal, target, lines)
-    (event,) = target.taken
+    log.append_trial("trial_ended", 2, trial)
+    sink = Flaky()
+    exported(log, sink, lines)
+    (event,) = sink.taken
     assert event.trial is not None
     assert record_as_json(event.trial) == record_as_json(trial)
 
 
-def test_what_a_killed_process_had_half_delivered_comes_again(journal: EventLog, lines: list[str]) -> None:
+def test_what_a_killed_process_had_half_exported_comes_again(log: EventLog, lines: list[str]) -> None:
     """It could not write down how far it was."""
-    write(journal, *range(4))
+    write(log, *range(4))
     killed = Flaky(lambda attempt: True, half=True)
-    assert not delivered(journal, killed, lines, patience_s=0).complete
-    target = Flaky()
-    delivered(journal, target, lines)
-    assert target.times == [0, 1, 2, 3]
+    assert not exported(log, killed, lines, patience_s=0).complete
+    sink = Flaky()
+    exported(log, sink, lines)
+    assert sink.times == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("mark", ["", "{", '{"end": "a"}'])
-def test_a_mark_that_cannot_be_read_is_none(journal: EventLog, lines: list[str], mark: str) -> None:
-    write(journal, 1, 2)
-    delivered(journal, Flaky(), lines)
-    journal.path.with_name("journal.delivered").write_text(mark)
-    target = Flaky()
-    delivered(journal, target, lines)
-    assert target.times == [1, 2]
+def test_a_mark_that_cannot_be_read_is_none(log: EventLog, lines: list[str], mark: str) -> None:
+    write(log, 1, 2)
+    exported(log, Flaky(), lines)
+    log.path.with_name("journal.delivered").write_text(mark)
+    sink = Flaky()
+    exported(log, sink, lines)
+    assert sink.times == [1, 2]
 
 
-def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: EventLog, lines: list[str]) -> None:
-    """What was delivered of it and is gone may come again: the target is told to look."""
-    write(journal, 1, 2, 3)
-    delivered(journal, Flaky(), lines)
-    journal.path.write_bytes(journal.path.read_bytes()[:-2])
-    again, target = EventLog(journal.path), Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
-    assert target.deduplicated
+def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(log: EventLog, lines: list[str]) -> None:
+    """What was exported of it and is lost may come again: the sink has to deduplicate."""
+    write(log, 1, 2, 3)
+    exported(log, Flaky(), lines)
+    log.path.write_bytes(log.path.read_bytes()[:-2])
+    again, sink = EventLog(log.path), Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
+    assert sink.deduplicated
     write(again, 30, 40)
     exporter.start()
     assert exporter.close()
-    assert target.times == [30, 40]
+    assert sink.times == [30, 40]
 
 
-def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: EventLog, lines: list[str]) -> None:
-    write(journal, 1, 2, 3)
-    target = Gone()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_a_server_that_does_not_answer_is_reported_with_how_far_behind_it_is(log: EventLog, lines: list[str]) -> None:
+    write(log, 1, 2, 3)
+    sink = Gone()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     assert exporter.trouble == ""
     exporter.start()
     wait_until(lambda: exporter.trouble)
-    write(journal, 4)
+    write(log, 4)
     assert "MLflow away for 0.0 min" in exporter.trouble
     assert exporter.behind == 4
-    target.back.set()
+    sink.back.set()
     wait_until(lambda: exporter.behind == 0)
     assert exporter.trouble == ""
     assert exporter.close()
@@ -253,29 +253,29 @@ def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: EventL
     assert "answers again" in lines[1]
 
 
-def test_patience_at_the_end_has_an_end(journal: EventLog, lines: list[str]) -> None:
-    write(journal, 1)
+def test_patience_at_the_end_has_an_end(log: EventLog, lines: list[str]) -> None:
+    write(log, 1)
     started = time.monotonic()
-    exporter = delivered(journal, Gone(), lines, patience_s=0.2)
+    exporter = exported(log, Gone(), lines, patience_s=0.2)
     assert time.monotonic() - started < 30
     assert (exporter.complete, exporter.behind) == (False, 1)
 
 
-def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: EventLog, lines: list[str]) -> None:
-    write(journal, 1)
-    target = Gone()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_a_server_that_comes_back_within_the_patience_gets_the_rest(log: EventLog, lines: list[str]) -> None:
+    write(log, 1)
+    sink = Gone()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     wait_until(lambda: exporter.trouble)
-    threading.Timer(0.2, target.back.set).start()
+    threading.Timer(0.2, sink.back.set).start()
     assert exporter.close(patience_s=60)
-    assert (target.times, target.finalized) == ([1], 1)
+    assert (sink.times, sink.finalized) == ([1], 1)
 
 
-def test_a_server_that_is_away_when_all_is_told_is_not_settled(journal: EventLog, lines: list[str]) -> None:
-    target = Gone()
-    assert not delivered(journal, target, lines, patience_s=0).complete
-    assert target.finalized == 0
+def test_a_server_that_does_not_answer_after_the_last_event_is_not_finalized(log: EventLog, lines: list[str]) -> None:
+    sink = Gone()
+    assert not exported(log, sink, lines, patience_s=0).complete
+    assert sink.finalized == 0
 
 
 # ---------------------------------------------------------------- with MLflow itself
@@ -331,13 +331,13 @@ def require_whole(recorded: RecordedSearch) -> None:
     assert not recorded.staged.path.exists()
 
 
-def test_the_same_parcels_twice_leave_the_same_behind(recorded: RecordedSearch) -> None:
+def test_the_same_events_twice_leave_the_same_behind(recorded: RecordedSearch) -> None:
     whole(recorded)
-    events, target = recorded.events(), recorded.writer()
-    target.write(events)
-    target.write(events)
+    events, sink = recorded.events(), recorded.writer()
+    sink.write(events)
+    sink.write(events)
     recorded.writer().write(events[4:])  # another process, from somewhere on
-    target.finalize()
+    sink.finalize()
     require_whole(recorded)
 
 
@@ -412,7 +412,7 @@ def test_a_run_that_is_refused_does_not_cost_the_others(recorded: RecordedSearch
 
 
 def test_epochs_that_come_again_after_a_damage_are_there_once(recorded: RecordedSearch) -> None:
-    """The journal lost them when they were delivered already; the trial does them again, later."""
+    """The event log lost them when they were exported already; the trial repeats them later."""
     trial = record()
     recorded.event_recorder.trial_started(trial)
     recorded.epoch(trial, 0.9)
@@ -424,8 +424,8 @@ def test_epochs_that_come_again_after_a_damage_are_there_once(recorded: Recorded
     again = RecordedSearch(recorded.experiment, recorded.facts, recorded.folder)
     again.event_recorder.search_resumed()
     trial = again.events()[1].trial or trial
-    target = again.writer()
-    exporter = MlflowExporter(path, target, print)
+    sink = again.writer()
+    exporter = MlflowExporter(path, sink, print)
     again.event_recorder.trial_resumed(trial)
     again.epoch(trial, 0.5, other=1.0)
     again.epoch(trial, 0.3, other=2.0)

@@ -1,4 +1,4 @@
-"""Laws of a full disk: nothing is half written, who writes waits and goes on, and a person is told."""
+"""Laws of a full disk: nothing is half written, a write waits and continues, and the user reads why."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def freed_soon(ballast: Path, seconds: float = 0.5) -> threading.Thread:
 # ---------------------------------------------------------------- recognising
 
 
-def test_a_full_disk_is_recognised_however_it_is_told(small: Path) -> None:
+def test_a_full_disk_is_recognised_in_each_form(small: Path) -> None:
     def write() -> None:
         (small / "a").write_bytes(b"\0" * 10_000_000)
 
@@ -127,7 +127,7 @@ def test_room_is_what_can_be_written(small: Path) -> None:
 # ---------------------------------------------------------------- waiting
 
 
-def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
+def test_a_wait_says_what_is_missing_and_ends(small: Path) -> None:
     lines: list[str] = []
     freed_soon(fill(small))
     wait_for_space(small, 1_000_000, lines.append)
@@ -231,7 +231,7 @@ def test_size_counts_each_file_once_however_many_names_it_has(tmp_path: Path) ->
     ("size", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1_234, "1.23 kB"), (32 * 2**20, "33.6 MB"), (1.2e9, "1.2 GB")],
 )
-def test_sizes_are_told_as_people_read_them(size: int, text: str) -> None:
+def test_sizes_are_written_as_people_read_them(size: int, text: str) -> None:
     assert megabytes(size) == text
 
 

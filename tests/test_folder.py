@@ -1,4 +1,4 @@
-"""Laws of a search's folder: held by one process at a time, and what it keeps for the next one comes back unchanged."""
+"""Laws of a search directory: one process at a time locks it, and what it keeps comes back unchanged."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def begun(storage: Path, data: TinyData | None = None) -> SearchDir:
 # ---------------------------------------------------------------- one at a time
 
 
-def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+def test_a_directory_is_locked_by_one_process(tmp_path: Path) -> None:
     with (
         SearchDir(tmp_path, "mine").locked(),
         pytest.raises(NameTakenError, match=f"process {os.getpid()} on {platform.node()}"),
@@ -59,7 +59,7 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_process_that_died_holds_nothing(tmp_path: Path) -> None:
+def test_a_process_that_died_locks_nothing(tmp_path: Path) -> None:
     """What it wrote down as the owner stays behind; the lock itself does not."""
     script = (
         "import os, sys\nfrom pathlib import Path\nfrom search.storage.search_dir import SearchDir\n"
@@ -88,7 +88,7 @@ def test_a_search_that_was_begun_stays_and_its_name_is_taken(tmp_path: Path) -> 
 
 
 def test_the_word_for_mlflow_is_the_same_after_a_death(tmp_path: Path) -> None:
-    """Its run may have been made just before: another process finds it by this word."""
+    """Its run may have been created just before: another process finds it by this word."""
     folder = SearchDir(tmp_path, "mine")
     with folder.locked():
         token = folder.token()
@@ -97,7 +97,7 @@ def test_the_word_for_mlflow_is_the_same_after_a_death(tmp_path: Path) -> None:
     assert len(token) == 32
 
 
-def test_a_storage_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+def test_a_storage_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with (
         pytest.raises(UsageError, match=r"--storage: cannot write to .*Name another"),
@@ -121,7 +121,7 @@ def test_records_come_back_as_the_journal_left_them(tmp_path: Path) -> None:
     assert folder.history.records()[1].reason == "not_finite in epoch 1: loss = nan"
 
 
-def test_a_trial_that_nobody_ended_was_interrupted(tmp_path: Path) -> None:
+def test_a_trial_without_an_end_was_interrupted(tmp_path: Path) -> None:
     folder = begun(tmp_path)
     EventLog(folder.event_log).append_trial("epoch_ended", 1, record(1, epoch=2, metrics={"loss": 1.0}))
     (found,) = folder.history.records()
@@ -169,7 +169,7 @@ def test_sync_of_a_path_is_refused(tmp_path: Path) -> None:
 def test_a_search_has_ended_when_all_its_trials_and_it_itself_have(tmp_path: Path) -> None:
     folder, journal = begun(tmp_path), EventLog(SearchDir(tmp_path, "mine").event_log)
     journal.append_trial("trial_ended", 1, record(0, outcome="complete"))
-    assert not folder.history.complete(1)  # no word of its end
+    assert not folder.history.complete(1)  # its end is not recorded
     journal.append("search_ended", 2, status="FINISHED")
     assert folder.history.complete(1)
     assert not folder.history.complete(2)  # one that was never begun
@@ -196,7 +196,7 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("plan", "data", "told"),
+    ("plan", "data", "difference"),
     [
         (plan_of(), "data-2", "data"),
         (plan_of(epochs=5), "data-1", "epochs"),
@@ -207,9 +207,9 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
         (plan_of(limit=("size=1",)), "data-1", "limits"),
     ],
 )
-def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: Plan, data: str, told: str) -> None:
+def test_another_search_is_refused_with_the_difference(tmp_path: Path, plan: Plan, data: str, difference: str) -> None:
     folder = begun(tmp_path, TinyData("data-1"))
-    with pytest.raises(UsageError, match=f"--resume: .*{told}"):
+    with pytest.raises(UsageError, match=f"--resume: .*{difference}"):
         folder.require_same(plan, TinyData(data))
 
 

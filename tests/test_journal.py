@@ -1,4 +1,4 @@
-"""Laws of the journal: what is in it comes back, an entry is whole or not there, and a torn end costs only itself."""
+"""Laws of the event log: what is in it comes back, an entry is whole or not there, and a torn end costs only itself."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ steps = st.tuples(st.sampled_from(TRIAL_EVENTS), st.integers(0, 3), changes)
 
 def written(path: Path, history: list[tuple[str, int, dict[str, Any]]]) -> list[dict[int, dict[str, Any]]]:
     """What each trial's record was after each entry."""
-    journal, records, states = EventLog(path), {}, []
+    log, records, states = EventLog(path), {}, []
     for at_ms, (event, number, changed) in enumerate(history):
         trial = records.setdefault(number, record(number))
         vars(trial).update(deepcopy(changed))
-        journal.append_trial(event, at_ms, trial)
+        log.append_trial(event, at_ms, trial)
         states.append(plain(records))
     return states
 
@@ -81,12 +81,12 @@ def test_wherever_a_journal_is_cut_off_it_goes_on_after_the_last_whole_entry(
         path.write_bytes(whole[:place])
         ends = [0, *(entry.end for entry in _entries(whole, Path(folder, "copy")))]
         kept = max(end for end in ends if end <= place)
-        journal = EventLog(path)
+        log = EventLog(path)
         assert path.read_bytes() == whole[:kept]
-        assert journal.entry_count == ends.index(kept)
+        assert log.entry_count == ends.index(kept)
         damaged = path.with_name("journal.damaged")
         assert (damaged.read_bytes() if damaged.exists() else b"") == whole[kept:place]
-        assert plain(replay(read_entries(path))) == (states[journal.entry_count - 1] if journal.entry_count else {})
+        assert plain(replay(read_entries(path))) == (states[log.entry_count - 1] if log.entry_count else {})
         _goes_on(path, after)
 
 
@@ -96,12 +96,12 @@ def _entries(whole: bytes, path: Path) -> list[Any]:
 
 
 def _goes_on(path: Path, after: list[tuple[str, int, dict[str, Any]]]) -> None:
-    """What is appended to a journal that was mended replays as well."""
-    journal, records = EventLog(path), replay(read_entries(path))
+    """What is appended to a log that was repaired replays as well."""
+    log, records = EventLog(path), replay(read_entries(path))
     for event, number, changed in after:
         trial = records.setdefault(number, record(number))
         vars(trial).update(deepcopy(changed))
-        journal.append_trial(event, 99, trial)
+        log.append_trial(event, 99, trial)
     assert plain(replay(read_entries(path))) == plain(records)
 
 
@@ -130,9 +130,9 @@ def test_garbage_at_the_end_is_cut_off_and_kept(tmp_path: Path, garbage: bytes) 
 def test_a_journal_of_garbage_alone_is_a_new_one(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     path.write_bytes(b"\0" * 10_000)
-    journal = EventLog(path)
-    assert (journal.entry_count, list(read_entries(path))) == (0, [])
-    journal.append("search_resumed", 1)
+    log = EventLog(path)
+    assert (log.entry_count, list(read_entries(path))) == (0, [])
+    log.append("search_resumed", 1)
     assert [entry.event for entry in read_entries(path)] == ["search_resumed"]
 
 
@@ -145,62 +145,62 @@ def test_a_whole_journal_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_an_entry_longer_than_a_block_of_the_reader_is_whole(tmp_path: Path) -> None:
-    journal = EventLog(tmp_path / "journal")
+    log = EventLog(tmp_path / "journal")
     for word in ("a", "b"):
-        journal.append("files", 1, parcel=word * 10_000)
-    with journal.path.open("ab") as file:
+        log.append("files", 1, parcel=word * 10_000)
+    with log.path.open("ab") as file:
         file.write(b"c" * 9_000)
-    repair(journal.path)
-    assert [entry.content["parcel"][0] for entry in read_entries(journal.path)] == ["a", "b"]
+    repair(log.path)
+    assert [entry.content["parcel"][0] for entry in read_entries(log.path)] == ["a", "b"]
 
 
 def test_a_journal_that_grows_is_read_on_from_where_it_ended(tmp_path: Path) -> None:
-    journal = EventLog(tmp_path / "journal")
-    assert list(read_entries(journal.path)) == []
-    journal.append("first", 1)
-    (first,) = read_entries(journal.path)
-    with journal.path.open("ab") as file:
+    log = EventLog(tmp_path / "journal")
+    assert list(read_entries(log.path)) == []
+    log.append("first", 1)
+    (first,) = read_entries(log.path)
+    with log.path.open("ab") as file:
         file.write(b'{"event": "half')
-    assert list(read_entries(journal.path, first.end)) == []
-    with journal.path.open("ab") as file:
+    assert list(read_entries(log.path, first.end)) == []
+    with log.path.open("ab") as file:
         file.write(b'", "at_ms": 2}\n')
-    assert [entry.event for entry in read_entries(journal.path, first.end)] == ["half"]
+    assert [entry.event for entry in read_entries(log.path, first.end)] == ["half"]
 
 
 def test_only_what_has_changed_is_written(tmp_path: Path) -> None:
     """A trial of many hyperparameters would else write them all with each epoch."""
-    journal, trial = EventLog(tmp_path / "journal"), record()
-    journal.append_trial("trial_started", 1, trial)
+    log, trial = EventLog(tmp_path / "journal"), record()
+    log.append_trial("trial_started", 1, trial)
     trial.epoch, trial.metrics = 1, {"loss": 0.5}
-    journal.append_trial("epoch_ended", 2, trial)
-    journal.append_trial("epoch_ended", 3, trial)  # equal numbers are numbers all the same
-    lines = [json.loads(line) for line in journal.path.read_text().splitlines()]
+    log.append_trial("epoch_ended", 2, trial)
+    log.append_trial("epoch_ended", 3, trial)  # equal numbers are numbers all the same
+    lines = [json.loads(line) for line in log.path.read_text().splitlines()]
     epoch = {"event": "epoch_ended", "number": 0, "epoch": 1, "metrics": {"loss": 0.5}}
     assert lines[1:] == [{**epoch, "at_ms": 2}, {**epoch, "at_ms": 3}]
 
 
 def test_a_record_that_lives_on_changes_nothing_that_was_written(tmp_path: Path) -> None:
-    journal, trial = EventLog(tmp_path / "journal"), record()
+    log, trial = EventLog(tmp_path / "journal"), record()
     trial.metrics = {"loss": 0.5}
-    journal.append_trial("epoch_ended", 1, trial)
+    log.append_trial("epoch_ended", 1, trial)
     trial.metrics["loss"] = 9.0
-    journal.append_trial("epoch_ended", 2, trial)
-    assert [entry.content["metrics"]["loss"] for entry in read_entries(journal.path)] == [0.5, 9.0]
+    log.append_trial("epoch_ended", 2, trial)
+    assert [entry.content["metrics"]["loss"] for entry in read_entries(log.path)] == [0.5, 9.0]
 
 
 def test_a_process_that_is_killed_while_it_writes_leaves_whole_entries(tmp_path: Path) -> None:
-    """Each one that it was told of, up to the one at which it died."""
+    """All that it reported, up to the one at which it died."""
     script = (
         "import sys\nfrom pathlib import Path\nfrom search.storage.event_log import EventLog\n"
-        "journal = EventLog(Path(sys.argv[1]))\n"
-        "for n in range(10**9):\n    journal.append('files', n, parcel='x' * 3000)\n    print(n, flush=True)"
+        "log = EventLog(Path(sys.argv[1]))\n"
+        "for n in range(10**9):\n    log.append('files', n, parcel='x' * 3000)\n    print(n, flush=True)"
     )
     path = tmp_path / "journal"
     writer = subprocess.Popen([sys.executable, "-c", script, str(path)], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
-    told = [int(writer.stdout.readline()) for _ in range(200)]
+    reported = [int(writer.stdout.readline()) for _ in range(200)]
     writer.kill()
-    told += [int(line) for line in writer.communicate()[0].splitlines() if line]
-    journal = EventLog(path)
-    assert [entry.at_ms for entry in read_entries(path)] == list(range(journal.entry_count))
-    assert journal.entry_count in (len(told), len(told) + 1)
+    reported += [int(line) for line in writer.communicate()[0].splitlines() if line]
+    log = EventLog(path)
+    assert [entry.at_ms for entry in read_entries(path)] == list(range(log.entry_count))
+    assert log.entry_count in (len(reported), len(reported) + 1)

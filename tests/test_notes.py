@@ -80,7 +80,7 @@ def test_a_result_holds_the_leaderboard_as_a_table_with_a_link_for_each_trial() 
     assert "guess: the best trial beats it on loss (0.4 against 1)" in result_note(board_of(*TWO))
 
 
-def test_a_search_without_a_complete_trial_tells_why() -> None:
+def test_a_search_without_a_complete_trial_says_why() -> None:
     failed = [record(number, outcome="failed", reason="OSError: gone") for number in range(3)]
     note = result_note(board_of(*failed, record(3, outcome="diverged", reason="not finite")))
     assert note.splitlines()[0] == "**1 diverged, 3 failed** · loss (minimised) · nothing to rank"
@@ -172,7 +172,7 @@ def note_of(recorded: RecordedSearch) -> str:
     return note
 
 
-def test_a_search_is_described_once_however_often_it_is_told(recorded: RecordedSearch) -> None:
+def test_a_search_is_described_once_however_often_it_is_exported(recorded: RecordedSearch) -> None:
     assert note_of(recorded) == opening_note(
         recorded.experiment.client.get_run(recorded.facts.run_id).data.tags["command"], recorded.facts.source
     )

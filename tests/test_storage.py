@@ -110,7 +110,7 @@ def test_a_url_needs_a_server_for_mlflow(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "said"),
     [
         ("hf://someone/somewhere", "pip install huggingface_hub"),
         ("sftp://host/somewhere", "paramiko"),
@@ -118,25 +118,25 @@ def test_a_url_needs_a_server_for_mlflow(bucket: Bucket) -> None:
         ("s3://bucket/a?unknown=1&region=a", "no file system"),
     ],
 )
-def test_a_file_system_that_is_not_there_is_told(url: str, told: str) -> None:
+def test_a_file_system_that_is_not_there_is_reported(url: str, said: str) -> None:
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
-    assert (code, told in text, text.count("\n")) == (2, True, 1), text
+    assert (code, said in text, text.count("\n")) == (2, True, 1), text
 
 
-def test_a_bucket_that_is_not_there_is_told(bucket: Bucket) -> None:
+def test_a_bucket_that_is_not_there_is_reported(bucket: Bucket) -> None:
     url = bucket.url("a").replace("s3://searches", "s3://serches")
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
     assert (code, "no such bucket" in text, text.count("\n")) == (2, True, 1), text
 
 
 @pytest.mark.slow
-def test_a_store_that_does_not_answer_is_told(bucket: Bucket) -> None:
+def test_a_store_that_does_not_answer_is_reported(bucket: Bucket) -> None:
     url = bucket.url("a", free_port())
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
     assert (code, "it cannot be used" in text, text.count("\n")) == (2, True, 1), text
 
 
-def test_a_store_that_does_not_know_the_key_is_told_without_it(tmp_path: Path) -> None:
+def test_a_store_that_refuses_the_key_is_reported_without_it(tmp_path: Path) -> None:
     with running_bucket(tmp_path) as closed:
         closed.require_keys()
         code, text = call(make_tiny(), "tiny", "--storage", closed.url("a"), "--tracking-uri", "http://127.0.0.1:1")
@@ -144,7 +144,7 @@ def test_a_store_that_does_not_know_the_key_is_told_without_it(tmp_path: Path) -
     assert not any(secret in text for secret in SECRETS.values())
 
 
-def test_without_a_key_one_is_told_where_it_comes_from(
+def test_without_a_key_the_message_says_where_it_comes_from(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Moto cannot say no to a request without a signature: the proxy says what AWS would say."""
@@ -204,7 +204,7 @@ def test_what_is_written_to_a_bucket_is_there(bucket: Bucket, monkeypatch: pytes
 # ---------------------------------------------------------------- the copy of the small files
 
 
-class Desk:
+class Machine:
     """A folder with files that grow, on one machine, and its mirror."""
 
     def __init__(self, folder: Path, place: StoragePath) -> None:
@@ -230,13 +230,13 @@ def test_another_machine_finds_what_was_there(
     tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.put("search.json", "about")
-    one.put("outbox/parcel/report/table.csv", "table")
+    one.put("outbox/1f/report/table.csv", "table")
     for part in ("a\n", "b\n" * 4, "c\n" * 30, "", "d\n"):
         one.add(part)
         assert one.mirror.push()
-        other = Desk(tmp_path / f"other{part.strip()[:1]}{len(part)}", place)
+        other = Machine(tmp_path / f"other{part.strip()[:1]}{len(part)}", place)
         other.mirror.fetch()
         assert other.files() == one.files()
         assert other.mirror.copied_bytes("journal") == len(one.files()["journal"])
@@ -245,7 +245,7 @@ def test_another_machine_finds_what_was_there(
 
 def test_only_what_changed_is_sent(tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
-    one, sent = Desk(tmp_path / "one", place), list[str]()
+    one, sent = Machine(tmp_path / "one", place), list[str]()
     monkeypatch.setattr(StoragePath, "write", lambda _self, name, _data: sent.append(name))
     one.put("search.json", "about")
     one.add("x" * 25)
@@ -261,7 +261,7 @@ def test_only_what_changed_is_sent(tmp_path: Path, place: StoragePath, monkeypat
 
 
 def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     for name in ("lock", "owner.json", "study.lock", ".report.html.5.tmp", "journal.damaged", "journal.lost"):
         one.put(name, "own")
     one.put("report.html", "page")
@@ -269,12 +269,12 @@ def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, p
     assert sorted(place.entries()) == ["report.html"]
 
 
-def test_what_was_delivered_goes_there_too(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+def test_what_was_exported_is_deleted_there_too(tmp_path: Path, place: StoragePath) -> None:
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
-    one.put("outbox/parcel/a", "a")
+    one.put("outbox/1f/a", "a")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
+    other = Machine(tmp_path / "other", place)
     other.mirror.fetch()
     shutil.rmtree(other.folder / "outbox")
     other.mirror.push()
@@ -285,50 +285,50 @@ def test_what_was_delivered_goes_there_too(tmp_path: Path, place: StoragePath) -
 
 def test_a_machine_that_is_ahead_keeps_what_it_has(tmp_path: Path, place: StoragePath) -> None:
     """After the store was away to the end."""
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.put("search.json", "old")
     one.mirror.push()
     one.add("b\n", "study")
     one.put("search.json", "new")
     one.put("leaderboard.json", "new")
-    before, again = one.files(), Desk(one.folder, place)
+    before, again = one.files(), Machine(one.folder, place)
     again.mirror.fetch()
     assert again.files() == before
     again.mirror.push()
-    other = Desk(tmp_path / "other", place)
+    other = Machine(tmp_path / "other", place)
     other.mirror.fetch()
     assert other.files() == before
 
 
 def test_a_machine_that_is_behind_takes_over_everything(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.put("leaderboard.json", "old")
-    one.put("outbox/parcel/a", "old")
+    one.put("outbox/1f/a", "old")
     one.put("lock", "own")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
+    other = Machine(tmp_path / "other", place)
     other.mirror.fetch()
     other.add("b\n")
     (other.folder / "leaderboard.json").unlink()
     shutil.rmtree(other.folder / "outbox")
     other.mirror.push()
-    again = Desk(one.folder, place)
+    again = Machine(one.folder, place)
     again.mirror.fetch()
     assert again.files() == other.files() | {"lock": "own"}
 
 
-def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+def test_a_machine_that_diverged_takes_over_the_copy_and_loses_nothing(tmp_path: Path, place: StoragePath) -> None:
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
+    other = Machine(tmp_path / "other", place)
     other.mirror.fetch()
     one.add("never arrived, and longer\n", "journal")
     other.add("b\n")
     other.mirror.push()
-    again = Desk(one.folder, place)
+    again = Machine(one.folder, place)
     again.mirror.fetch()
     assert again.files() == other.files() | {"journal.lost": "a\nnever arrived, and longer\n"}
 
@@ -340,7 +340,7 @@ def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
     monkeypatch.setattr(search.storage.remote.mirror, "_PAUSE_FACTOR", 0.0)
     with FaultyProxy(bucket.uri) as proxy:
         there = Storage(bucket.url("away", proxy.port)).root
-        one = Desk(tmp_path / "one", there)
+        one = Machine(tmp_path / "one", there)
         one.add("a\n")
         assert one.mirror.push()
         proxy.refuse()
@@ -373,7 +373,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
         written(self, name, data)
 
     monkeypatch.setattr(StoragePath, "write", slowly)
-    one, started, pushing = Desk(tmp_path / "one", place), time.monotonic(), 0.0
+    one, started, pushing = Machine(tmp_path / "one", place), time.monotonic(), 0.0
     while time.monotonic() - started < 3:
         one.add("x\n")
         before = time.monotonic()
@@ -388,7 +388,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
 
 
 @pytest.mark.slow
-def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> None:
+def test_errors_that_pass_are_distinguished_from_those_that_do_not(bucket: Bucket) -> None:
     there = Storage(bucket.url("a", free_port())).root
     with pytest.raises(OSError, match="connect") as caught:
         there.read("b")
@@ -433,7 +433,7 @@ class TestLease:
             thread.join()
         assert sorted(got) == ["no", "no", "no", "yes"]
 
-    def test_who_comes_later_is_told_who_has_it(self, bucket: Bucket) -> None:
+    def test_a_later_driver_reads_which_process_has_it(self, bucket: Bucket) -> None:
         there = Storage(bucket.url("later")).root
         first = Lease(there, "x")
         first.acquire("", False, print)
@@ -469,17 +469,17 @@ class TestLease:
                 Lease(there, "x").acquire("", True, print)
         assert bucket.objects("lives") == {}
 
-    def test_who_lost_it_is_told_and_writes_no_more(self, bucket: Bucket, tmp_path: Path) -> None:
-        there, told = Storage(bucket.url("lost")).root, list[str]()
+    def test_a_driver_that_lost_it_is_called_and_writes_no_more(self, bucket: Bucket, tmp_path: Path) -> None:
+        there, said = Storage(bucket.url("lost")).root, list[str]()
         one = tmp_path / "x"
         one.mkdir()
-        how: dict[str, Any] = {"former_lease": "", "wait": False, "say": told.append, "on_taken_over": told.append}
+        how: dict[str, Any] = {"former_lease": "", "wait": False, "say": said.append, "on_taken_over": said.append}
         with remote_session(one, there, **how) as (lease, mirror):
             Lease(there, "x").acquire(lease, False, print)  # as if this one had been silent for long
-            wait_until(lambda: told, "told of it", 30)
+            wait_until(lambda: said, "the line", 30)
             (one / "journal").write_text("too late\n")
             assert not mirror.push()
-        assert told == [f"process {os.getpid()} on {os.uname().nodename}"]
+        assert said == [f"process {os.getpid()} on {os.uname().nodename}"]
         assert set(bucket.objects("lost")) == {"lease.json"}
 
 
@@ -524,8 +524,8 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
 
     def in_the_second_trial() -> bool:
         assert life.poll() is None, first.text
-        told = [entry.content for entry in read_entries(first.journal) if entry.event == "checkpoint_saved"]
-        return any(content["number"] == 1 for content in told)
+        said = [entry.content for entry in read_entries(first.journal) if entry.event == "checkpoint_saved"]
+        return any(content["number"] == 1 for content in said)
 
     wait_until(in_the_second_trial, "a checkpoint of the second trial")
     second = alone(url, server.uri, tmp_path, monkeypatch, "far", "second")
@@ -552,7 +552,7 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
 
 
 def _require_read_elsewhere(done: Finished, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third machine makes a page of it, takes its best trial's weights, and knows that nothing is left to deliver."""
+    """A third machine makes a page of it, takes its best trial's weights, and has nothing left to export."""
     monkeypatch.setenv("SEARCH_WORK", str(tmp_path / "third"))
     assert search.report.main(["far", "--storage", url]) == 0
     folder = SearchDir(Storage(url), "far")
@@ -578,7 +578,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
 
         def outage() -> None:
             proxy.refuse()
-            wait_until(lambda: "does not answer" in one.text, "told of it")
+            wait_until(lambda: "does not answer" in one.text, "the line")
             time.sleep(8)
             proxy.pass_through()
 
@@ -630,9 +630,9 @@ def test_a_search_is_promoted_on_another_machine(
         code, text = call(workload, "tiny", "--name", name, *where, *flags)
         assert code == 0, text
     monkeypatch.setenv("SEARCH_WORK", str(tmp_path / "elsewhere"))
-    told = io.StringIO()
-    with registered(workload), redirect_stdout(told):
+    said = io.StringIO()
+    with registered(workload), redirect_stdout(said):
         code = search.promote.main(["tiny", "--seeds", "2", "--top", "1", *where])
-    assert (code, "promote  promoted: good" in told.getvalue()) == (0, True), told.getvalue()
+    assert (code, "promote  promoted: good" in said.getvalue()) == (0, True), said.getvalue()
     (result,) = (tmp_path / "shared" / "searches").glob("promoted.finalists-*/state/promotion.json")
     assert json.loads(result.read_text())

@@ -28,7 +28,7 @@ def experiment(place: Path) -> Experiment:
 
 @pytest.fixture
 def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
-    """A search whose own run is made, and that has told nothing yet."""
+    """A search whose own run is created, and that has exported nothing yet."""
     return RecordedSearch(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
 
 
@@ -44,12 +44,12 @@ def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
     assert artifacts.endswith("/other")
 
 
-def test_a_deleted_experiment_is_told_with_the_way_back(place: Path) -> None:
+def test_a_deleted_experiment_is_reported_with_the_way_back(place: Path) -> None:
     experiment = open_experiment(None, place, "thrown-away")
     experiment.client.delete_experiment(experiment.id)
-    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment.id}") as told:
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment.id}") as raised:
         open_experiment(None, place, "thrown-away")
-    assert "cannot be used" not in str(told.value)
+    assert "cannot be used" not in str(raised.value)
 
 
 @pytest.mark.slow
@@ -120,13 +120,13 @@ def test_each_epoch_is_one_batch(recorded: RecordedSearch, monkeypatch: pytest.M
         batches.append(batch["metrics"])
         return log_batch(self, run_id, **batch)
 
-    trial, target = record(), recorded.writer()
+    trial, writer = record(), recorded.writer()
     recorded.event_recorder.trial_started(trial)
-    target.write(recorded.events())
+    writer.write(recorded.events())
     monkeypatch.setattr(MlflowClient, "log_batch", counting)
     for _ in range(3):
         recorded.epoch(trial, 0.5, a=1.0, z=2.0)
-        target.write(recorded.events()[-1:])
+        writer.write(recorded.events()[-1:])
     assert [[metric.key for metric in batch] for batch in batches] == [["loss", "a", "z"]] * 3
     assert [{metric.step for metric in batch} for batch in batches] == [{1}, {2}, {3}]
     assert all(len({metric.timestamp for metric in batch}) == 1 for batch in batches)
@@ -154,8 +154,8 @@ def test_epochs_that_waited_are_one_batch_with_the_times_they_had(
     assert [row.timestamp for row in rows] == [event.entry.at_ms for event in recorded.events()[1:]]
 
 
-def test_a_trial_is_told_as_it_was_when_it_was_told(recorded: RecordedSearch) -> None:
-    """The record lives on while the delivery is behind."""
+def test_a_trial_is_exported_as_it_was_when_it_was_recorded(recorded: RecordedSearch) -> None:
+    """The record lives on while the export is behind."""
     trial = recorded.live(record(), 0.9, 0.4, outcome="stopped_early", reason="scheduler")
     trial.epoch, trial.metrics, trial.reason = 7, {"loss": 0.0}, "later"
     trial.hyperparameters = {"x": 9}
@@ -207,10 +207,10 @@ def test_a_long_parameter_is_still_a_parameter(recorded: RecordedSearch) -> None
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_an_error_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError) as told:
+    with pytest.raises(TrackingError) as raised:
         open_experiment("http://someone:hush@127.0.0.1:9", tmp_path, "tiny")
-    assert "127.0.0.1:9" in str(told.value)
-    assert "hush" not in str(told.value)
+    assert "127.0.0.1:9" in str(raised.value)
+    assert "hush" not in str(raised.value)
 
 
 def test_a_password_on_the_command_line_goes_nowhere(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,8 +35,8 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told of the search beside its trials."""
+class WrittenSearch:
+    """The search beside its trials."""
 
     objective: str = "loss"
     limit: tuple[str, ...] = ()
@@ -46,24 +46,24 @@ class Told:
     leaderboard: bool = True
 
 
-def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | None = None) -> Path:
+def write_search(storage: Path, name: str, fates: Iterable[Fate], about: WrittenSearch | None = None) -> Path:
     """The folder of a search of tiny whose trials, presets first, had these fates."""
-    told, fates = told or Told(), list(fates)
-    workload = make_tiny(**told.presets)
-    budget = Budget(trials=str(max(len(fates) - len(told.presets), 1)))
-    method = Method(objective=told.objective, limit=told.limit)
+    about, fates = about or WrittenSearch(), list(fates)
+    workload = make_tiny(**about.presets)
+    budget = Budget(trials=str(max(len(fates) - len(about.presets), 1)))
+    method = Method(objective=about.objective, limit=about.limit)
     plan = make_plan(workload, budget, method, Site(name=name), demo=True)
     folder = SearchDir(storage, name)
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
-    folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
+    folder.describe(plan, TinyData(objective_version=about.version), DataSettings(), facts=facts, branches=[])
     event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
-    if told.leaderboard:
-        board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
+    if about.leaderboard:
+        board = make_leaderboard(plan, records, workload.baselines(TinyData()), about.version)
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
-    if told.status:
-        event_recorder.search_ended(told.status)
+    if about.status:
+        event_recorder.search_ended(about.status)
     return folder.path
 
 

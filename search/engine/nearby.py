@@ -111,7 +111,7 @@ def _places(folder: SearchDir, trial: TrialRecord, held: ExitStack) -> Iterator[
     """Where its weights may be: on their way to MLflow, or in its checkpoint."""
     for entry in read_entries(folder.event_log):
         if entry.event == "files" and entry.content["number"] == trial.number:
-            yield StagedFiles(folder.path).path / entry.content["parcel"] / "checkpoint"
+            yield StagedFiles(folder.path).folder_of(entry) / "checkpoint"
     if trial.checkpoint is not None:
         try:
             yield held.enter_context(trial.checkpoint.as_folder())

@@ -80,21 +80,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         _require_listener(uri)
         with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
-            experiment = _retry(lambda: client.get_experiment_by_name(workload))
-            if experiment is not None and experiment.lifecycle_stage == "deleted":
-                raise TrackingError(
-                    f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
-                    f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-                )
-            if experiment is not None:
-                return Experiment(client, str(experiment.experiment_id))
-            new = _retry(
-                lambda: (
-                    _experiment_id(client, workload)
-                    or client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT)
-                )
-            )
-            return Experiment(client, str(new))
+            return Experiment(client, _find_or_create(client, workload, artifacts))
     except TrackingError:
         raise
     except Exception as error:  # whatever a store or its database driver raises
@@ -105,10 +91,25 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         ) from error
 
 
-def _experiment_id(client: MlflowClient, workload: str) -> str | None:
-    """Return the id of the experiment if another process, or a request whose answer was lost, has created it."""
+def _find_or_create(client: MlflowClient, workload: str, artifacts: str | None) -> str:
+    """Return the id of the workload's experiment."""
+    experiment = _retry(lambda: client.get_experiment_by_name(workload))
+    if experiment is None:
+        return str(_retry(lambda: _create(client, workload, artifacts)))
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _create(client: MlflowClient, workload: str, artifacts: str | None) -> str:
+    """Create the experiment, unless another process, or a request whose answer was lost, has created it."""
     experiment = client.get_experiment_by_name(workload)
-    return str(experiment.experiment_id) if experiment else None
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    return str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
 
 
 def _retry(call: Callable[[], Any]) -> Any:

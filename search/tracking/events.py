@@ -12,7 +12,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from search.storage.disk import is_stopping, print_to_stderr, wait_for_space
-from search.storage.event_log import EventLog
+from search.storage.event_log import Entry, EventLog
 from search.storage.location import StoragePath
 from search.storage.names import STAGED_FILES
 from search.storage.trial_record import TrialListener, TrialRecord
@@ -125,9 +125,13 @@ class StagedFiles:
                         _copy(str(file), str(weights / name))
         return staged.name
 
-    def discard(self, name: str) -> None:
-        """Delete staged files that MLflow has."""
-        shutil.rmtree(self.path / name, ignore_errors=True)
+    def folder_of(self, entry: Entry) -> Path:
+        """Return the folder of an event's files, which exists until they are in MLflow."""
+        return self.path / str(entry.content["parcel"])
+
+    def discard(self, entry: Entry) -> None:
+        """Delete the files of an event, which MLflow has now."""
+        shutil.rmtree(self.folder_of(entry), ignore_errors=True)
 
     def discard_all(self) -> None:
         """Delete everything, including what a killed process had staged without recording it."""

@@ -77,7 +77,7 @@ class MlflowWriter:
             raise
         for event in events:
             if event.entry.event == "files":
-                self._staged.discard(event.entry.content["parcel"])
+                self._staged.discard(event.entry)
 
     def finalize(self) -> None:
         self._delete_duplicates()
@@ -162,7 +162,7 @@ class MlflowWriter:
         self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
 
     def _log_files(self, event: PendingEvent) -> None:
-        number, folder = event.entry.content["number"], self._staged.path / event.entry.content["parcel"]
+        number, folder = event.entry.content["number"], self._staged.folder_of(event.entry)
         run_id = self._facts.run_id if number is None else self._runs.get(number)
         if folder.exists() and run_id:  # otherwise a process has written the files and died before it recorded that
             self._try(lambda: self._client.log_artifacts(run_id, str(folder)))
