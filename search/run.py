@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from search.config.flags import parse, parse_sync
+from search.config.redaction import without_passwords
 from search.config.settings import SearchFlags
-from search.errors import SearchError, without_passwords
+from search.errors import SearchError
 from search.reporting.console import open_console
 from search.workload import Chain, Workload
 from trainables.base.errors import DataError
@@ -35,9 +36,9 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
     except OSError as error:
-        from search.storage.disk import full
+        from search.storage.disk import is_disk_full
 
-        if not full(error):
+        if not is_disk_full(error):
             raise
         console.print(
             f"error: {error}; the same command goes on with --name NAME --resume", markup=False, soft_wrap=True

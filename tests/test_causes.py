@@ -16,9 +16,9 @@ from specs import spec_with
 from tiny import TinyTraining, make_tiny, suggest
 
 from search.config.space import Space
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.failures import Cause, FailureWatch, cause_of, reason_of
 from search.tuning.optuna_searcher import OptunaSearcher
-from search.tuning.recorder import Outcome, TrialRecord
 from search.tuning.samplers import make_sampler
 from search.tuning.study import open_study
 from trainables.base.objectives import Goal

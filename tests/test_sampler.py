@@ -19,8 +19,8 @@ from tiny import TinyConfig, expected_loss, suggest
 
 from search.config.settings import WARM_START_SAMPLERS
 from search.config.space import Space
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.optuna_searcher import OptunaSearcher
-from search.tuning.recorder import Outcome, TrialRecord
 from search.tuning.samplers import make_sampler
 from search.tuning.study import open_study, read_study
 from search.workloads import WORKLOADS

@@ -16,13 +16,13 @@ from rich.table import Table
 from search.config.settings import Budget, Method, SearchFlags, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
 from search.engine.context import open_event_log
-from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
+from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import Summary
-from search.storage.disk import write_atomically
+from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import log_texts, open_experiment
 from search.tuning.resources import ray_session
 from search.workload import Chain, Workload
@@ -45,8 +45,8 @@ def run_chain(chain: Chain, flags: SearchFlags[Any], console: Console) -> tuple[
         for place, spec in enumerate(specs):
             budget = _share_of_time(flags.budget, started, len(specs) - place)
             spec = _with_upstream(replace(spec, budget=budget, tags={"chain": name}), name, done)
-            later = any(SearchFolder(storage, other.name).begun for other in specs[place + 1 :])
-            result = finished(spec, SearchFolder(storage, spec.name), all_trials=False) if later else None
+            later = any(SearchDir(storage, other.name).begun for other in specs[place + 1 :])
+            result = finished(spec, SearchDir(storage, spec.name), all_trials=False) if later else None
             result = result or run_search(spec, console)  # once a later search has begun, its winner must not change
             done[spec.workload.name] = result
             if result.code != COMPLETE:
@@ -61,7 +61,7 @@ def _check_name(flags: SearchFlags[Any], name: str, workloads: list[Workload], s
     resume = flags.site.resume
     if resume != "no" and flags.site.name is None:
         raise UsageError(f"--resume {resume}: say with --name which chain is to go on.")
-    directories = [SearchFolder(storage, f"{name}.{workload.name}") for workload in workloads]
+    directories = [SearchDir(storage, f"{name}.{workload.name}") for workload in workloads]
     for directory in directories:
         directory.fetch()
     if resume == "yes" and not any(directory.path.exists() for directory in directories):
@@ -141,13 +141,13 @@ def _conclude(
     console.print(_table(chain, name, rows))
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
-    directory = SearchFolder(storage, last.name)
+    directory = SearchDir(storage, last.name)
     files = {directory.path / file: text for file, text in texts.items()}
     if flags.json is not None:
         files[flags.json] = texts["chain.json"]
     for file, text in files.items():
         write_atomically(file, text)
-    directory.share(*texts)
+    directory.upload(*texts)
     run_id = done[last.workload.name].run_id
     if flags.site.offline or not run_id:
         _log(directory, texts, summary)
@@ -159,13 +159,13 @@ def _conclude(
     )
 
 
-def _log(directory: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
+def _log(directory: SearchDir, texts: Mapping[str, str], summary: Summary) -> None:
     """Add files to the event log of a search that has ended, for its run in MLflow."""
-    with directory.held(say=summary.say):
+    with directory.locked(say=summary.say):
         events, _ = open_event_log(directory)
         for file, text in texts.items():
-            events.text(text, file)
-        events.end("FINISHED")
+            events.log_text(text, file)
+        events.search_ended("FINISHED")
         directory.push()
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from search.reporting.summary import Summary
-from search.storage.event_log import Journal
-from search.storage.search_dir import SearchFolder
-from search.tracking.events import EventRecorder
+from search.storage.event_log import EventLog
+from search.storage.search_dir import SearchDir
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
-from search.tracking.outbox import Outbox
 from search.tuning.stopping import StopController
 
 SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
@@ -20,8 +19,8 @@ SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
 if TYPE_CHECKING:
     from search.engine.upstream_in_directories import UpstreamModels
     from search.engine.warm_start import WarmStart
+    from search.storage.trial_record import TrialRecord
     from search.tracking.client import Experiment
-    from search.tuning.recorder import TrialRecord
     from search.workload import Data
 
 
@@ -41,7 +40,7 @@ class PreparedSearch:
 class SearchContext:
     """What is open while one search runs; what the search is asked to do is in its ``SearchSpec``."""
 
-    directory: SearchFolder
+    directory: SearchDir
     summary: Summary
     stop_controller: StopController
     events: EventRecorder
@@ -61,11 +60,11 @@ class SearchContext:
             yield
             status = "KILLED" if self.interrupted else "FINISHED"
         finally:
-            self.events.end(status)
+            self.events.search_ended(status)
             self.exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
 
 
-def open_event_log(directory: SearchFolder) -> tuple[EventRecorder, bool]:
+def open_event_log(directory: SearchDir) -> tuple[EventRecorder, bool]:
     """Open the event log of a search; also return whether it has entries of an earlier process."""
-    log = Journal(directory.journal)
-    return EventRecorder(log, Outbox(directory.path)), bool(log.entries)
+    log = EventLog(directory.event_log)
+    return EventRecorder(log, StagedFiles(directory.path)), bool(log.entry_count)

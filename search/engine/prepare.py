@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.config.provenance import git_commit
+from search.config.provenance import command_line, git_commit
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
 from search.engine.upstream_models import find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError
+from search.reporting.mlflow_notes import opening_note
 from search.reporting.summary import Summary
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
 from search.tuning.resources import Share
@@ -21,7 +22,7 @@ from search.tuning.study import read_study
 from search.workload import Data
 
 
-def prepare_search(spec: SearchSpec, directory: SearchFolder, resumed: bool, summary: Summary) -> PreparedSearch:
+def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, summary: Summary) -> PreparedSearch:
     """Load the data and find all that the search builds on; a resumed search must be the one that was started."""
     cache = (spec.site.cache or directory.storage.folder / "cache").resolve()
     data = spec.workload.load_data(spec.data, cache)
@@ -36,10 +37,10 @@ def prepare_search(spec: SearchSpec, directory: SearchFolder, resumed: bool, sum
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
     summary.announce(spec, lines, warnings)
     summary.tell_tracking(spec.site, asked=experiment is not None)
-    return PreparedSearch(resumed, directory.records() if resumed else [], data, experiment, upstream, warm)
+    return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
 
 
-def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, directory: SearchFolder) -> RunFacts:
+def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, directory: SearchDir) -> RunFacts:
     """Return what the search's MLflow runs have in common: of a new run, or as its directory stores it."""
     if prepared.resumed:
         return known_facts(prepared.experiment, directory)
@@ -53,7 +54,8 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         **spec.tags,
     }
     facts = new_facts(tags, data.fingerprint, "\n".join(data.summary))
-    own = new_run(spec.name, directory.token(), spec.as_params() | share.as_dict(), facts)
+    note = opening_note(command_line(), facts.source)
+    own = new_run(spec.name, directory.token(), spec.as_params() | share.as_dict(), facts, note)
     if prepared.experiment:
         facts = create_search_run(prepared.experiment, own, facts)
     method = {
@@ -73,7 +75,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
     return facts
 
 
-def known_facts(experiment: Experiment | None, directory: SearchFolder) -> RunFacts:
+def known_facts(experiment: Experiment | None, directory: SearchDir) -> RunFacts:
     """Return the facts that a directory stores; create the search's own run where a server first hears of it.
 
     Raises
@@ -89,7 +91,7 @@ def known_facts(experiment: Experiment | None, directory: SearchFolder) -> RunFa
     return facts
 
 
-def _experiment(spec: SearchSpec, directory: SearchFolder, resumed: bool, summary: Summary) -> Experiment | None:
+def _experiment(spec: SearchSpec, directory: SearchDir, resumed: bool, summary: Summary) -> Experiment | None:
     """Open the workload's experiment. A new search needs a server that answers; a resumed one does not.
 
     None: no server is contacted. A search that was started so stays so until a server is named.
@@ -109,7 +111,7 @@ def _experiment(spec: SearchSpec, directory: SearchFolder, resumed: bool, summar
 
 
 def _upstream(
-    spec: SearchSpec, data: Data, experiment: Experiment | None, directory: SearchFolder, resumed: bool
+    spec: SearchSpec, data: Data, experiment: Experiment | None, directory: SearchDir, resumed: bool
 ) -> UpstreamModels:
     """Find the models that the workload builds on: those named now, or else those of the search that is resumed."""
     before: Sequence[str] = directory.description()["branches"] if resumed else ()
@@ -117,7 +119,7 @@ def _upstream(
     return find_upstream_models(experiment, directory.storage, spec.workload.builds_on, names, data.fingerprint)
 
 
-def _warm(spec: SearchSpec, data: Data, directory: SearchFolder, experiment: Experiment | None) -> WarmStart:
+def _warm(spec: SearchSpec, data: Data, directory: SearchDir, experiment: Experiment | None) -> WarmStart:
     """Read trials of earlier searches for a new study; a resumed one has them stored beside it."""
     if not spec.method.warm_from or read_study(directory.path, spec.name) is not None:
         return WarmStart()

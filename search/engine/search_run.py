@@ -10,24 +10,27 @@ from pathlib import Path
 
 from rich.console import Console
 
+from search.config.redaction import first_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext, open_event_log
 from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
-from search.errors import UsageError, first_line
+from search.errors import UsageError
 from search.reporting.comparison_plots import draw_gallery
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.summary import Summary
-from search.storage.disk import waiting_until, write_atomically
+from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.names import LEADERBOARD, TOKEN
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
+from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.stopping import StopController
 
@@ -45,35 +48,35 @@ class SearchResult:
 
 def run_search(spec: SearchSpec, console: Console) -> SearchResult:
     """Load the data, run the trials, report; resume an earlier process's search where the flags ask for it."""
-    directory, summary = SearchFolder(Storage.of(spec.site), spec.name), Summary(console)
+    directory, summary = SearchDir(Storage.of(spec.site), spec.name), Summary(console)
     check_writable(spec.json)
-    with directory.held(patient=spec.site.resume == "auto", say=summary.say):
+    with directory.locked(wait=spec.site.resume == "auto", say=summary.say):
         spec, resumed = _settle_trials(spec, directory)
         if resumed and (result := finished(spec, directory)):
             return _report_finished(result, spec, directory, summary)
         return _run(spec, prepare_search(spec, directory, resumed, summary), directory, summary)
 
 
-def _settle_trials(spec: SearchSpec, directory: SearchFolder) -> tuple[SearchSpec, bool]:
+def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, bool]:
     """Settle the number of trials; also return whether a search is resumed."""
     resume = spec.site.resume
     if resume == "no" and not spec.trials_added:
         directory.refuse_if_taken()
         return spec, False
     if not directory.begun:
-        if spec.trials_added or (resume == "yes" and not (directory.path / "token").exists()):
+        if spec.trials_added or (resume == "yes" and not (directory.path / TOKEN).exists()):
             raise UsageError(f"--resume: no search named {spec.name!r} is in {spec.site.storage}.")
         return spec, False
-    directory.mend()
+    directory.repair()
     before = int(directory.description()["trials"])
     if not spec.trials_added:
         return replace(spec, trials=max(before, spec.trials) if spec.trials_asked else before), True
-    if not directory.ended(before + len(spec.space.presets)):
+    if not directory.history.complete(before + len(spec.space.presets)):
         return replace(spec, trials=before), True  # of a job that died: the trials it added are counted already
     return replace(spec, trials=before + spec.trials), True
 
 
-def finished(spec: SearchSpec, directory: SearchFolder, all_trials: bool = True) -> SearchResult | None:
+def finished(spec: SearchSpec, directory: SearchDir, all_trials: bool = True) -> SearchResult | None:
     """Return the result of a search in which nothing is left to do.
 
     Parameters
@@ -81,7 +84,7 @@ def finished(spec: SearchSpec, directory: SearchFolder, all_trials: bool = True)
     all_trials : bool
         False: a search that a time limit cut short counts as finished, too.
     """
-    if not (directory.path / LEADERBOARD).exists() or not directory.ended(spec.samples if all_trials else 0):
+    if not (directory.path / LEADERBOARD).exists() or not directory.history.complete(spec.samples if all_trials else 0):
         return None
     directory.require_same(spec)
     leaderboard = Leaderboard.from_dict(jsonlib.loads((directory.path / LEADERBOARD).read_text()))
@@ -89,14 +92,14 @@ def finished(spec: SearchSpec, directory: SearchFolder, all_trials: bool = True)
     return SearchResult(code, leaderboard, directory.description()["facts"]["run_id"])
 
 
-def _report_finished(result: SearchResult, spec: SearchSpec, directory: SearchFolder, summary: Summary) -> SearchResult:
+def _report_finished(result: SearchResult, spec: SearchSpec, directory: SearchDir, summary: Summary) -> SearchResult:
     summary.say(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
     summary.conclude(result.leaderboard, directory.path, spec.site)
     _write(result.leaderboard, spec.json)
     return result
 
 
-def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchFolder, summary: Summary) -> SearchResult:
+def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, summary: Summary) -> SearchResult:
     data = prepared.data
     baselines, references = spec.workload.baselines(data), spec.workload.references(data)
     stop_controller = StopController(spec.time_limit_s)
@@ -107,9 +110,9 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchFolder, su
         events, continued = open_event_log(directory)
         exporter = _exporter(spec, prepared, facts, directory, summary)
         context = SearchContext(directory, summary, stop_controller, events, exporter)
-        directory.lost = partial(_report_lost, context)
+        directory.on_taken_over = partial(_report_lost, context)
         metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
-        with waiting_until(stop_controller.due), context.exporting(), metrics:
+        with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
             _log_start(spec, context, continued)
             records = run_trials(spec, prepared, share, context)
             leaderboard = make_leaderboard(spec, records, baselines, data.objective_version, references)
@@ -121,12 +124,12 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchFolder, su
 
 
 def _exporter(
-    spec: SearchSpec, prepared: PreparedSearch, facts: RunFacts, directory: SearchFolder, summary: Summary
+    spec: SearchSpec, prepared: PreparedSearch, facts: RunFacts, directory: SearchDir, summary: Summary
 ) -> MlflowExporter | NullExporter:
     if prepared.experiment is None:
         return NullExporter()
-    writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, Outbox(directory.path))
-    return MlflowExporter(directory.journal, writer, summary.say, directory.delivered_up_to)
+    writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, StagedFiles(directory.path))
+    return MlflowExporter(directory.event_log, writer, summary.say, directory.safe_log_bytes)
 
 
 def _report_lost(context: SearchContext, other: str) -> None:
@@ -138,12 +141,12 @@ def _report_lost(context: SearchContext, other: str) -> None:
 def _log_start(spec: SearchSpec, context: SearchContext, continued: bool) -> None:
     events, directory = context.events, context.directory
     if continued:
-        events.resumed()
+        events.search_resumed()
     else:
-        events.opened(spec)
-        events.text(jsonlib.dumps(spec.space.as_dict(), indent=2), "space.json")
+        record_opening(events, spec.workload, spec.goal)
+        events.log_text(jsonlib.dumps(spec.space.as_dict(), indent=2), "space.json")
     if (directory.path / SIZING).exists():
-        events.text((directory.path / SIZING).read_text(), SIZING)
+        events.log_text((directory.path / SIZING).read_text(), SIZING)
     directory.push()
 
 
@@ -153,9 +156,9 @@ def _conclude(
     """Write, log and print the leaderboard, then figures and the report page."""
     events, summary, directory = context.events, context.summary, context.directory
     _write(leaderboard, directory.path / LEADERBOARD, spec.json)
-    events.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
-    events.text(leaderboard.as_csv(), "leaderboard.csv")
-    events.result(leaderboard)
+    events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+    events.log_text(leaderboard.as_csv(), "leaderboard.csv")
+    record_result(events, leaderboard)
     summary.conclude(leaderboard, directory.path, spec.site)
     if context.stop_controller.reason not in ("", "interrupted"):
         summary.say(f"ended    early: {context.stop_controller.reason}")
@@ -180,7 +183,7 @@ def _write_report(context: SearchContext) -> None:
 
         page = make_page(read_search(directory.storage, directory.path.name, "finished"))
         write_page(page, directory.path / REPORT)
-        context.events.text(page, REPORT)
+        context.events.log_text(page, REPORT)
     except Exception as error:  # likewise
         context.summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:
@@ -190,14 +193,3 @@ def _write_report(context: SearchContext) -> None:
 def _write(leaderboard: Leaderboard, *files: Path | None) -> None:
     for file in filter(None, files):
         write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
-
-
-def check_writable(file: Path | None) -> None:
-    """Require that --json can be written, before the first trial rather than after the last."""
-    if file is None:
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
-    except OSError as error:
-        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error

@@ -9,14 +9,14 @@ from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
 from search.reporting.summary import Summary
+from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
+from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.resources import on_network_file_system
 from trainables.base.objectives import Goal
 
 
@@ -34,28 +34,28 @@ def sync(flags: SyncFlags, console: Console) -> None:
     """
     summary, site = Summary(console), Site(storage=flags.storage, tracking_uri=flags.tracking_uri)
     storage = Storage.of(site)
-    directory = SearchFolder(storage, flags.sync)
+    directory = SearchDir(storage, flags.sync)
     directory.fetch()
     if not directory.begun:
         raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
-    with directory.held(say=summary.say):
-        directory.mend()
+    with directory.locked(say=summary.say):
+        directory.repair()
         client, facts = _known(site, storage, directory)
-        about, outbox = directory.description(), Outbox(directory.path)
+        about, outbox = directory.description(), StagedFiles(directory.path)
         target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(directory.journal, target, summary.say)
+        exporter = MlflowExporter(directory.event_log, target, summary.say)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
             raise TrackingError(
-                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.journal}. "
+                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
         summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {flags.sync}")
         summary.tell_refused(exporter.refused)
 
 
-def _known(site: Site, storage: Storage, directory: SearchFolder) -> tuple[MlflowClient, RunFacts]:
+def _known(site: Site, storage: Storage, directory: SearchDir) -> tuple[MlflowClient, RunFacts]:
     """Return the client, and the facts of the search's own run, which is created the first time."""
     about = directory.description()
     facts = RunFacts(**about["facts"])

@@ -11,13 +11,14 @@ from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext
 from search.reporting.progress import Progress
 from search.reporting.summary import Summary
-from search.storage.disk import RoomGuard
+from search.storage.disk import DiskSpaceGuard
 from search.storage.remote.mirror import Mirror
-from search.storage.retention import Keeper, checkpoint_bytes
-from search.storage.search_dir import SearchFolder
+from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher
-from search.tuning.recorder import Outcome, Recorder, TrialRecord
+from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.samplers import make_sampler
 from search.tuning.stopping import StopController
@@ -50,40 +51,45 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             git_commit(),
         )
         recorder.catch_up(searcher.ended())
-        here = None if directory.mirror else lambda: checkpoint_bytes(recorder.records.values())
-        stop_controller.guard = RoomGuard(directory.path, context.summary.say, here)
+        here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
+        stop_controller.guard = DiskSpaceGuard(directory.path, context.summary.say, here)
         with ExitStack() as closing:
             closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=context.interrupted))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
             if searcher.left:
                 hooks = TuneHooks(searcher, recorder, stop_controller)
-                make_tuner(spec, prepared.data, share, directory.place, hooks).fit()
+                make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
     return list(recorder.records.values())
 
 
-def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchFolder) -> OptunaSearcher:
+def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) -> OptunaSearcher:
     warm = prepared.warm.trials
     sampler = make_sampler(spec.method.sampler, spec.seed, len(prepared.known) + len(warm))
     study = open_study(directory.path, spec.name, spec.goal.objectives.values(), sampler, warm)
     return OptunaSearcher(study, spec, prepared.known)
 
 
-def _retention(spec: SearchSpec, known: list[TrialRecord], directory: SearchFolder, summary: Summary) -> Keeper:
+def _retention(
+    spec: SearchSpec, known: list[TrialRecord], directory: SearchDir, summary: Summary
+) -> CheckpointRetention:
     mirror = directory.mirror
-    return Keeper(
-        spec.goal,
+    policy = RetentionPolicy(
         spec.site.keep_checkpoints,
-        directory.place,
+        per_running_trial=checkpoints_kept(spec.scheduler) if mirror else None,
+        only_at_end=spec.scheduler == "pbt",
+    )
+    return CheckpointRetention(
+        spec.goal,
+        policy,
+        directory.storage_path,
         summary.say,
         known=known,
-        at_end=spec.scheduler == "pbt",
-        each=checkpoints_kept(spec.scheduler) if mirror else None,
         safe=lambda: mirror is None or not mirror.behind,
     )
 
 
-def _mirrors(directory: SearchFolder) -> list[Mirror]:
+def _mirrors(directory: SearchDir) -> list[Mirror]:
     """Return the listeners that copy to a URL what was written, before anything is deleted there."""
     return [directory.mirror] if directory.mirror else []
 

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from search.errors import UsageError
-from search.storage.event_log import read
+from search.storage.event_log import read_entries
 from search.storage.location import Storage
-from search.storage.search_dir import LEADERBOARD, SearchFolder
-from search.tracking.outbox import Outbox
-from search.tuning.recorder import TrialRecord
+from search.storage.names import LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
+from search.tracking.events import StagedFiles
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
-from trainables.runtime.object_store import as_folder
 
 
 @dataclass(frozen=True)
@@ -81,16 +81,16 @@ def is_only_in_directory(storage: Storage, name: str) -> bool:
     return folder is not None and not folder.description()["facts"]["run_id"]
 
 
-def _found(storage: Storage, name: str) -> SearchFolder | None:
+def _found(storage: Storage, name: str) -> SearchDir | None:
     search = name.partition("/")[0]
     if Path(search).name != search:
         return None
-    folder = SearchFolder(storage, search)
+    folder = SearchDir(storage, search)
     folder.fetch()
     return folder if folder.begun else None
 
 
-def _folder(storage: Storage, name: str) -> SearchFolder:
+def _folder(storage: Storage, name: str) -> SearchDir:
     folder = _found(storage, name)
     if folder is None:
         raise UsageError(
@@ -100,24 +100,24 @@ def _folder(storage: Storage, name: str) -> SearchFolder:
     return folder
 
 
-def _trial(folder: SearchFolder, name: str) -> TrialRecord:
+def _trial(folder: SearchDir, name: str) -> TrialRecord:
     label = name.partition("/")[2] or _best(folder)
     if not label:
         raise UsageError(f"--upstream {name}: no trial of that search is complete.")
-    for record in folder.records():
+    for record in folder.history.records():
         if record.label == label and record.outcome == "complete":
             return record
     raise UsageError(f"--upstream {name}: that search has no complete trial {label}.")
 
 
-def _best(folder: SearchFolder) -> str:
+def _best(folder: SearchDir) -> str:
     """Return the label of the best trial; empty where the search has none, or no result yet."""
     file = folder.path / LEADERBOARD
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     return next((str(row["label"]) for row in rows if row["rank"] == 1 and row["number"] is not None), "")
 
 
-def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedModel:
+def _load(folder: SearchDir, workload: str, trial: TrialRecord) -> TrainedModel:
     name = f"{folder.path.name}/{trial.label}"  # MLflow finds it by that, too, once it was exported
     with ExitStack() as opened:
         for path in _folders(folder, trial, opened):
@@ -129,13 +129,13 @@ def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedMod
     )
 
 
-def _folders(folder: SearchFolder, trial: TrialRecord, opened: ExitStack) -> Iterator[Path]:
+def _folders(folder: SearchDir, trial: TrialRecord, opened: ExitStack) -> Iterator[Path]:
     """Yield the folders that may hold its weights: staged for MLflow, or its checkpoint."""
-    for entry in read(folder.journal):
+    for entry in read_entries(folder.event_log):
         if entry.event == "files" and entry.content["number"] == trial.number:
-            yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
+            yield StagedFiles(folder.path).folder_of(entry) / "checkpoint"
     if trial.checkpoint is not None:
         try:
-            yield opened.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
+            yield opened.enter_context(trial.checkpoint.as_folder())
         except FileNotFoundError:
             return

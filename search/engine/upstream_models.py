@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from search.config.redaction import first_line
 from search.engine.upstream_in_directories import UpstreamModels, find_in_directories, is_only_in_directory
-from search.errors import TrackingError, UsageError, first_line
+from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
 from search.tracking.client import Experiment, MlflowClient, MlflowException, Run
 from trainables.base.trainable import BEST_FILE, best_weights

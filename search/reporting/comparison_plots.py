@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from search.config.spec import SearchSpec
 from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
+from search.storage.trial_record import TrialRecord
 from search.tracking.events import EventRecorder
-from search.tuning.recorder import TrialRecord
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets

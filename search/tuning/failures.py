@@ -7,12 +7,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args
 
-from search.errors import without_passwords
-
-if TYPE_CHECKING:
-    from search.tuning.recorder import TrialRecord
+from search.config.redaction import without_passwords
+from search.storage.trial_record import TrialListener, TrialRecord
 
 Cause = Literal["out_of_gpu_memory", "out_of_memory", "node_died", "worker_died", "error"]
 
@@ -86,7 +84,7 @@ class Stoppable(Protocol):
     def request_stop(self, reason: str) -> None: ...
 
 
-class FailureWatch:
+class FailureWatch(TrialListener):
     """Listen for failed trials and request a stop when ``most`` trials have failed and nothing works.
 
     Something works where a trial of this search, now or in an earlier process, was complete or was stopped by the
@@ -111,12 +109,6 @@ class FailureWatch:
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._running[trial.number] = trial
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
-    def epoch_ended(self, trial: TrialRecord) -> None: ...
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self._running.pop(trial.number, None)

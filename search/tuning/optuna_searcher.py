@@ -17,11 +17,11 @@ from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from search.config.spec import SearchSpec
+from search.storage.trial_record import Outcome, TrialListener, TrialRecord
 from search.tuning.failures import OUT_OF_MEMORY, cause_of
-from search.tuning.recorder import Outcome, TrialRecord
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]
+class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
     """Ask the study for points and, as a listener of the records, report to it how the trials ended.
 
     Parameters
@@ -129,20 +129,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     # --- called by the recorder
 
-    def trial_started(self, trial: TrialRecord) -> None: ...
-
-    def trial_resumed(self, trial: TrialRecord) -> None: ...
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
     def epoch_ended(self, trial: TrialRecord) -> None:
         if self._goal.several:  # Optuna takes intermediate values of one objective only
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it has the epoch already
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         asked = self._open.pop(trial.number, None)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from search.storage.disk import RoomGuard
+from search.storage.disk import DiskSpaceGuard
 
 
 class StopController(tune.Stopper):  # type: ignore[misc]
@@ -21,7 +21,7 @@ class StopController(tune.Stopper):  # type: ignore[misc]
 
     def __init__(self, time_limit_s: float | None) -> None:
         self._deadline = time.monotonic() + time_limit_s if time_limit_s else float("inf")
-        self.guard: RoomGuard | None = None
+        self.guard: DiskSpaceGuard | None = None
         self.reason = ""  # why the search was ended early; empty: it was not
 
     def __getstate__(self) -> dict[str, Any]:

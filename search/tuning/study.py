@@ -14,11 +14,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial
 
 from search.storage.disk import append_whole
+from search.storage.names import STUDY
 from search.tuning.history_sampler import HistorySampler, keep, kept
 from trainables.base.objectives import Mode
 
 _MOST_SEEN = {TPESampler: 1_000, GPSampler: 250}  # ended trials: TPE's time grows with them, GP's with their cube
-_JOURNAL = "optuna.journal"
 
 
 class _WholeLines(JournalFileBackend):
@@ -59,7 +59,7 @@ def open_study(
 
 def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
     """Return all trials of the study of a search; None where it has not asked for a point yet."""
-    if not (folder / _JOURNAL).exists():
+    if not (folder / STUDY).exists():
         return None
     storage = _journal(folder)
     if name not in optuna.get_all_study_names(storage):
@@ -68,6 +68,6 @@ def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
 
 
 def _journal(folder: Path) -> JournalStorage:
-    journal = str(folder / _JOURNAL)
+    journal = str(folder / STUDY)
     backend = _WholeLines(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
     return JournalStorage(backend)

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.execution.placement_groups import PlacementGroupFactory
 
 from search.config.spec import SearchSpec
-from search.storage.disk import patience_of_checkpoints
+from search.storage.disk import checkpoint_patience
 from search.storage.location import StoragePath
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
@@ -85,7 +85,7 @@ def _trainable(spec: SearchSpec, data: Any, share: Share) -> Any:
         threads=share.threads,
         device=share.device,
         gpu_part=GpuPart(share.gpus, share.gpu_context),
-        patience=patience_of_checkpoints(),
+        patience=checkpoint_patience(),
     )
 
 

@@ -21,8 +21,9 @@ from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
 from search.reporting.leaderboard import Leaderboard, Row, make_leaderboard
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
-from search.tuning.recorder import TrialRecord
+from search.storage.names import DESCRIPTION, LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tuning.study import read_study
 from search.workload import Workload
 from search.workloads import WORKLOADS
@@ -102,7 +103,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
     UsageError
         There is none, or its files are damaged.
     """
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     if state is None:
         folder.fetch()
     if name not in names_of(storage):
@@ -128,7 +129,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
     return SearchSnapshot(name, folder.path, state, about, board, records, trials, whole)
 
 
-def _state(folder: SearchFolder) -> State:
+def _state(folder: SearchDir) -> State:
     if ending := folder.ending():
         return _STATES[ending]
     return "running" if _held(folder.path / "owner.json") or folder.held_elsewhere() else "interrupted"
@@ -143,7 +144,7 @@ def _held(owner: Path) -> bool:
     return bool(content["host"] != platform.node() or psutil.pid_exists(content["pid"]))
 
 
-def _kept_leaderboard(folder: SearchFolder) -> Leaderboard | None:
+def _kept_leaderboard(folder: SearchDir) -> Leaderboard | None:
     file = folder.path / LEADERBOARD
     return Leaderboard.from_dict(json.loads(file.read_text())) if file.exists() else None
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.reporting.html.load import SearchSnapshot
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from search.workload import Workload
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
