@@ -16,7 +16,7 @@ from search.diagnostics.console import Teller
 from search.diagnostics.context import Setup
 from search.diagnostics.runner import run
 from search.errors import UsageError
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 from search.storage.disk import write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes

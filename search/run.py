@@ -11,8 +11,7 @@ from search.engine.chain import run_chain
 from search.engine.search_run import COMPLETE, INTERRUPTED, run_search
 from search.engine.sync import sync
 from search.errors import SearchError, without_passwords
-from search.reporting.console import open_console
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter, open_console
 from search.storage.disk import full
 from search.workloads import Chain
 from trainables.base.errors import DataError
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         again = ["python", "-m", "search.run", *arguments]
         again += [] if command.site.name else ["--name", name]
         again += ["--resume"] if command.site.resume == "no" else []
-        Summary(console).say(
+        ConsoleReporter(console).print_line(
             f"interrupted: every trial keeps its last whole epoch. Go on with:\n{without_passwords(shlex.join(again))}"
         )
     return code

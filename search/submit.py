@@ -14,7 +14,7 @@ from search.cluster.ray_jobs import JobServer, exit_code
 from search.cluster.site_config import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
 from search.errors import SearchError
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 
 DONE, GOES_ON = 0, 130
 

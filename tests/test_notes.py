@@ -15,7 +15,7 @@ from told import Told, facts_of, record
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan, make_plan
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.mlflow_ui import (
     LONGEST,
@@ -54,7 +54,9 @@ def ended(number: int, loss: float, preset: str | None = None) -> TrialRecord:
 
 
 def board_of(*records: TrialRecord, objective: str = "loss") -> Leaderboard:
-    return make_leaderboard(plan_of(objective), records, {"guess": {"loss": 1.0, "size": 1.0}}, "tiny-1")
+    plan = plan_of(objective)
+    spec = LeaderboardSpec(plan.name, plan.workload.name, plan.goal, plan.workload.columns, "tiny-1")
+    return make_leaderboard(spec, records, {"guess": {"loss": 1.0, "size": 1.0}})
 
 
 def test_trials_need_not_have_the_same_metrics() -> None:

@@ -12,7 +12,7 @@ from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan, make_plan
-from search.reporting.leaderboard import make_leaderboard
+from search.reporting.leaderboard import LeaderboardSpec, make_leaderboard
 from search.storage.event_log import Journal
 from search.storage.search_dir import LEADERBOARD, SearchFolder
 from search.tracking.events import EventRecorder
@@ -60,7 +60,8 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
     records = _run(plan, folder, event_recorder, fates)
     if told.leaderboard:
-        board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
+        spec = LeaderboardSpec(name, workload.name, plan.goal, workload.columns, told.version)
+        board = make_leaderboard(spec, records, workload.baselines(TinyData()))
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
     if told.status:
         event_recorder.end(told.status)

@@ -19,7 +19,7 @@ from search.config.spec import Plan, make_plan, new_name, unknown
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import write_atomically
 from search.storage.event_log import Journal
 from search.storage.location import Storage
@@ -78,7 +78,9 @@ def _check_name(command: Command[Any], name: str, workloads: list[Workload], sto
 def _tell_stopped(plan: Plan, left: list[Plan], ended: SearchResult, console: Console) -> None:
     if left and ended.code == NOTHING_COMPLETE:
         names = ", ".join(other.workload.name for other in left)
-        Summary(console).say(f"chain    stopped: {plan.workload.name} has no complete trial; not run: {names}")
+        ConsoleReporter(console).print_line(
+            f"chain    stopped: {plan.workload.name} has no complete trial; not run: {names}"
+        )
 
 
 def _stage(command: Command[Any], name: str, workload: Workload) -> Command[Any]:
@@ -147,7 +149,7 @@ def _conclude(
     console: Console,
 ) -> None:
     """The one table: on screen, in the folder of the last search, in its MLflow run, and where --json says."""
-    summary, storage, last = Summary(console), Storage.of(command.site), plans[-1]
+    summary, storage, last = ConsoleReporter(console), Storage.of(command.site), plans[-1]
     boards = {workload: ended.leaderboard for workload, ended in done.items()}
     rows = _rows(chain, boards)
     console.print(_table(chain, name, rows))
@@ -166,13 +168,15 @@ def _conclude(
         _write_down(shared, texts, summary)
     else:
         experiment = open_experiment(command.site.server, storage.folder, last.workload.name)
-        summary.tell_refused(log_texts(experiment, run_id, texts))
-    summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
+        summary.print_refused(log_texts(experiment, run_id, texts))
+    summary.print_line(
+        f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials"
+    )
 
 
-def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
+def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: ConsoleReporter) -> None:
     """In the journal of a search that has ended, for its run in MLflow."""
-    with folder.held(say=summary.say):
+    with folder.held(say=summary.print_line):
         event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
         for file, text in texts.items():
             event_recorder.text(text, file)

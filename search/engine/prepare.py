@@ -14,7 +14,7 @@ from search.engine.nearby import find_nearby, is_nearby
 from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError, UsageError
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
@@ -38,7 +38,7 @@ class PreparedSearch:
 
 
 def prepare_search(
-    plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary
+    plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: ConsoleReporter
 ) -> PreparedSearch:
     """Load the data and find all that the search builds on; a search that goes on must be the one that began."""
     site, storage = command.site, Storage.of(command.site)
@@ -53,8 +53,8 @@ def prepare_search(
         folder.require_same(plan, data)
         folder.set(trials=plan.trials)
     lines, warnings = [*data.summary, *branches.lines, *warm.lines], [*branches.warnings, *warm.warnings]
-    summary.announce(plan, command.budget, command.method, lines, warnings)
-    summary.tell_tracking(site, asked=experiment is not None)
+    summary.print_search(plan, command.budget, command.method, lines, warnings)
+    summary.print_tracking(site, tracked=experiment is not None)
     return PreparedSearch(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
 
 
@@ -111,7 +111,9 @@ def known_facts(experiment: Experiment | None, folder: SearchFolder) -> RunFacts
     return facts
 
 
-def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment | None:
+def _experiment(
+    plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: ConsoleReporter
+) -> Experiment | None:
     """The workload's experiment. A new search needs a server that answers; one that goes on does not.
 
     None: no server is asked. A search that began so goes on so until one is named.
@@ -124,7 +126,7 @@ def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, sum
     except TrackingError as error:
         if not resumed:
             raise
-        summary.say(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
+        summary.print_line(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
         client = client_of(site.server, Storage.of(site).folder)
         return Experiment(client, experiment_id) if experiment_id else None
 

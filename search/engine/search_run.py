@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +19,9 @@ from search.config.spec import Plan
 from search.engine.prepare import PreparedSearch, prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError, first_line
-from search.reporting.comparison_plots import draw_gallery
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
-from search.reporting.summary import Summary
+from search.reporting.comparison_plots import draw_comparisons
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import waiting_until, write_atomically
 from search.storage.event_log import Journal
 from search.storage.location import Storage
@@ -61,10 +62,10 @@ def run_search(
     """
     folder = SearchFolder(Storage.of(command.site), plan.name)
     check_writable(command.json)
-    with folder.held(patient=command.site.resume == "auto", say=Summary(console).say):
+    with folder.held(patient=command.site.resume == "auto", say=ConsoleReporter(console).print_line):
         plan, resumed = _settled(plan, command.site, folder)
         if resumed and (ended := finished(plan, folder)):
-            return _tell_finished(ended, plan, command, folder, Summary(console))
+            return _tell_finished(ended, plan, command, folder, ConsoleReporter(console))
         return _run(plan, command, console, folder, resumed, tags or {})
 
 
@@ -97,10 +98,10 @@ def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> Searc
 
 
 def _tell_finished(
-    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
+    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchFolder, summary: ConsoleReporter
 ) -> SearchResult:
-    summary.say(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
-    summary.conclude(ended.leaderboard, folder.path, command.site)
+    summary.print_line(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
+    summary.print_result(ended.leaderboard, folder, command.site)
     _keep(ended.leaderboard, command.json)
     return ended
 
@@ -108,14 +109,14 @@ def _tell_finished(
 def _run(
     plan: Plan, command: Command[Any], console: Console, folder: SearchFolder, resumed: bool, tags: Mapping[str, str]
 ) -> SearchResult:
-    site, summary = command.site, Summary(console)
+    site, summary = command.site, ConsoleReporter(console)
     opened = prepare_search(plan, command, folder, resumed, summary)
     data = opened.data
     baselines, references = plan.workload.baselines(data), plan.workload.references(data)
     stop_controller = StopController(seconds(command.budget.time_limit) if command.budget.time_limit else None)
     with ray_session(site.address) as nodes:
-        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
-        summary.device(share, gpu_names(nodes))
+        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.print_line)
+        summary.print_share(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
         outbox = Outbox(folder.path)
         journal = Journal(folder.journal)
@@ -138,35 +139,38 @@ def _run(
             records = run_trials(
                 plan, command, opened, share, folder, event_recorder, exporter, stop_controller, console
             )
-            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
+            spec = LeaderboardSpec(
+                plan.name, plan.workload.name, plan.goal, plan.workload.columns, data.objective_version
+            )
+            leaderboard = make_leaderboard(spec, records, baselines, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
             event_recorder.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
             event_recorder.text(leaderboard.as_csv(), "leaderboard.csv")
             event_recorder.result(leaderboard)
-            summary.conclude(leaderboard, folder.path, site)
+            summary.print_result(leaderboard, folder, site)
             if stop_controller.reason not in ("", "interrupted"):
-                summary.say(f"ended    early: {stop_controller.reason}")
+                summary.print_line(f"ended    early: {stop_controller.reason}")
             if plan.drawn and stop_controller.reason != "interrupted":
                 _draw(plan, leaderboard, records, event_recorder, summary)
                 _report(folder, event_recorder, summary)
-    summary.tell_delivery(exporter, plan.name, site)
+    summary.print_export(exporter, plan.name, site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
     return SearchResult(INTERRUPTED if stop_controller.reason == "interrupted" else code, leaderboard, facts.run_id)
 
 
 def _exporter(
-    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: ConsoleReporter
 ) -> MlflowExporter | NullExporter:
     if opened.experiment is None:
         return NullExporter()
     target = MlflowWriter(opened.experiment.client, facts, plan.goal, outbox)
-    return MlflowExporter(folder.journal, target, summary.say, folder.delivered_up_to)
+    return MlflowExporter(folder.journal, target, summary.print_line, folder.delivered_up_to)
 
 
-def _tell_lost(summary: Summary, stop_controller: StopController, other: str) -> None:
+def _tell_lost(summary: ConsoleReporter, stop_controller: StopController, other: str) -> None:
     """This machine was out of reach for too long."""
-    summary.say(f"warning  {other} has taken this search over; it ends here")
+    summary.print_line(f"warning  {other} has taken this search over; it ends here")
     stop_controller.request_stop("interrupted")
 
 
@@ -186,31 +190,33 @@ def _exporting(
 
 
 def _draw(
-    plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], event_recorder: EventRecorder, summary: Summary
+    plan: Plan,
+    leaderboard: Leaderboard,
+    records: list[TrialRecord],
+    event_recorder: EventRecorder,
+    summary: ConsoleReporter,
 ) -> None:
     try:
-        draw_gallery(plan, leaderboard, records, event_recorder)
+        with TemporaryDirectory() as folder:
+            for trial, figures in draw_comparisons(plan.workload.compare, leaderboard, records, Path(folder)):
+                event_recorder.comparison(trial, figures)
     except Exception as error:  # figures must not cost the search its good end
-        summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+        summary.print_line(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
 
 
-def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summary) -> None:
+def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: ConsoleReporter) -> None:
     """The page that python -m search.report makes, here and in MLflow."""
     try:
         from search.reporting.html.load import read_search
-        from search.reporting.html.render import (  # only here: its libraries take a second to load
-            REPORT,
-            make_page,
-            write_page,
-        )
+        from search.reporting.html.render import REPORT, render_page  # only here: its libraries take a second to load
 
-        page = make_page(read_search(folder.storage, folder.path.name, "finished"))
-        write_page(page, folder.path / REPORT)
+        page = render_page(read_search(folder.storage, folder.path.name, "finished"))
+        write_atomically(folder.path / REPORT, page)
         event_recorder.text(page, REPORT)
     except Exception as error:  # nor must a page
-        summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
+        summary.print_line(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:
-        summary.say(f"report   {folder.path / REPORT}")
+        summary.print_line(f"report   {folder.path / REPORT}")
 
 
 def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:

@@ -8,7 +8,7 @@ from search.config.flags import Sync
 from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
@@ -32,18 +32,18 @@ def sync(command: Sync, console: Console) -> None:
     TrackingError
         MLflow is still away.
     """
-    summary, site = Summary(console), Site(storage=command.storage, tracking_uri=command.tracking_uri)
+    summary, site = ConsoleReporter(console), Site(storage=command.storage, tracking_uri=command.tracking_uri)
     storage = Storage.of(site)
     folder = SearchFolder(storage, command.sync)
     folder.fetch()
     if not folder.begun:
         raise UsageError(f"--sync: no search named {command.sync!r} is in {storage}.")
-    with folder.held(say=summary.say):
+    with folder.held(say=summary.print_line):
         folder.mend()
         client, facts = _known(site, storage, folder)
         about, outbox = folder.description(), Outbox(folder.path)
         target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(folder.journal, target, summary.say)
+        exporter = MlflowExporter(folder.journal, target, summary.print_line)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
@@ -51,8 +51,8 @@ def sync(command: Sync, console: Console) -> None:
                 f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {folder.journal}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
-        summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
-        summary.tell_refused(exporter.refused)
+        summary.print_line(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
+        summary.print_refused(exporter.refused)
 
 
 def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:

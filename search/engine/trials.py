@@ -14,7 +14,7 @@ from search.config.provenance import git_commit
 from search.config.spec import Plan
 from search.engine.prepare import PreparedSearch
 from search.reporting.progress import Progress
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import RoomGuard
 from search.storage.remote.mirror import Mirror
 from search.storage.retention import Keeper, checkpoint_bytes
@@ -55,7 +55,7 @@ def run_trials(
     )
     with Progress(console, plan, share.concurrent, exporter, known) as progress, _signals(stop_controller, console):
         mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
-        say = Summary(console).say
+        say = ConsoleReporter(console).print_line
         keeper = _keeper(plan, command, known, folder, say)
         watch = FailureWatch(stop_controller, budget.max_failures, known)
         recorder = Recorder(

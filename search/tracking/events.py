@@ -71,7 +71,7 @@ class EventRecorder:
         self._journal.append("search_described", at_ms, note=result_note(leaderboard), views=views)
         if best is None:
             return
-        names = [*leaderboard.objectives, *(name for name in best.beside if name in best.metrics)]
+        names = [*leaderboard.objectives, *(name for name in best.extra_metrics if name in best.metrics)]
         metrics: Mapping[str, Any] = {name: best.metrics[name] for name in names}
         complete = [row for row in leaderboard.rows if row.rank] if leaderboard.goal.several else []
         front = {row.number: row.front for row in complete}

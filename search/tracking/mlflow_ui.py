@@ -126,7 +126,7 @@ def first_views(goal: Goal, columns: Sequence[str], at_ms: int) -> dict[str, str
 def result_views(board: Leaderboard, at_ms: int) -> dict[str, str]:
     """Tags of an experiment: its trials, with the leaderboard's columns and the hyperparameters that differ."""
     best = board.best
-    beside = [_metric(name, board, best) for name in (best.beside if best else ()) if name != "excess"]
+    beside = [_metric(name, board, best) for name in (best.extra_metrics if best else ()) if name != "excess"]
     return _views(board.goal, beside, _differing(board), _positive(board), at_ms)
 
 
