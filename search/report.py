@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 
-from search.config.settings import Site
+from search.config.settings import StorageFlags
 from search.errors import SearchError, UsageError
 from search.reporting.summary import ConsoleReporter, open_console
 from search.storage.disk import write_atomically
@@ -17,25 +17,20 @@ from search.storage.disk import write_atomically
 _LONGEST = 120  # characters in the name of a file
 
 
-@dataclass(frozen=True)
-class Flags:
+class Flags(StorageFlags):
     """Write an HTML report for each search, and an overlay for several."""
 
-    names: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="search; of several, an overlay too")
-    ]
-    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the searches; from $SEARCH_STORAGE if set")] = field(
-        default_factory=lambda: Site().storage
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = Field(
+        description="search; of several, an overlay too"
     )
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(help="file of the page, or of the overlay of several; None: report.html in the search's folder"),
-    ] = None
+    out: Path | None = Field(
+        None, description="file of the page, or of the overlay of several; None: report.html in the search's folder"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the reports; return the exit code."""
-    flags, console = tyro.cli(Flags, prog="python -m search.report", args=arguments), open_console()
+    console, flags = open_console(), tyro.cli(Flags, prog="python -m search.report", args=arguments)
     try:
         write_reports(flags, ConsoleReporter(console))
     except SearchError as error:

@@ -34,7 +34,7 @@ def open_console(width: int = 120, *, soft_wrap: bool = False) -> Console:
 
 
 class ConsoleReporter:
-    """Prints a search's beginning and end on a console, in whole lines."""
+    """The lines that a search prints on a console at its beginning and at its end."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
