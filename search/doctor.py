@@ -17,7 +17,7 @@ from search.diagnostics.context import Setup
 from search.diagnostics.runner import run
 from search.errors import UsageError
 from search.reporting.summary import open_console
-from search.storage.disk import write_atomically
+from search.storage.disk import check_writable, write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 Check = Literal[
@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = open_console()
     try:
         setup = _setup(flags)
-    except ValueError as error:
+    except (ValueError, UsageError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return WRONG_USAGE
     teller, findings = Teller(console), []
@@ -88,13 +88,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _setup(flags: Flags) -> Setup:
-    """Raises ValueError for words that make no sense."""
-    if flags.json:
-        try:
-            flags.json.parent.mkdir(parents=True, exist_ok=True)
-            flags.json.open("a").close()
-        except OSError as error:
-            raise ValueError(f"--json {flags.json}: cannot be written: {error.strerror}.") from error
+    """Raises ValueError or UsageError for words that make no sense."""
+    check_writable(flags.json)
     if flags.cpus_per_trial <= 0 or (flags.gpus_per_trial or 0) < 0:
         raise ValueError("--cpus-per-trial and --gpus-per-trial: expected a number above 0 (no GPU: 0).")
     return Setup(
@@ -115,10 +110,7 @@ def _storage(words: str) -> str:
         return str(Path(words.removeprefix("file://")).expanduser().resolve())
     from search.storage.location import Storage  # only here, as below
 
-    try:
-        return str(Storage(words))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
+    return str(Storage(words))
 
 
 def _known(workload: str) -> str:

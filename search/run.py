@@ -6,11 +6,12 @@ import shlex
 import sys
 
 from search.config.flags import parse, parse_sync
+from search.config.redaction import without_passwords
 from search.config.spec import make_plan
 from search.engine.chain import run_chain
 from search.engine.search_run import COMPLETE, INTERRUPTED, run_search
 from search.engine.sync import sync
-from search.errors import SearchError, without_passwords
+from search.errors import SearchError
 from search.reporting.summary import ConsoleReporter, open_console
 from search.storage.disk import full
 from search.workloads import Chain

@@ -23,7 +23,7 @@ from tiny import TinyConfig, expected_loss, size
 
 from search.storage.event_log import read
 from search.storage.search_dir import SearchFolder
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 
 # Random points follow from their trials' numbers: a search that was disturbed has those of one that was not.
 REPEATABLE = ("--sampler", "random", "--scheduler", "none", "--presets", "none", "--max-concurrent", "1")

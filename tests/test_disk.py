@@ -26,6 +26,7 @@ from search.storage.disk import (
     enough_room,
     files_line,
     full,
+    on_network_file_system,
     patience_of_checkpoints,
     wait_for_room,
     waiting_until,
@@ -239,6 +240,43 @@ def test_patience_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "0.5")
     monkeypatch.setenv("SEARCH_DISK_WAIT_S", "7")
     assert patience_of_checkpoints() == Patience(reserve_bytes=2**19, limit_s=7)
+
+
+# ---------------------------------------------------------------- network file systems
+
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local ext4 rw 0 0
+lustre@tcp:/scratch /scratch lustre rw 0 0
+/dev/vdc /scratch2 xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "network"),
+    [
+        ("/var/x", False),
+        ("/home/me/results", True),
+        ("/home/local/results", False),
+        ("/scratch/me", True),
+        ("/scratch2/me", False),
+        ("/homes/me", False),
+    ],
+)
+def test_network_file_systems_are_known_by_their_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, network: bool
+) -> None:
+    """Pitfall 35."""
+    (tmp_path / "mounts").write_text(MOUNTS)
+    mounts = tmp_path / "mounts"
+    monkeypatch.setattr("search.storage.disk.Path", lambda name: mounts if name == "/proc/mounts" else Path(name))
+    assert on_network_file_system(Path(folder)) is network
+
+
+def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
+    assert on_network_file_system(tmp_path) in (True, False)
 
 
 # ---------------------------------------------------------------- between the steps of a search

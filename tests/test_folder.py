@@ -19,7 +19,7 @@ from search.config.spec import Plan, make_plan
 from search.errors import NameTakenError, UsageError
 from search.storage.event_log import Journal
 from search.storage.search_dir import JOURNAL, STUDY, SearchFolder
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.data.files import DataSettings
 
 FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}

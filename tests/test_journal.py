@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ray import tune
+from pyarrow.fs import LocalFileSystem
 from told import record
 
 from search.storage.event_log import TRIAL_EVENTS, Journal, as_json, mend, read, records_of
-from search.tuning.recorder import TrialRecord
+from search.storage.location import StoragePath
+from search.storage.trial_record import TrialRecord
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
 words = st.text(max_size=8)
@@ -33,7 +34,7 @@ changes = st.fixed_dictionaries(
         "attempts": st.integers(1, 3),
         "seconds": numbers,
         "ended": st.none() | numbers,
-        "checkpoint": st.none() | st.just(tune.Checkpoint("/a/checkpoint")),
+        "checkpoint": st.none() | st.just(StoragePath(LocalFileSystem(), "/a/checkpoint")),
     },
 )
 steps = st.tuples(st.sampled_from(TRIAL_EVENTS), st.integers(0, 3), changes)

@@ -13,11 +13,10 @@ from fsspec.implementations.local import LocalFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import fs
-from ray.tune import Checkpoint
 
 from search.storage.location import StoragePath
 from search.storage.retention import Keeper, checkpoint_bytes
-from search.tuning.recorder import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Goal
 
 LOSS = Goal({"loss": "min"})
@@ -45,7 +44,7 @@ class Bench:
     def save(self, record: TrialRecord, index: int) -> None:
         folder = self.folder / f"{record.number:05d}_{record.trial_id}" / f"checkpoint_{index:06d}"
         write(folder, WEIGHTS | TABLES | {"report/response.png"})
-        record.checkpoint = Checkpoint(str(folder))
+        record.checkpoint = StoragePath(fs.LocalFileSystem(), str(folder))
         self.keeper.checkpoint_saved(record)
 
     def end(self, record: TrialRecord, outcome: Outcome = "complete", **metrics: float) -> TrialRecord:

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
-from search.tuning.recorder import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Goal, Mode
 
 

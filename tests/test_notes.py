@@ -16,6 +16,7 @@ from told import Told, facts_of, record
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan, make_plan
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.mlflow_ui import (
     LONGEST,
@@ -28,7 +29,6 @@ from search.tracking.mlflow_ui import (
     view_tag,
     with_links,
 )
-from search.tuning.recorder import TrialRecord
 
 
 @pytest.fixture(scope="module")

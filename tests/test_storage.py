@@ -561,7 +561,7 @@ def _require_read_elsewhere(done: Finished, url: str, tmp_path: Path, monkeypatc
     best = next(row for row in done.board["rows"] if row["rank"] == 1)
     record = next(record for record in folder.records() if record.number == best["number"])
     assert record.checkpoint is not None
-    with record.checkpoint.as_directory() as checkpoint:
+    with record.checkpoint.as_folder() as checkpoint:
         weights = torch.load(Path(checkpoint) / "best.pt", weights_only=True)
     assert weights["x"].item() == pytest.approx(best["hyperparameters"]["x"])
     words = ("--sync", "far", "--storage", url, "--tracking-uri", done.uri)

@@ -11,13 +11,13 @@ from typing import Any
 from mlflow.entities import Run
 
 from search.storage.event_log import TRIAL_EVENTS, Journal, apply, read
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, create_search_run
 from search.tracking.events import EventRecorder
 from search.tracking.exporter import MlflowExporter, PendingEvent
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts, new_facts, new_run
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 
 

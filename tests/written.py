@@ -15,10 +15,10 @@ from search.config.spec import Plan, make_plan
 from search.reporting.leaderboard import LeaderboardSpec, make_leaderboard
 from search.storage.event_log import Journal
 from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tracking.events import EventRecorder
 from search.tracking.outbox import Outbox
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, TrialRecord
 from trainables.data.files import DataSettings
 
 STARTED_S = 1_800_000_000.0

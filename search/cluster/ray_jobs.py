@@ -23,8 +23,10 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 
 from search.cluster.code_archive import Package, lock, pack
 from search.cluster.job_spec import SearchRequest
+from search.config.environment import changed_environment
 from search.config.provenance import git_commit
-from search.errors import ClusterError, UsageError, first_line, without_passwords
+from search.config.redaction import first_line, without_passwords
+from search.errors import ClusterError, UsageError
 
 USUAL_ADDRESS = "http://127.0.0.1:8265"
 LEAVE_S = 60  # a stopped search gets to close its trials; Ray's own patience is 3 s
@@ -73,7 +75,7 @@ class JobServer:
         _require_http(self.address)
         token = read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with self._errors(), _without(_ADDRESSES):
+        with self._errors(), changed_environment(dict.fromkeys(_ADDRESSES)):
             _require_listener(self.address)
             self._client = JobSubmissionClient(self.address, headers=headers)
 
@@ -215,12 +217,3 @@ def _require_listener(address: str) -> None:
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     socket.create_connection((parts.hostname, port), timeout=10).close()
-
-
-@contextmanager
-def _without(names: Sequence[str]) -> Iterator[None]:
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(before)

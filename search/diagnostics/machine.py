@@ -10,10 +10,10 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from search.config.redaction import without_passwords
 from search.diagnostics.context import DRIVER, Setup
 from search.diagnostics.finding import Finding, alike, fine, warning, wrong
 from search.diagnostics.probes.machine import limits
-from search.errors import without_passwords
 
 FILES = 4096  # open files below which Ray itself warns
 Judge = Callable[[str, int], str]  # value of a variable and cores of the node, to what is odd about it; or empty

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from queue import Empty, Queue
 
+from search.config.redaction import first_line
 from search.diagnostics.context import Setup
 from search.diagnostics.finding import Finding, warning, wrong
-from search.errors import first_line
 
 MODULES = {  # by name of the check; imported when its turn comes, for an import may be what is wrong
     "cluster": "joining",

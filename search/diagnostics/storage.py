@@ -8,12 +8,12 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from search.config.redaction import first_line
 from search.diagnostics.context import Setup
 from search.diagnostics.finding import Finding, alike, fine, warning, wrong
 from search.diagnostics.probes.storage import delete_token, exchange, read_token, write_token
-from search.errors import first_line
+from search.storage.disk import on_network_file_system
 from search.storage.location import meaning
-from search.tuning.resources import on_network_file_system
 
 
 def check(setup: Setup) -> Iterator[Finding]:

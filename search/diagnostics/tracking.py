@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from packaging.version import Version
 
+from search.config.environment import changed_environment
+from search.config.redaction import first_line
 from search.config.settings import JOURNAL
 from search.diagnostics.context import Setup
 from search.diagnostics.database import check_database
 from search.diagnostics.finding import Finding, alike, fine, warning, wrong
 from search.diagnostics.probes.network import reach, reach_port
-from search.errors import first_line
 from search.tracking.client import MlflowClient, MlflowException, embedded_uri
 from search.workloads import WORKLOADS
 
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials (mlflow/README.md)"
+_ONE_SHORT_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -59,7 +60,7 @@ def _server(setup: Setup, uri: str) -> Iterator[Finding]:
         mend = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
         yield wrong(f"server {uri}", f"no answer ({told})", "MLflow", mend)
         return
-    with _impatient():
+    with changed_environment(_ONE_SHORT_TRY):
         login = _login(uri)
         yield login
         if login.level == "fine":
@@ -71,22 +72,6 @@ def _public(uri: str) -> str:
     """The address without a name and a password that may stand in it."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """One try for each request, and not for long."""
-    ours = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
 
 
 def _login(uri: str) -> Finding:

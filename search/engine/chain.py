@@ -16,11 +16,11 @@ from rich.table import Table
 from search.config.flags import Command
 from search.config.settings import Budget, Method, seconds
 from search.config.spec import Plan, make_plan, new_name, unknown
-from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
+from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import ConsoleReporter
-from search.storage.disk import write_atomically
+from search.storage.disk import check_writable, write_atomically
 from search.storage.event_log import Journal
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder

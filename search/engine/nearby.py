@@ -12,11 +12,10 @@ from search.errors import UsageError
 from search.storage.event_log import read
 from search.storage.location import Storage
 from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tracking.outbox import Outbox
-from search.tuning.recorder import TrialRecord
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
-from trainables.runtime.object_store import as_folder
 
 
 def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> UpstreamModels:
@@ -114,6 +113,6 @@ def _places(folder: SearchFolder, trial: TrialRecord, held: ExitStack) -> Iterat
             yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
     if trial.checkpoint is not None:
         try:
-            yield held.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
+            yield held.enter_context(trial.checkpoint.as_folder())
         except FileNotFoundError:
             return

@@ -11,8 +11,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.config.redaction import first_line
 from search.config.spec import unknown
-from search.errors import TrackingError, UsageError, first_line
+from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import Experiment, MlflowException, Run, find_runs

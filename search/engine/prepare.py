@@ -17,10 +17,10 @@ from search.errors import TrackingError, UsageError
 from search.reporting.summary import ConsoleReporter
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
 from search.tuning.optuna_searcher import read_study
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import Share
 from search.workloads import Data
 

@@ -14,18 +14,20 @@ from typing import Any
 from rich.console import Console
 
 from search.config.flags import Command
+from search.config.redaction import first_line
 from search.config.settings import Site, seconds
 from search.config.spec import Plan
 from search.engine.prepare import PreparedSearch, prepare_search, run_facts
 from search.engine.trials import run_trials
-from search.errors import UsageError, first_line
+from search.errors import UsageError
 from search.reporting.comparison_plots import draw_comparisons
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.summary import ConsoleReporter
-from search.storage.disk import waiting_until, write_atomically
+from search.storage.disk import check_writable, waiting_until, write_atomically
 from search.storage.event_log import Journal
 from search.storage.location import Storage
 from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
 from search.tracking.events import EventRecorder
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
@@ -33,7 +35,6 @@ from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, sized_share
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.tuner import StopController
 
@@ -222,14 +223,3 @@ def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Consol
 def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:
     for file in filter(None, files):
         write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
-
-
-def check_writable(file: Path | None) -> None:
-    """Before the first trial, not after the last."""
-    if file is None:
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
-    except OSError as error:
-        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error

@@ -9,6 +9,7 @@ from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
 from search.reporting.summary import ConsoleReporter
+from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
@@ -16,7 +17,6 @@ from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.resources import on_network_file_system
 from trainables.base.objectives import Goal
 
 

@@ -19,11 +19,12 @@ from search.storage.disk import RoomGuard
 from search.storage.remote.mirror import Mirror
 from search.storage.retention import Keeper, checkpoint_bytes
 from search.storage.search_dir import SearchFolder
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tracking.events import EventRecorder
 from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, Recorder, TrialRecord
+from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.tuner import StopController, checkpoints_kept, make_scheduler, make_tuner
 

@@ -21,8 +21,8 @@ from search.promotion.source_search import Subject
 from search.reporting.leaderboard import Row
 from search.storage.location import Storage
 from search.storage.search_dir import SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tuning.optuna_searcher import Space
-from search.tuning.recorder import TrialRecord
 from trainables.base.training import TrainedModel
 
 FIRST_SEED = 1_000_000  # no trial of a search comes near

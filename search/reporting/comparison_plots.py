@@ -14,7 +14,7 @@ from trainables.evaluation.plot_style import COLOURS, GREY, INK, drawn
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from search.tuning.recorder import TrialRecord
+    from search.storage.trial_record import TrialRecord
 
 _BEST_TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
 _BEST_ALONE = 25  # best trials that get a comparison of their own; drawing one takes about a second
@@ -71,7 +71,7 @@ def _open_report(record: TrialRecord, opened: ExitStack) -> Path | None:
     """Return the folder of a trial's report; None where it could not be drawn, or the search ended before it was."""
     if record.checkpoint is None:
         return None
-    folder = Path(opened.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+    folder = opened.enter_context(record.checkpoint.as_folder()) / REPORT_FOLDER
     return folder if folder.exists() and not (folder / REPORT_ERROR).exists() else None
 
 

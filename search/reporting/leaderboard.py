@@ -15,7 +15,7 @@ from rich.table import Table
 from trainables.base.objectives import Goal, Mode
 
 if TYPE_CHECKING:
-    from search.tuning.recorder import TrialRecord
+    from search.storage.trial_record import TrialRecord
 
 _COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
 _STORED_NAMES = {"extra_metrics": "beside"}  # fields of a row that have another name in leaderboard.json

@@ -13,16 +13,16 @@ from rich.table import Table
 from rich.text import Text
 
 from search.reporting.leaderboard import number
+from search.storage.trial_record import TrialListener, TrialRecord
 
 if TYPE_CHECKING:
     from search.config.spec import Plan
     from search.tracking.exporter import MlflowExporter, NullExporter
-    from search.tuning.recorder import TrialRecord
 
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
 
 
-class Progress:
+class Progress(TrialListener):
     """A listener that shows trials as they run; used as a context around the search.
 
     Parameters
@@ -75,8 +75,6 @@ class Progress:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
             self._print(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         reason = f" ({trial.reason})" if trial.reason else ""

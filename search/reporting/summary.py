@@ -64,8 +64,8 @@ class ConsoleReporter:
 
     def print_tracking(self, site: Site, *, tracked: bool) -> None:
         """Print where events wait if no server is used, and warn of an SQLite database on a network file system."""
+        from search.storage.disk import on_network_file_system
         from search.storage.location import Storage
-        from search.tuning.resources import on_network_file_system
 
         if not tracked:
             self.print_line(

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import trainables.runtime.disk_space as room
+from search.errors import UsageError
 from trainables.runtime.disk_space import (
     DiskFullError,
     Patience,
@@ -98,6 +99,23 @@ def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
     patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
 
 
+def check_writable(file: Path | None) -> None:
+    """Create the folder of the file that ``--json`` names, and open the file, before a search and not after it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error
+
+
 def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:
     """Add to a file that only this process writes: all of the data, or, while the disk is full, nothing yet."""
 
@@ -121,6 +139,19 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
                 os.truncate(path, before)
 
     patiently(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
+
+
+def on_network_file_system(folder: Path) -> bool:
+    """Whether SQLite had better stay away from this folder: it locks badly there."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return False
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        _, point, fstype, *_ = line.split()
+        if folder.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fstype
+    return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))
 
 
 def files_line(folder: Path) -> str:

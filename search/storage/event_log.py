@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from pyarrow.fs import FileSystem, LocalFileSystem
-from ray import tune
 
 from search.storage.disk import append
-from search.tuning.recorder import TrialRecord
+from search.storage.location import StoragePath
+from search.storage.trial_record import TrialRecord
 
 TRIAL_EVENTS = (
     "trial_started",
@@ -118,7 +118,7 @@ def as_json(trial: TrialRecord) -> dict[str, Any]:
 def _from_json(values: Mapping[str, Any], files: FileSystem | None) -> dict[str, Any]:
     changed = dict(values)
     if changed.get("checkpoint"):
-        changed["checkpoint"] = tune.Checkpoint(changed["checkpoint"], files or LocalFileSystem())
+        changed["checkpoint"] = StoragePath(files or LocalFileSystem(), changed["checkpoint"])
     return changed
 
 

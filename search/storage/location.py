@@ -21,9 +21,10 @@ import pyarrow
 from fsspec.registry import known_implementations
 from pyarrow import fs
 
+from search.config.redaction import first_line, names_secret, without_passwords
 from search.config.settings import Site
-from search.errors import UsageError, first_line, names_secret, without_passwords
-from trainables.runtime.object_store import refuses
+from search.errors import UsageError
+from trainables.runtime.object_store import as_folder, refuses
 
 _OF_PYARROW = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs")
 _NAMES_ARE_NO_USERS = ("gs", "gcs", "abfs", "abfss")  # anonymous@bucket, container@account
@@ -61,6 +62,16 @@ class StoragePath:
             self.files.create_dir(file.rpartition("/")[0], recursive=True)
         with self.files.open_output_stream(file) as stream:
             stream.write(data)
+
+    @property
+    def is_local(self) -> bool:
+        return bool(self.files.type_name == "local")
+
+    @contextmanager
+    def as_folder(self) -> Iterator[Path]:
+        """Yield a folder of this machine with the same files, for reading; a remote one is copied for that long."""
+        with as_folder(self.files, self.path) as folder:
+            yield folder
 
     def delete(self, name: str) -> None:
         """Delete a file if it is there."""

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.storage.location import StoragePath
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord
 from trainables.base.objectives import Goal
 from trainables.base.trainable import REPORT_FOLDER
 from trainables.runtime.disk_space import Say, size_of
@@ -19,7 +19,7 @@ from trainables.runtime.disk_space import Say, size_of
 _SMALL = {".csv", ".txt", ".json"}  # of a report: what comparisons are drawn from, and why one could not be drawn
 
 
-class Keeper:
+class Keeper(TrialListener):
     """A listener that keeps the checkpoints of the best complete trials, and of those that still go on.
 
     Best is who stands first in the leaderboard; of several objectives the whole Pareto front is best, however many
@@ -70,14 +70,6 @@ class Keeper:
                 self.trial_ended(record)
 
     # --- the records tell
-
-    def trial_started(self, trial: TrialRecord) -> None: ...
-
-    def trial_resumed(self, trial: TrialRecord) -> None: ...
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
-    def epoch_ended(self, trial: TrialRecord) -> None: ...
 
     def checkpoint_saved(self, trial: TrialRecord) -> None:
         if self._each and trial.checkpoint:
@@ -197,7 +189,7 @@ class Keeper:
 def checkpoint_bytes(records: Iterable[TrialRecord]) -> int:
     """Size of the largest checkpoint of a running trial, in local folders."""
     running = [record.checkpoint for record in records if record.outcome is None and record.checkpoint]
-    local = [checkpoint for checkpoint in running if checkpoint.filesystem.type_name == "local"]
+    local = [checkpoint for checkpoint in running if checkpoint.is_local]
     return max((size_of(Path(checkpoint.path)) for checkpoint in local), default=0)
 
 

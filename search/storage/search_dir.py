@@ -24,7 +24,7 @@ from search.storage.location import Storage, StoragePath, explained
 from search.storage.remote.lease import Lease
 from search.storage.remote.mirror import Mirror
 from search.storage.remote.session import STATE, remote_session
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from search.workloads import Data
 from trainables.data.files import DataSettings
 

@@ -32,8 +32,9 @@ from mlflow.entities import RunTag as RunTag
 from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from search.config.redaction import first_line, without_passwords
 from search.config.settings import JOURNAL
-from search.errors import TrackingError, UsageError, first_line, without_passwords
+from search.errors import TrackingError, UsageError
 from search.tracking.run_info import OwnRun, RunFacts
 
 for _name in ("mlflow", "alembic"):

@@ -10,12 +10,12 @@ from typing import Any
 from search.config.spec import Plan
 from search.reporting.leaderboard import Leaderboard
 from search.storage.event_log import Journal
+from search.storage.trial_record import TrialListener, TrialRecord
 from search.tracking.mlflow_ui import experiment_note, first_views, result_note, result_views
 from search.tracking.outbox import Outbox
-from search.tuning.recorder import TrialRecord
 
 
-class EventRecorder:
+class EventRecorder(TrialListener):
     """The listener that comes before all others: what it has not written has not happened."""
 
     def __init__(self, journal: Journal, outbox: Outbox) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from search.storage.event_log import TRIAL_EVENTS, Entry, apply, read
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 
 WINDOW = 200  # entries that are delivered, or tried again, together
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts while the server is away

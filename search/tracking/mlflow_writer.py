@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from search.errors import first_line
+from search.config.redaction import first_line
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import NEVER, Metric, MlflowClient, Param, Run, RunTag, dataset, find_runs, status_of
 from search.tracking.exporter import Away, PendingEvent
 from search.tracking.mlflow_ui import LONGEST, NOTE, above, colour, with_links
 from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 
 _STATUS = {

@@ -10,13 +10,12 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from ray.tune import Checkpoint
-
 from search.storage.disk import time_to_leave, to_stderr, wait_for_room
-from search.tuning.recorder import TrialRecord
+from search.storage.location import StoragePath
+from search.storage.trial_record import TrialRecord
 from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
 from trainables.runtime.disk_space import is_full, patiently
-from trainables.runtime.object_store import as_folder, is_away
+from trainables.runtime.object_store import is_away
 
 
 class Outbox:
@@ -54,17 +53,16 @@ class Outbox:
         return parcel.name
 
     @contextmanager
-    def _fetched(self, checkpoint: Checkpoint) -> Iterator[Path]:
+    def _fetched(self, checkpoint: StoragePath) -> Iterator[Path]:
         """A checkpoint as a folder here; waits for a store that is away."""
-        files = checkpoint.filesystem
         with ExitStack() as held:
             yield patiently(
-                lambda: held.enter_context(as_folder(files, checkpoint.path)),
+                lambda: held.enter_context(checkpoint.as_folder()),
                 lambda: None,
                 dict,
                 to_stderr,
                 leave=time_to_leave,
-                passing=lambda error: is_full(error) or is_away(error, files),
+                passing=lambda error: is_full(error) or is_away(error, checkpoint.files),
             )
 
     def delivered(self, parcel: str) -> None:

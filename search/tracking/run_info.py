@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from search.config.provenance import git_commit, user, versions
-from search.errors import without_passwords
+from search.config.redaction import without_passwords
 from search.tracking.mlflow_ui import LONGEST, NOTE, opening_note
 
 

@@ -25,9 +25,9 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.storage.disk import append_whole
+from search.storage.trial_record import Outcome, TrialListener, TrialRecord
 from search.tuning import history_sampler as memory
 from search.tuning.causes import OUT_OF_MEMORY, cause_of
-from search.tuning.recorder import Outcome, TrialRecord
 from trainables.base.objectives import Goal, Mode
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -177,7 +177,7 @@ def _journal(folder: Path) -> JournalStorage:
     return JournalStorage(backend)
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]
+class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
     """Asks the study for points and, as a listener of the records, tells it what became of them.
 
     Parameters
@@ -301,20 +301,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     # --- the records tell
 
-    def trial_started(self, trial: TrialRecord) -> None: ...
-
-    def trial_resumed(self, trial: TrialRecord) -> None: ...
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
     def epoch_ended(self, trial: TrialRecord) -> None:
         if self._goal.several:  # Optuna takes intermediate values of one objective only
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it has the epoch already
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         asked = self._open.pop(trial.number, None)

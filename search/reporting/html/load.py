@@ -20,8 +20,8 @@ from search.reporting.html.plot_theme import RUNNING
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.storage.location import Storage
 from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.storage.trial_record import TrialRecord
 from search.tuning.optuna_searcher import read_study
-from search.tuning.recorder import TrialRecord
 from search.workloads import WORKLOADS, Workload
 from trainables.base.objectives import Goal
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.reporting.html.load import SearchSnapshot
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from search.workloads import Workload
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
@@ -89,11 +89,11 @@ def _open_report(search: SearchSnapshot, record: TrialRecord, opened: ExitStack)
     moved = search.path / path.parent.name / path.name
     if moved.exists():
         checkpoint = moved
-    elif record.checkpoint.filesystem.type_name == "local":
+    elif record.checkpoint.is_local:
         checkpoint = path
     else:
         try:
-            checkpoint = Path(opened.enter_context(record.checkpoint.as_directory()))
+            checkpoint = opened.enter_context(record.checkpoint.as_folder())
         except OSError:  # the object store is not reachable
             return None
     report = checkpoint / REPORT_FOLDER

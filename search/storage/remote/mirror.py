@@ -13,10 +13,10 @@ from pathlib import Path
 
 from pyarrow import fs
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.storage.disk import write_bytes
 from search.storage.location import StoragePath
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord
 from trainables.runtime.object_store import refuses
 
 BLOCK_BYTES = 256 * 1024
@@ -26,7 +26,7 @@ PATIENCE_S = 20.0  # with it at the end of a search
 _OWN = ("lock", "owner.json")  # of this machine
 
 
-class Mirror:
+class Mirror(TrialListener):
     """A folder of this machine and its copy; the listener that comes after whoever writes files.
 
     What fails is tried again at the next occasion, and costs the search nothing.
@@ -232,8 +232,6 @@ class Mirror:
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self.push(everything=False)
-
-    def epoch_ended(self, trial: TrialRecord) -> None: ...
 
     def checkpoint_saved(self, trial: TrialRecord) -> None:
         self.push(everything=False)
