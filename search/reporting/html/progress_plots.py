@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -65,18 +66,12 @@ def cumulative_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float]
 def best_so_far(search: SearchSnapshot, objective: str, positions: dict[int, float]) -> BestSoFar:
     """Follow the best complete trial along an axis with these positions of trials, by number; limits come first."""
     goal = Goal({objective: search.goal.objectives[objective]}, search.goal.limits)
-    curve, best = BestSoFar([], [], []), None
-    for record in sorted(search.complete, key=lambda record: positions[record.number]):
-        if best is None or goal.order(record.metrics) < goal.order(best.metrics):
-            best = record
-        curve.x.append(positions[record.number])
-        curve.y.append(best.metrics[objective])
-        curve.labels.append(best.label)
-    if best is not None:  # to the end of the search, whether its last trial was better or not
-        curve.x.append(max(positions.values()))
-        curve.y.append(best.metrics[objective])
-        curve.labels.append(best.label)
-    return curve
+    complete = sorted(search.complete, key=lambda record: positions[record.number])
+    best = list(accumulate(complete, lambda *two: min(two, key=lambda record: goal.order(record.metrics))))
+    x = [positions[record.number] for record in complete]
+    if complete:  # to the end of the search, whether its last trial was better or not
+        x, best = [*x, max(positions.values())], [*best, best[-1]]
+    return BestSoFar(x, [record.metrics[objective] for record in best], [record.label for record in best])
 
 
 def _progress(search: SearchSnapshot, objective: str, positions: dict[int, float], axis: str) -> Graph:
@@ -87,14 +82,14 @@ def _progress(search: SearchSnapshot, objective: str, positions: dict[int, float
     others = [record for record in search.records if not _has_value(search, record, objective)]
     rows = {"rows": 2, "row_heights": [0.9, 0.1], "vertical_spacing": 0.03} if others else {"rows": 1}
     figure = make_subplots(cols=1, shared_xaxes=True, **rows)
-    for trace in _points(search, valued, objective, positions):
+    for trace in _traces(search, valued, positions, objective):
         figure.add_trace(trace, row=1, col=1)
     figure.add_trace(_best_line(best_so_far(search, objective, positions)), row=1, col=1)
     for trace in _naive_lines(search, objective, [positions[record.number] for record in search.records]):
         figure.add_trace(trace, row=1, col=1)
     shown = [value for trace in figure.data for value in trace.y]
     figure.update_yaxes(title_text=objective, type=axis_type(shown), row=1, col=1)
-    for trace in _strip(search, others, positions):
+    for trace in _traces(search, others, positions):
         figure.add_trace(trace, row=2, col=1)
     if others:
         strip = {"tickvals": [], "range": [-1, 1], "showgrid": False, "fixedrange": True}
@@ -107,41 +102,25 @@ def _has_value(search: SearchSnapshot, record: TrialRecord, objective: str) -> b
     return search.outcome_of(record) in _WITH_VALUE and objective in record.metrics
 
 
-def _points(
-    search: SearchSnapshot, records: list[TrialRecord], objective: str, positions: dict[int, float]
+def _traces(
+    search: SearchSnapshot, records: list[TrialRecord], positions: dict[int, float], objective: str | None = None
 ) -> Iterator[go.Scatter]:
-    """Make one trace for each outcome; presets are diamonds."""
-    for outcome, group in _by_outcome(search, records):
-        yield go.Scatter(
-            x=[positions[record.number] for record in group],
-            y=[record.metrics[objective] for record in group],
-            mode="markers",
-            name=outcome_label(outcome),
-            marker=_marker(outcome, group),
-            hovertext=[hover_text(record, search.goal.objectives, outcome) for record in group],
-            hoverinfo="text",
-        )
-
-
-def _strip(search: SearchSnapshot, records: list[TrialRecord], positions: dict[int, float]) -> Iterator[go.Scatter]:
-    """Place the trials without a value on a line of their own."""
-    for outcome, group in _by_outcome(search, records):
-        yield go.Scatter(
-            x=[positions[record.number] for record in group],
-            y=[0] * len(group),
-            mode="markers",
-            name=outcome_label(outcome),
-            marker=_marker(outcome, group),
-            hovertext=[hover_text(record, (), outcome) for record in group],
-            hoverinfo="text",
-        )
-
-
-def _by_outcome(search: SearchSnapshot, records: list[TrialRecord]) -> Iterator[tuple[str, list[TrialRecord]]]:
+    """Make one trace for each outcome; presets are diamonds. Trials without an objective stand on one line."""
     for outcome in OUTCOMES:
         group = [record for record in records if search.outcome_of(record) == outcome]
+        group.sort(key=lambda record: record.preset is not None)  # the first one is in the legend
         if group:
-            yield outcome, sorted(group, key=lambda record: record.preset is not None)  # the first is in the legend
+            yield go.Scatter(
+                x=[positions[record.number] for record in group],
+                y=[record.metrics[objective] if objective else 0 for record in group],
+                mode="markers",
+                name=outcome_label(outcome),
+                marker=_marker(outcome, group),
+                hovertext=[
+                    hover_text(record, search.goal.objectives if objective else (), outcome) for record in group
+                ],
+                hoverinfo="text",
+            )
 
 
 def _marker(outcome: str, records: list[TrialRecord]) -> dict[str, object]:
