@@ -16,7 +16,7 @@ from search.errors import SearchError, UsageError
 from search.promotion.admin import export, roll_back, show
 from search.promotion.registry import Registry
 from search.promotion.run import PromotionRequest, promote
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 from search.storage.location import Storage
 from search.tracking.client import open_experiment
 from search.workload import Workload

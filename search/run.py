@@ -12,7 +12,7 @@ from search.config.flags import parse, parse_sync
 from search.config.redaction import without_passwords
 from search.config.settings import SearchFlags
 from search.errors import SearchError
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 from search.workload import Chain, Workload
 from trainables.base.errors import DataError
 

@@ -11,7 +11,7 @@ import tyro
 from rich.console import Console
 
 from search.errors import SearchError
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 from search.workloads import CHAINS, WORKLOADS
 
 # Functions import what they need, so that --help and a wrong flag answer at once.

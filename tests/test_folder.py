@@ -208,7 +208,7 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
     ],
 )
 def test_another_search_is_refused_with_the_difference(
-    tmp_path: Path, spec: SearchSpec, data: str, difference: str
+    tmp_path: Path, plan: SearchSpec, data: str, difference: str
 ) -> None:
     folder = begun(tmp_path, TinyData("data-1"))
     with pytest.raises(UsageError, match=f"--resume: .*{difference}"):

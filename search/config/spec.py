@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFlags, Site, seconds
 from search.config.space import Space
 from search.errors import UsageError
-from search.workload import Defaults, Workload
+from search.workload import Data, Defaults, Workload
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
@@ -65,6 +65,24 @@ class SearchSpec:
     def time_limit_s(self) -> float | None:
         """Seconds after which all trials are stopped."""
         return seconds(self.budget.time_limit) if self.budget.time_limit else None
+
+    def identity(self, data: Data | None) -> dict[str, Any]:
+        """Return what a resumed search must have in common with the one that was started, as its directory stores it.
+
+        Parameters
+        ----------
+        data : Data, optional
+            None: only what the flags say.
+        """
+        of_data = {"objective version": data.objective_version, "data": data.fingerprint} if data else {}
+        return {
+            "workload": self.workload.name,
+            "objectives": dict(self.goal.objectives),
+            "limits": dict(self.goal.limits),
+            "epochs": self.epochs,
+            **of_data,
+            **self.space.as_dict(),
+        }
 
     def as_params(self) -> dict[str, Any]:
         """Return what a person compares between searches. It holds no address and no URI because of their passwords."""

@@ -19,7 +19,7 @@ from search.engine.context import open_event_log
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
@@ -73,7 +73,9 @@ def _check_name(flags: SearchFlags[Any], name: str, workloads: list[Workload], s
 def _report_stopped(spec: SearchSpec, left: list[SearchSpec], result: SearchResult, console: Console) -> None:
     if left and result.code == NOTHING_COMPLETE:
         names = ", ".join(other.workload.name for other in left)
-        Summary(console).say(f"chain    stopped: {spec.workload.name} has no complete trial; not run: {names}")
+        ConsoleReporter(console).print_line(
+            f"chain    stopped: {spec.workload.name} has no complete trial; not run: {names}"
+        )
 
 
 def _stage(flags: SearchFlags[Any], name: str, workload: Workload) -> SearchFlags[Any]:
@@ -135,7 +137,7 @@ def _conclude(
     chain: Chain, flags: SearchFlags[Any], last: SearchSpec, done: Mapping[str, SearchResult], console: Console
 ) -> None:
     """Write the one table: on screen, in the directory of the last search, in its MLflow run, and where --json says."""
-    summary, storage, name = Summary(console), Storage.of(flags.site), last.tags["chain"]
+    reporter, storage, name = ConsoleReporter(console), Storage.of(flags.site), last.tags["chain"]
     boards = {workload: result.leaderboard for workload, result in done.items()}
     rows = _rows(chain, boards)
     console.print(_table(chain, name, rows))
@@ -150,18 +152,18 @@ def _conclude(
     directory.upload(*texts)
     run_id = done[last.workload.name].run_id
     if flags.site.offline or not run_id:
-        _log(directory, texts, summary)
+        _log(directory, texts, reporter)
     else:
         experiment = open_experiment(flags.site.server, storage.folder, last.workload.name)
-        summary.tell_refused(log_texts(experiment, run_id, texts))
-    summary.say(
+        reporter.print_refused(log_texts(experiment, run_id, texts))
+    reporter.print_line(
         f"chain    {directory.path / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials"
     )
 
 
-def _log(directory: SearchDir, texts: Mapping[str, str], summary: Summary) -> None:
+def _log(directory: SearchDir, texts: Mapping[str, str], reporter: ConsoleReporter) -> None:
     """Add files to the event log of a search that has ended, for its run in MLflow."""
-    with directory.locked(say=summary.say):
+    with directory.locked(say=reporter.print_line):
         events, _ = open_event_log(directory)
         for file, text in texts.items():
             events.log_text(text, file)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.event_log import EventLog
 from search.storage.search_dir import SearchDir
 from search.tracking.events import EventRecorder, StagedFiles
@@ -41,7 +41,7 @@ class SearchContext:
     """What is open while one search runs; what the search is asked to do is in its ``SearchSpec``."""
 
     directory: SearchDir
-    summary: Summary
+    reporter: ConsoleReporter
     stop_controller: StopController
     events: EventRecorder
     exporter: MlflowExporter | NullExporter

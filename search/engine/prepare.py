@@ -13,7 +13,7 @@ from search.engine.upstream_models import find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError
 from search.reporting.mlflow_notes import opening_note
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
@@ -22,11 +22,11 @@ from search.tuning.study import read_study
 from search.workload import Data
 
 
-def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, summary: Summary) -> PreparedSearch:
+def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:
     """Load the data and find all that the search builds on; a resumed search must be the one that was started."""
     cache = (spec.site.cache or directory.storage.folder / "cache").resolve()
     data = spec.workload.load_data(spec.data, cache)
-    experiment = _experiment(spec, directory, resumed, summary)
+    experiment = _experiment(spec, directory, resumed, reporter)
     upstream = _upstream(spec, data, experiment, directory, resumed)
     if spec.workload.join:
         data = spec.workload.join(data, upstream.models)
@@ -35,8 +35,8 @@ def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, summar
         directory.require_same(spec, data)
         directory.set(trials=spec.trials)
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
-    summary.announce(spec, lines, warnings)
-    summary.tell_tracking(spec.site, asked=experiment is not None)
+    reporter.print_search(spec, lines, warnings)
+    reporter.print_tracking(spec.site, tracked=experiment is not None)
     return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
 
 
@@ -91,7 +91,7 @@ def known_facts(experiment: Experiment | None, directory: SearchDir) -> RunFacts
     return facts
 
 
-def _experiment(spec: SearchSpec, directory: SearchDir, resumed: bool, summary: Summary) -> Experiment | None:
+def _experiment(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> Experiment | None:
     """Open the workload's experiment. A new search needs a server that answers; a resumed one does not.
 
     None: no server is contacted. A search that was started so stays so until a server is named.
@@ -105,7 +105,7 @@ def _experiment(spec: SearchSpec, directory: SearchDir, resumed: bool, summary: 
     except TrackingError as error:
         if not resumed:
             raise
-        summary.say(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
+        reporter.print_line(f"warning  {error}\nwarning  the search goes on; what it logs waits in its journal")
         client = client_of(site.server, folder)
         return Experiment(client, experiment_id) if experiment_id else None
 

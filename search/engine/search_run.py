@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
@@ -16,10 +17,10 @@ from search.engine.context import PreparedSearch, SearchContext, open_event_log
 from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError
-from search.reporting.comparison_plots import draw_gallery
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.comparison_plots import draw_comparisons
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import record_opening, record_result
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
 from search.storage.names import LEADERBOARD, TOKEN
@@ -33,6 +34,7 @@ from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.stopping import StopController
+from search.workload import Data
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -48,13 +50,13 @@ class SearchResult:
 
 def run_search(spec: SearchSpec, console: Console) -> SearchResult:
     """Load the data, run the trials, report; resume an earlier process's search where the flags ask for it."""
-    directory, summary = SearchDir(Storage.of(spec.site), spec.name), Summary(console)
+    directory, reporter = SearchDir(Storage.of(spec.site), spec.name), ConsoleReporter(console)
     check_writable(spec.json)
-    with directory.locked(wait=spec.site.resume == "auto", say=summary.say):
+    with directory.locked(wait=spec.site.resume == "auto", say=reporter.print_line):
         spec, resumed = _settle_trials(spec, directory)
         if resumed and (result := finished(spec, directory)):
-            return _report_finished(result, spec, directory, summary)
-        return _run(spec, prepare_search(spec, directory, resumed, summary), directory, summary)
+            return _report_finished(result, spec, directory, reporter)
+        return _run(spec, prepare_search(spec, directory, resumed, reporter), directory, reporter)
 
 
 def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, bool]:
@@ -92,49 +94,56 @@ def finished(spec: SearchSpec, directory: SearchDir, all_trials: bool = True) ->
     return SearchResult(code, leaderboard, directory.description()["facts"]["run_id"])
 
 
-def _report_finished(result: SearchResult, spec: SearchSpec, directory: SearchDir, summary: Summary) -> SearchResult:
-    summary.say(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
-    summary.conclude(result.leaderboard, directory.path, spec.site)
+def _report_finished(
+    result: SearchResult, spec: SearchSpec, directory: SearchDir, reporter: ConsoleReporter
+) -> SearchResult:
+    reporter.print_line(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
+    reporter.print_result(result.leaderboard, directory, spec.site)
     _write(result.leaderboard, spec.json)
     return result
 
 
-def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, summary: Summary) -> SearchResult:
+def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, reporter: ConsoleReporter) -> SearchResult:
     data = prepared.data
     baselines, references = spec.workload.baselines(data), spec.workload.references(data)
     stop_controller = StopController(spec.time_limit_s)
     with ray_session(spec.site.address) as nodes:
-        share = resolve_share(spec, data, nodes, directory.path, summary.say)
-        summary.device(share, gpu_names(nodes))
+        share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
+        reporter.print_share(share, gpu_names(nodes))
         facts = run_facts(spec, prepared, share, directory)
         events, continued = open_event_log(directory)
-        exporter = _exporter(spec, prepared, facts, directory, summary)
-        context = SearchContext(directory, summary, stop_controller, events, exporter)
+        exporter = _exporter(spec, prepared, facts, directory, reporter)
+        context = SearchContext(directory, reporter, stop_controller, events, exporter)
         directory.on_taken_over = partial(_report_lost, context)
         metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
         with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
             _log_start(spec, context, continued)
             records = run_trials(spec, prepared, share, context)
-            leaderboard = make_leaderboard(spec, records, baselines, data.objective_version, references)
+            leaderboard = make_leaderboard(_leaderboard_spec(spec, data), records, baselines, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
             _conclude(spec, leaderboard, records, context)
-    summary.tell_delivery(exporter, spec.name, spec.site)
+    reporter.print_export(exporter, spec.name, spec.site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
     return SearchResult(INTERRUPTED if context.interrupted else code, leaderboard, facts.run_id)
 
 
+def _leaderboard_spec(spec: SearchSpec, data: Data) -> LeaderboardSpec:
+    workload = spec.workload
+    return LeaderboardSpec(spec.name, workload.name, spec.goal, workload.columns, data.objective_version)
+
+
 def _exporter(
-    spec: SearchSpec, prepared: PreparedSearch, facts: RunFacts, directory: SearchDir, summary: Summary
+    spec: SearchSpec, prepared: PreparedSearch, facts: RunFacts, directory: SearchDir, reporter: ConsoleReporter
 ) -> MlflowExporter | NullExporter:
     if prepared.experiment is None:
         return NullExporter()
     writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, StagedFiles(directory.path))
-    return MlflowExporter(directory.event_log, writer, summary.say, directory.safe_log_bytes)
+    return MlflowExporter(directory.event_log, writer, reporter.print_line, directory.safe_log_bytes)
 
 
 def _report_lost(context: SearchContext, other: str) -> None:
     """End the search here because another process has taken it over: this machine was unreachable for too long."""
-    context.summary.say(f"warning  {other} has taken this search over; it ends here")
+    context.reporter.print_line(f"warning  {other} has taken this search over; it ends here")
     context.stop_controller.request_stop("interrupted")
 
 
@@ -154,14 +163,14 @@ def _conclude(
     spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext
 ) -> None:
     """Write, log and print the leaderboard, then figures and the report page."""
-    events, summary, directory = context.events, context.summary, context.directory
+    events, reporter, directory = context.events, context.reporter, context.directory
     _write(leaderboard, directory.path / LEADERBOARD, spec.json)
     events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
     events.log_text(leaderboard.as_csv(), "leaderboard.csv")
     record_result(events, leaderboard)
-    summary.conclude(leaderboard, directory.path, spec.site)
+    reporter.print_result(leaderboard, directory, spec.site)
     if context.stop_controller.reason not in ("", "interrupted"):
-        summary.say(f"ended    early: {context.stop_controller.reason}")
+        reporter.print_line(f"ended    early: {context.stop_controller.reason}")
     if spec.figures and not context.interrupted:
         _draw(spec, leaderboard, records, context)
         _write_report(context)
@@ -169,9 +178,13 @@ def _conclude(
 
 def _draw(spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext) -> None:
     try:
-        draw_gallery(spec, leaderboard, records, context.events)
+        with TemporaryDirectory() as folder:
+            for trial, figures in draw_comparisons(spec.workload.compare, leaderboard, records, Path(folder)):
+                context.events.log_comparison(trial, figures)
     except Exception as error:  # a failing figure must not turn a good end into a failed search
-        context.summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+        context.reporter.print_line(
+            f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}"
+        )
 
 
 def _write_report(context: SearchContext) -> None:
@@ -179,15 +192,15 @@ def _write_report(context: SearchContext) -> None:
     directory = context.directory
     try:
         from search.reporting.html.load import read_search  # only here: its libraries take a second to load
-        from search.reporting.html.render import REPORT, make_page, write_page
+        from search.reporting.html.render import REPORT, render_page
 
-        page = make_page(read_search(directory.storage, directory.path.name, "finished"))
-        write_page(page, directory.path / REPORT)
+        page = render_page(read_search(directory.storage, directory.path.name, "finished"))
+        write_atomically(directory.path / REPORT, page)
         context.events.log_text(page, REPORT)
     except Exception as error:  # likewise
-        context.summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
+        context.reporter.print_line(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:
-        context.summary.say(f"report   {directory.path / REPORT}")
+        context.reporter.print_line(f"report   {directory.path / REPORT}")
 
 
 def _write(leaderboard: Leaderboard, *files: Path | None) -> None:

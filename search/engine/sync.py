@@ -8,7 +8,7 @@ from search.config.flags import SyncFlags
 from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
@@ -32,18 +32,18 @@ def sync(flags: SyncFlags, console: Console) -> None:
     TrackingError
         MLflow is still away.
     """
-    summary, site = Summary(console), Site(storage=flags.storage, tracking_uri=flags.tracking_uri)
+    reporter, site = ConsoleReporter(console), Site(storage=flags.storage, tracking_uri=flags.tracking_uri)
     storage = Storage.of(site)
     directory = SearchDir(storage, flags.sync)
     directory.fetch()
     if not directory.begun:
         raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
-    with directory.locked(say=summary.say):
+    with directory.locked(say=reporter.print_line):
         directory.repair()
         client, facts = _known(site, storage, directory)
         about, outbox = directory.description(), StagedFiles(directory.path)
         target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(directory.event_log, target, summary.say)
+        exporter = MlflowExporter(directory.event_log, target, reporter.print_line)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
@@ -51,8 +51,8 @@ def sync(flags: SyncFlags, console: Console) -> None:
                 f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
-        summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {flags.sync}")
-        summary.tell_refused(exporter.refused)
+        reporter.print_line(f"sync     {waiting} entries delivered; MLflow has all of search {flags.sync}")
+        reporter.print_refused(exporter.refused)
 
 
 def _known(site: Site, storage: Storage, directory: SearchDir) -> tuple[MlflowClient, RunFacts]:

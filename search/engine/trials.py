@@ -10,7 +10,7 @@ from search.config.provenance import git_commit
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext
 from search.reporting.progress import Progress
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import DiskSpaceGuard
 from search.storage.remote.mirror import Mirror
 from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
@@ -33,10 +33,10 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
     directory, stop_controller, known = context.directory, context.stop_controller, prepared.known
     searcher = _searcher(spec, prepared, directory)
     with (
-        Progress(context.summary.console, spec, share.concurrent, context.exporter, known) as progress,
-        _signals(stop_controller, context.summary),
+        Progress(context.reporter.console, spec, share.concurrent, context.exporter, known) as progress,
+        _signals(stop_controller, context.reporter),
     ):
-        retention = _retention(spec, known, directory, context.summary)
+        retention = _retention(spec, known, directory, context.reporter)
         recorder = Recorder(
             [
                 context.events,
@@ -52,7 +52,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
         )
         recorder.catch_up(searcher.ended())
         here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
-        stop_controller.guard = DiskSpaceGuard(directory.path, context.summary.say, here)
+        stop_controller.guard = DiskSpaceGuard(directory.path, context.reporter.print_line, here)
         with ExitStack() as closing:
             closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=context.interrupted))
@@ -71,7 +71,7 @@ def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) 
 
 
 def _retention(
-    spec: SearchSpec, known: list[TrialRecord], directory: SearchDir, summary: Summary
+    spec: SearchSpec, known: list[TrialRecord], directory: SearchDir, reporter: ConsoleReporter
 ) -> CheckpointRetention:
     mirror = directory.mirror
     policy = RetentionPolicy(
@@ -83,7 +83,7 @@ def _retention(
         spec.goal,
         policy,
         directory.storage_path,
-        summary.say,
+        reporter.print_line,
         known=known,
         safe=lambda: mirror is None or not mirror.behind,
     )
@@ -102,14 +102,14 @@ def _end(stop_controller: StopController) -> tuple[Outcome, str]:
 
 
 @contextmanager
-def _signals(stop_controller: StopController, summary: Summary) -> Iterator[None]:
+def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> Iterator[None]:
     """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def request_stop(number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         stop_controller.request_stop("interrupted")
-        summary.say(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
+        reporter.print_line(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
 
     for number in _SIGNALS:
         signal.signal(number, request_stop)

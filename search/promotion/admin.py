@@ -14,7 +14,7 @@ from rich.text import Text
 from search.errors import UsageError
 from search.promotion.registry import Registry
 from search.reporting.leaderboard import number
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from trainables.export.package import ADVICE, MANIFEST, PackageError, read_package
 
 
@@ -44,7 +44,9 @@ def show(registry: Registry, console: Console) -> None:
 def roll_back(registry: Registry, console: Console) -> None:
     """The previous champion is the champion again."""
     gone, back = registry.roll_back()
-    Summary(console).say(f"version {back.number} is the champion again; version {gone.number} is rolled back")
+    ConsoleReporter(console).print_line(
+        f"version {back.number} is the champion again; version {gone.number} is rolled back"
+    )
 
 
 def export(registry: Registry, folder: Path, console: Console) -> None:
@@ -73,7 +75,7 @@ def export(registry: Registry, folder: Path, console: Console) -> None:
             shutil.copytree(package.folder, folder, dirs_exist_ok=True)
         except OSError as error:
             raise UsageError(f"--export {folder}: cannot be written: {error.strerror or error}.") from error
-    say = Summary(console).say
+    say = ConsoleReporter(console).print_line
     say(f"version {champion.number} of {registry.name}, in {folder.resolve()}:")
     for name, stored in sorted(package.manifest.files.items()):
         graph = package.manifest.onnx.get(name)

@@ -20,7 +20,7 @@ from search.promotion.register import Deployment
 from search.promotion.registry import Registry
 from search.promotion.retrain import choose, retrain, yardstick
 from search.promotion.source_search import find_search, open_subject
-from search.reporting.summary import Summary, sync_command
+from search.reporting.summary import ConsoleReporter, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
@@ -44,7 +44,7 @@ class PromotionRequest:
 
 def promote(workload: Workload, wish: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
     """Train again, evaluate, decide, and register; returns the exit code."""
-    storage, say = Storage.of(site), Summary(console).say
+    storage, say = Storage.of(site), ConsoleReporter(console).print_line
     cache = (site.cache or storage.folder / "cache").resolve()
     folder = find_search(workload, wish.search, storage)
     _require_told(folder)

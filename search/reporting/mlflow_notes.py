@@ -27,7 +27,7 @@ def record_result(recorder: EventRecorder, board: Leaderboard) -> None:
     recorder.search_described(result_note(board), result_views(board, now_ms()))
     if best is None:
         return
-    names = [*board.objectives, *(name for name in best.beside if name in best.metrics)]
+    names = [*board.objectives, *(name for name in best.extra_metrics if name in best.metrics)]
     complete = [row for row in board.rows if row.rank] if board.goal.several else []
     front = {row.number: row.front for row in complete if row.number is not None}
     recorder.search_result(best.label, best.number, {name: best.metrics[name] for name in names}, front)
@@ -87,7 +87,7 @@ def _link(row: Row) -> str:
 def result_views(board: Leaderboard, at_ms: int) -> dict[str, str]:
     """Build an experiment's views with the leaderboard's columns and the hyperparameters that differ."""
     best = board.best
-    columns = [_metric(name, board, best) for name in (best.beside if best else ()) if name != "excess"]
+    columns = [_metric(name, board, best) for name in (best.extra_metrics if best else ()) if name != "excess"]
     return trial_views(
         board.goal, columns, at_ms, hyperparameters=_differing(board), logarithmic=_positive_metrics(board)
     )

@@ -1,26 +1,39 @@
-"""What a person sees while a search runs: a live table in a terminal, plain lines elsewhere."""
+"""Show the progress of a running search: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.config.spec import SearchSpec
 from search.reporting.leaderboard import number
 from search.storage.trial_record import TrialListener, TrialRecord
-from search.tracking.exporter import MlflowExporter, NullExporter
+
+if TYPE_CHECKING:
+    from search.config.spec import SearchSpec
+    from search.tracking.exporter import MlflowExporter, NullExporter
 
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
 
 
 class Progress(TrialListener):
-    """A listener that draws; used as a context around the search."""
+    """A listener that shows trials as they run; used as a context around the search.
+
+    Parameters
+    ----------
+    concurrent : int
+        Trials that run at a time, for the estimate of the time left.
+    exporter : optional
+        Its backlog is shown while MLflow is away.
+    known : iterable of TrialRecord
+        Trials of an earlier process; interrupted ones appear when they resume.
+    """
 
     def __init__(
         self,
@@ -46,33 +59,31 @@ class Progress(TrialListener):
         if self._console.is_terminal:
             self._live.stop()
 
-    # --- the records tell
+    # --- a listener of the trial records
 
     def trial_started(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
-        self._say(f"{trial.label}: goes on after epoch {trial.epoch}")
+        self._print(f"{trial.label}: goes on after epoch {trial.epoch}")
 
     def trial_retried(self, trial: TrialRecord) -> None:
-        self._say(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
+        self._print(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
 
     def epoch_ended(self, trial: TrialRecord) -> None:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
-            self._say(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
+            self._print(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
 
     def trial_ended(self, trial: TrialRecord) -> None:
         reason = f" ({trial.reason})" if trial.reason else ""
         end = f"{trial.label}: {str(trial.outcome).replace('_', ' ')}{reason} after epoch {trial.epoch}"
         left = self._time_left()
-        self._say(f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}")
+        self._print(f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
-
-    # --- pieces of the view
 
     def _value(self, trial: TrialRecord) -> str:
         if not trial.metrics:
@@ -83,15 +94,15 @@ class Progress(TrialListener):
         return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
 
     def _time_left(self) -> str:
-        """At the pace of the epochs so far: what the trials still owe, shared by those that run together."""
+        """Estimate the time left from the pace so far; trials that run at a time share the epochs that are left."""
         epochs = sum(trial.epoch for trial in self._trials.values())
         seconds = sum(trial.seconds for trial in self._trials.values())
         running = [trial for trial in self._trials.values() if trial.outcome is None]
-        owed = sum(trial.epochs - trial.epoch for trial in running)
-        owed += (self._spec.samples - len(self._trials)) * self._spec.epochs
-        if not epochs or not owed:
+        epochs_left = sum(trial.epochs - trial.epoch for trial in running)
+        epochs_left += (self._spec.samples - len(self._trials)) * self._spec.epochs
+        if not epochs or not epochs_left:
             return ""
-        minutes = seconds / epochs * owed / min(self._concurrent, self._spec.samples) / 60
+        minutes = seconds / epochs * epochs_left / min(self._concurrent, self._spec.samples) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
 
     def _table(self) -> Table:
@@ -113,7 +124,7 @@ class Progress(TrialListener):
         return table
 
     def _shown(self) -> list[TrialRecord]:
-        """Running trials, and the best ended ones, as many as a screen holds."""
+        """Return the running trials, and the best ended ones, as many as the screen holds."""
         room = max(5, self._console.height - 10)
         goal = self._spec.goal
         running = [trial for trial in self._trials.values() if trial.outcome is None][:room]

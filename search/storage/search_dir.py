@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from search.config.spec import SearchSpec
 from search.errors import NameTakenError, UsageError
 from search.storage.disk import print_to_stderr, write_atomically
 from search.storage.event_log import repair
@@ -207,7 +208,7 @@ class SearchDir:
         for name in APPEND_ONLY:
             repair(self.path / name)
 
-    def require_same(self, spec: Plan, data: Data | None = None) -> None:
+    def require_same(self, spec: SearchSpec, data: Data | None = None) -> None:
         """Require that a resumed search is the one that began; without data, as far as the flags say.
 
         Raises
@@ -216,7 +217,7 @@ class SearchDir:
             The flags or data are not those that it began with; names the difference.
         """
         before = self.description()
-        now = json.loads(json.dumps(_identity(spec, data)))
+        now = json.loads(json.dumps(spec.identity(data)))
         for key, value in now.items():
             if before[key] != value:
                 raise UsageError(
@@ -226,7 +227,7 @@ class SearchDir:
 
     # --- description
 
-    def describe(self, spec: Plan, data: Data, **more: Any) -> None:
+    def describe(self, spec: SearchSpec, data: Data, **more: Any) -> None:
         """Write what a resumed search must have in common with this one, and its number of trials.
 
         Parameters
@@ -235,7 +236,7 @@ class SearchDir:
             For later commands: ``facts`` and ``own_run`` (its MLflow runs), ``branches``, ``method``, ``commit``.
         """
         where = spec.data.absolute().model_dump(mode="json")
-        self._write({**more, "settings": where, "trials": spec.trials, **_identity(spec, data)})
+        self._write({**more, "settings": where, "trials": spec.trials, **spec.identity(data)})
 
     def set(self, **changed: Any) -> None:
         """Change the description, all at once or not at all."""
@@ -268,15 +269,3 @@ def _describe(owner: Path) -> str:
         return f"process {content['pid']} on {content['host']}"
     except (OSError, ValueError, KeyError):
         return "by another process"
-
-
-def _identity(spec: Plan, data: Data | None) -> dict[str, Any]:
-    about_data = {"objective version": data.objective_version, "data": data.fingerprint} if data else {}
-    return {
-        "workload": spec.workload.name,
-        "objectives": dict(spec.goal.objectives),
-        "limits": dict(spec.goal.limits),
-        "epochs": spec.epochs,
-        **about_data,
-        **spec.space.as_dict(),
-    }
