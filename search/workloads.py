@@ -208,14 +208,14 @@ def _pt_combined(name: str, title: str) -> Workload:
 
 
 def _pt_chain(name: str, title: str) -> Chain:
-    import trainables.pt.chain
+    import trainables.pt.combined
 
     return Chain(
         name=name,
         title=title,
         workloads=("pt-energy", "pt-dphi", "pt-combined"),
-        columns=trainables.pt.chain.COLUMNS,
-        rows=trainables.pt.chain.chain_rows,
+        columns=trainables.pt.combined.CORRECTED_NUMBERS,
+        rows=trainables.pt.combined.chain_rows,
     )
 
 

@@ -1,1 +1,1 @@
-"""What is searched: the Optuna spaces and the presets of the seed reports. Knows only Optuna."""
+"""The Optuna search spaces, and the presets of the published reports. Nothing but Optuna is used here."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna import Trial
+if TYPE_CHECKING:  # a preset needs no optuna
+    from optuna import Trial
 
-# In the spaces but held at their default unless the user frees them: they set the cost of a trial.
+# In the spaces, but fixed at their default unless the user frees them, because they set the cost of a trial.
 OPTIONAL = ("width", "depth", "batch_size")
 
-# May change within a run without changing what the run is; population based training perturbs these alone.
+# May change within a run; population based training perturbs only these.
 _MUTABLE = ("learning_rate", "final_rate", "dropout", "weight_decay", "peak_weight", "peak_window")
 MUTABLE_ENERGY = _MUTABLE
 MUTABLE_DPHI = (*_MUTABLE, "lambda_mono", "boundary_ramp", "boundary_cap")
@@ -17,12 +18,12 @@ MUTABLE_COMBINED = _MUTABLE
 
 
 def suggest_energy(trial: Trial) -> dict[str, Any]:
-    """One point for pt-energy, as keyword arguments of ``PtEnergyConfig``."""
+    """Suggest one point for pt-energy, as keyword arguments of ``PtEnergyConfig``."""
     return _suggest_shared(trial) | {"features": trial.suggest_categorical("features", ["energy", "full"])}
 
 
 def suggest_dphi(trial: Trial) -> dict[str, Any]:
-    """One point for pt-dphi, as keyword arguments of ``PtDphiConfig``; a penalty's parameters only where it is on."""
+    """Suggest one point for pt-dphi, as keyword arguments of ``PtDphiConfig``; unused penalties have no parameters."""
     point = _suggest_shared(trial)
     point["monotonic"] = trial.suggest_categorical("monotonic", [True, False])
     if point["monotonic"]:
@@ -35,7 +36,7 @@ def suggest_dphi(trial: Trial) -> dict[str, Any]:
 
 
 def suggest_combined(trial: Trial) -> dict[str, Any]:
-    """One point for pt-combined, as keyword arguments of ``PtCombinedConfig``; a correction's only where it is made."""
+    """Suggest one point for pt-combined, as keyword arguments of ``PtCombinedConfig``."""
     point = _suggest_shared(trial)
     point["post_correction"] = trial.suggest_categorical("post_correction", ["none", "fitted", "given"])
     if point["post_correction"] != "none":

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from optuna import Trial
+if TYPE_CHECKING:  # a preset needs no optuna
+    from optuna import Trial
 
-# In suggest() but held at their default unless the user frees them: they set the cost of a trial.
+# In the space, but fixed at their default unless the user frees them, because they set the cost of a trial.
 OPTIONAL = ("hidden_dim", "batch_size")
 
-# May change within a run without changing what the run is; population based training perturbs these alone.
+# May change within a run; population based training perturbs only these.
 MUTABLE = ("max_lr_gen", "max_lr_dis", "adversarial_weight", "smoothing")
 
 
 def suggest(trial: Trial) -> dict[str, Any]:
-    """One point of the space, as keyword arguments of ``ZDCConfig``; parameters exist only where they act."""
+    """Suggest one point of the space, as keyword arguments of ``ZDCConfig``; parameters exist only where they act."""
     gan = trial.suggest_categorical("gan", [True, False])
     point: dict[str, Any] = {
         "gan": gan,
@@ -37,7 +38,7 @@ def _suggest_adversary(trial: Trial) -> dict[str, Any]:
         ),  # above: spoils the averages
         "smoothing": trial.suggest_float("smoothing", 0.0, 0.3),  # 0 is off, as in test24
         "noise_shape": trial.suggest_categorical("noise_shape", ["constant", "linear", "cosine"]),
-        "noise_start": trial.suggest_float("noise_start", 0.3, 1.5),  # 1: hits drawn as the map says
+        "noise_start": trial.suggest_float("noise_start", 0.3, 1.5),  # 1: hits drawn by the map's probabilities
     }
     if point["noise_shape"] != "constant":
         point["noise_end"] = trial.suggest_float("noise_end", 0.3, 1.5)
@@ -64,7 +65,7 @@ def _without(point: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in point.items() if name not in names}
 
 
-# The report's samples, as points of suggest(); what it leaves open stands at the values of LR4, its baseline.
+# The report's samples, as points of suggest(); what it leaves open has the values of LR4, its baseline.
 PRESETS: dict[str, dict[str, Any]] = {
     "test24": _LR4 | {"normalise": False, "smoothing": 0.0},
     "test25": _LR4 | {"dis_gen_ratio": "1:5"},

@@ -40,7 +40,7 @@ from trainables.runtime.disk_space import (
     free_bytes,
     is_full,
     megabytes,
-    patiently,
+    retry,
     size_of,
 )
 
@@ -133,7 +133,7 @@ def test_a_wait_says_what_is_missing_and_ends(small: Path) -> None:
     wait_for_space(small, 1_000_000, lines.append)
     assert has_space(small)
     assert lines[0].startswith(f"disk full: {small} has 0 bytes free, 1 MB are needed: waiting, nothing is lost")
-    assert lines[-1] == f"disk of {small} has room again: going on"
+    assert lines[-1] == f"disk of {small} has room again: continuing"
     assert len(lines) == 2
 
 
@@ -144,16 +144,17 @@ def test_waiting_ends_when_the_search_is_to_end(small: Path) -> None:
         wait_for_space(small, 4096, lambda line: None)
 
 
-def test_patience_ends(small: Path) -> None:
+def test_patience_ends(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "POLL_S", 0.1)
     fill(small)
     with pytest.raises(DiskFullError, match="nobody made room in 0 s"):
-        room.wait_for_room(small, 4096, lambda line: None, limit_s=0.1)
+        room.wait_for_room(small, 4096, lambda line: None, leave=room.after(0.1))
 
 
 def test_what_fails_for_another_reason_is_undone_and_not_tried_again() -> None:
     undone: list[bool] = []
     with pytest.raises(ZeroDivisionError):
-        patiently(lambda: 1 / 0, lambda: undone.append(True), dict, lambda line: None)
+        retry(lambda: 1 / 0, lambda: undone.append(True), dict, lambda line: None)
     assert undone == [True]
 
 

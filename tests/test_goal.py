@@ -1,4 +1,4 @@
-"""Laws of better and worse: limits go before objectives, and a front holds what nothing dominates."""
+"""Laws of better and worse: constraints go before objectives, and a front holds what nothing dominates."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ LIMITED = Goal({"loss": "min"}, {"bias": 0.02})
 TWO = Goal({"loss": "min", "score": "max"})
 
 
-def test_who_keeps_the_limits_is_better_than_who_does_not() -> None:
+def test_a_trial_that_keeps_the_constraints_is_better_than_one_that_does_not() -> None:
     """A trial cannot buy a narrow resolution with a bias."""
     honest, biased = {"loss": 0.9, "bias": 0.02}, {"loss": 0.1, "bias": 0.021}
     assert LIMITED.order(honest) < LIMITED.order(biased)
     assert (LIMITED.violation(honest), LIMITED.violation(biased)) == (0, pytest.approx(0.05))
 
 
-def test_of_those_beyond_a_limit_the_nearer_one_is_better() -> None:
+def test_of_trials_beyond_a_constraint_the_nearer_one_is_better() -> None:
     assert LIMITED.order({"loss": 0.9, "bias": 0.03}) < LIMITED.order({"loss": 0.1, "bias": 0.04})
 
 
-def test_within_the_limits_only_the_objective_counts() -> None:
+def test_within_the_constraints_only_the_objective_counts() -> None:
     assert LIMITED.order({"loss": 0.1, "bias": 0.019}) < LIMITED.order({"loss": 0.2, "bias": 0.0})
 
 
-def test_several_limits_are_measured_by_their_own_size() -> None:
+def test_several_constraints_are_measured_by_their_own_size() -> None:
     goal = Goal({"loss": "min"}, {"bias": 0.02, "tail": 0.5})
     assert goal.excesses({"bias": 0.04, "tail": 0.25}) == {"bias": pytest.approx(1.0), "tail": pytest.approx(-0.5)}
     assert goal.violation({"bias": 0.04, "tail": 0.25}) == pytest.approx(1.0)
@@ -43,7 +43,7 @@ def test_equals_are_both_in_the_front() -> None:
     assert TWO.front([{"loss": 1, "score": 1}] * 2) == [True, True]
 
 
-def test_beyond_a_limit_nobody_is_in_the_front_beside_one_who_keeps_it() -> None:
+def test_beyond_a_constraint_no_trial_is_in_the_front_beside_one_that_keeps_it() -> None:
     goal = Goal({"loss": "min", "score": "max"}, {"bias": 0.02})
     scores = [{"loss": 9.0, "score": 0.0, "bias": 0.01}, {"loss": 0.0, "score": 9.0, "bias": 0.03}]
     assert goal.front(scores) == [True, False]
@@ -73,12 +73,12 @@ def test_schedulers_see_the_order_of_the_goal(loss: float, other: float, bias: f
         if LIMITED.violation(one) == LIMITED.violation(two) > 0:
             assert (
                 goal.scalar_score(one) == goal.scalar_score(two) or not goal.limits
-            )  # who is equally far ranks equally
+            )  # equally far trials rank equally
         elif goal.order(one) < goal.order(two):
             assert goal.scalar_score(one) <= goal.scalar_score(two)
 
 
-def test_standing_parts_those_who_keep_the_limits_from_the_others() -> None:
+def test_the_scalar_score_separates_trials_that_keep_the_constraints() -> None:
     assert LIMITED.scalar_score({"loss": 1e9, "bias": 0.0}) < 2 < LIMITED.scalar_score({"loss": -1e9, "bias": 0.0201})
     assert Goal({"loss": "max"}).scalar_score({"loss": 3.0}) == -3.0
 

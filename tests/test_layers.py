@@ -67,6 +67,23 @@ assert not absent, absent
     assert ended.returncode == 0, ended.stderr
 
 
+def test_settings_configurations_and_spaces_load_without_the_heavy_libraries() -> None:
+    """So that --help and a wrong flag answer at once."""
+    script = """
+import sys
+import spaces.pt, spaces.zdc, trainables.contract, trainables.base.checkpoint, trainables.base.errors
+import trainables.base.objectives, trainables.base.training, trainables.data.files, trainables.pt.config
+import trainables.pt.data, trainables.pt.metrics, trainables.pt.plots, trainables.zdc.config
+import trainables.runtime.disk_space, trainables.runtime.gpu_memory, trainables.runtime.object_store
+heavy = {"torch", "ray", "mlflow", "optuna", "uproot", "awkward", "pandas", "pyarrow", "matplotlib"}
+assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 @pytest.mark.slow
 def test_a_command_that_draws_nothing_does_not_pay_for_figures() -> None:
     script = """

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from trainables.pt.features import FEATURE_NAMES, FEATURE_SETS, features
+from trainables.pt.features import FEATURE_NAMES, features
 from trainables.pt.simulate import simulate_data
 
 
 def test_the_sets_have_the_columns_of_their_names() -> None:
     events = simulate_data(300, 1).train
-    assert FEATURE_SETS == ("energy", "dphi", "full")
-    for name, width in zip(FEATURE_SETS, (7, 2, 59), strict=True):
+    assert tuple(FEATURE_NAMES) == ("energy", "dphi", "full")
+    for name, width in zip(FEATURE_NAMES, (7, 2, 59), strict=True):
         values = features(name, events)
         assert values.shape == (len(events), width)
         assert values.dtype == np.float32
@@ -27,7 +27,7 @@ def test_the_features_of_an_event_are_those_of_the_report(number: int) -> None:
     (x, y, z, energy), centre = events.cluster_N24[number].tolist()
     one = {
         name: dict(zip(FEATURE_NAMES[name], features(name, events)[number].tolist(), strict=True))
-        for name in FEATURE_SETS
+        for name in FEATURE_NAMES
     }
     expected = {
         "r_inner_intt_cm": (x3**2 + y3**2) ** 0.5,

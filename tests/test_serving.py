@@ -206,7 +206,10 @@ def test_what_the_model_does_not_know_is_said(served: dict[str, Served], workloa
     known = model.predict(events)  # without a warning, or this test would fail
     column = model.package.manifest.inputs[0]
     events.loc[[2, 5], column.name] = column.highest + 0.2 * (column.highest - column.lowest)
-    message = rf"'{column.name}': the model knows .* {column.unit}; 2 of {len(events)} events lie outside, as event 2 "
+    message = (
+        rf"'{column.name}': the model was checked on .* {column.unit}; "
+        rf"2 of {len(events)} events lie outside, as event 2 "
+    )
     with pytest.warns(ExtrapolationWarning, match=message):
         found = model.predict(events)
     np.testing.assert_array_equal(np.delete(found, [2, 5], axis=0), np.delete(known, [2, 5], axis=0))
@@ -318,6 +321,21 @@ def test_mlflow_loads_and_asks_every_model(logged: dict[str, Path], served: dict
         events_of(served["zdc"]), params={"sample": True, "seed": 7}
     )
     np.testing.assert_array_equal(hits, served["zdc"].predict(events_of(served["zdc"]), {"sample": True, "seed": 7}))
+
+
+def test_a_model_that_was_registered_under_the_old_loader_module_loads(
+    logged: dict[str, Path], served: dict[str, Served], tmp_path: Path
+) -> None:
+    import mlflow.pyfunc
+
+    shutil.copytree(logged["pt-dphi"], tmp_path / "model")
+    description = tmp_path / "model" / "MLmodel"
+    today, before = "loader_module: trainables.export.mlflow_loader\n", "loader_module: trainables.serving\n"
+    assert today in description.read_text()
+    description.write_text(description.read_text().replace(today, before))
+    events = events_of(served["pt-dphi"])[:7]
+    found = mlflow.pyfunc.load_model(str(tmp_path / "model")).predict(events)
+    np.testing.assert_array_equal(found, served["pt-dphi"].predict(events))
 
 
 def test_mlflow_does_not_load_a_changed_model(logged: dict[str, Path], tmp_path: Path) -> None:

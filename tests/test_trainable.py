@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from tiny import TinyConfig, TinyData, TinyTraining, expected_loss
 
 from search.tuning.autosize.share import fraction_of
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE
 from trainables.base.objectives import Goal, Mode
-from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
+from trainables.base.tune_adapter import EpochTrainable, Machine
 from trainables.runtime.gpu_memory import GpuPart, keep_to
 
 
@@ -25,17 +26,17 @@ class Direct(EpochTrainable):
 
     mode: Mode = "min"
 
-    where: ClassVar[dict[str, Any]] = {"device": "cpu"}
+    machine: ClassVar[Machine] = Machine(threads=1, device="cpu")
 
     def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
         super().setup(
             config, training=TinyTraining, training_config=TinyConfig, data=TinyData(),
-            goal=Goal({"loss": self.mode}), threads=1, **self.where,
+            goal=Goal({"loss": self.mode}), machine=self.machine,
         )  # fmt: skip
 
 
 class OnAPart(Direct):
-    where: ClassVar[dict[str, Any]] = {"device": "cuda", "gpu_part": GpuPart(0.25, 2**30)}
+    machine: ClassVar[Machine] = Machine(threads=1, device="cuda", gpu_part=GpuPart(0.25, 2**30))
 
 
 class DirectMax(Direct):
@@ -123,7 +124,7 @@ def test_figures_that_cannot_be_drawn_do_not_cost_the_model(tmp_path: Path) -> N
     assert "cannot draw" in (tmp_path / REPORT_FOLDER / "error.txt").read_text()
 
 
-def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
+def test_a_trial_resumes_from_a_checkpoint(tmp_path: Path) -> None:
     first = trainable(slope=9.0)
     first.step()
     first.save_checkpoint(str(tmp_path))
@@ -136,7 +137,7 @@ def test_a_checkpoint_is_gone_on_from(tmp_path: Path) -> None:
         assert (result["epoch"], result["metrics"]["resumed_at"], result["best"]["epoch"]) == (2, 1, 1)
 
 
-def test_of_a_trial_whose_end_was_not_told_the_last_epoch_is_repeated(tmp_path: Path) -> None:
+def test_of_a_trial_whose_end_was_not_recorded_the_last_epoch_is_repeated(tmp_path: Path) -> None:
     """After its last checkpoint there is nothing to train, and an epoch too many would have another value."""
     first = trainable(slope=9.0)
     for epoch in (1, 2, 3):
@@ -184,20 +185,20 @@ def test_a_trial_that_is_alone_on_a_gpu_may_take_all_of_it(monkeypatch: pytest.M
 
 
 def test_a_trial_with_a_part_of_a_gpu_is_held_to_it_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[float, Any]] = []
+    limits: list[tuple[float, Any]] = []
 
     class HeldError(Exception):
         """No GPU is needed to see it."""
 
     def hold(fraction: float, device: Any) -> None:
-        told.append((fraction, device))
+        limits.append((fraction, device))
         raise HeldError
 
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(total_memory=80 * 2**30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", hold)
     with pytest.raises(HeldError):
         trainable(OnAPart)
-    assert told == [(0.25 - 1 / 80, torch.device("cuda"))]
+    assert limits == [(0.25 - 1 / 80, torch.device("cuda"))]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

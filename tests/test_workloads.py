@@ -22,10 +22,11 @@ from search.config.space import Space
 from search.tuning.autosize.worst_case import largest_point
 from search.workload import Workload
 from search.workloads import CHAINS, WORKLOADS
+from trainables.base.checkpoint import BEST_FILE, REPORT_FOLDER, STATE_FILE
 from trainables.base.errors import DataError
 from trainables.base.objectives import Goal
-from trainables.base.trainable import BEST_FILE, REPORT_FOLDER, STATE_FILE, EpochTrainable
 from trainables.base.training import Training
+from trainables.base.tune_adapter import EpochTrainable, Machine
 
 EPOCHS = 4  # a schedule's shape shows between its ends only
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -300,8 +301,7 @@ class Direct(EpochTrainable):
             training_config=workload.config,
             data=data_of(workload.name),
             goal=Goal({objective: mode}, workload.limits),
-            threads=1,
-            device="cpu",
+            machine=Machine(threads=1, device="cpu"),
         )
 
 

@@ -1,1 +1,1 @@
-"""The physics: models, their data, losses, scores and figures. Knows nothing of searches."""
+"""The physics: models, their data, losses, scores and figures. Needs no search."""

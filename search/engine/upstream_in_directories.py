@@ -15,7 +15,7 @@ from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
 from search.tracking.events import StagedFiles
-from trainables.base.trainable import BEST_FILE, best_weights
+from trainables.base.checkpoint import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
 
 

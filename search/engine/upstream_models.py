@@ -13,7 +13,7 @@ from search.engine.upstream_in_directories import UpstreamModels, find_in_direct
 from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
 from search.tracking.client import Experiment, MlflowClient, MlflowException, Run
-from trainables.base.trainable import BEST_FILE, best_weights
+from trainables.base.checkpoint import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
 
 CHAMPION = "champion"  # alias of the promoted version in the model registry

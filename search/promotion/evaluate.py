@@ -16,7 +16,7 @@ from search.errors import ClusterError, UsageError
 from search.storage.trial_record import TrialRecord
 from search.tuning.resources import Share, ray_session, share_of
 from search.workload import Promotion
-from trainables.base.trainable import best_weights
+from trainables.base.checkpoint import best_weights
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import Evaluation
 

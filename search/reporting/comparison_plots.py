@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from search.reporting.leaderboard import Leaderboard, Row
-from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
+from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
 from trainables.evaluation.plot_style import COLOURS, GREY, INK, drawn
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from trainables.runtime.disk_space import (
     is_full,
     lacking,
     megabytes,
-    patiently,
+    retry,
     size_of,
 )
 
@@ -94,7 +94,7 @@ def write_bytes_atomically(path: Path, content: bytes, say: Say = print_to_stder
         draft.replace(path)
 
     needed = {path.parent: len(content) + _BLOCK_BYTES}
-    patiently(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=is_stopping)
+    retry(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=is_stopping)
 
 
 def append(path: Path, data: bytes, say: Say = print_to_stderr, *, sync: bool = True) -> None:
@@ -119,7 +119,7 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = pr
             if path.stat().st_size > before:
                 os.truncate(path, before)
 
-    patiently(write, cut_back, lambda: {path.parent: size + _BLOCK_BYTES}, say, leave=is_stopping)
+    retry(write, cut_back, lambda: {path.parent: size + _BLOCK_BYTES}, say, leave=is_stopping)
 
 
 def check_writable(file: Path | None) -> None:

@@ -13,8 +13,8 @@ from pyarrow import fs
 from search.config.redaction import first_line
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialListener, TrialRecord
+from trainables.base.checkpoint import REPORT_FOLDER
 from trainables.base.objectives import Goal
-from trainables.base.trainable import REPORT_FOLDER
 from trainables.runtime.disk_space import Say, size_of
 
 _TABLE_SUFFIXES = {".csv", ".txt", ".json"}  # of a report: the data of comparisons, and why a figure was not drawn

@@ -16,8 +16,8 @@ from search.storage.event_log import Entry, EventLog
 from search.storage.location import StoragePath
 from search.storage.names import STAGED_FILES
 from search.storage.trial_record import TrialListener, TrialRecord
-from trainables.base.trainable import BEST_FILE, LAST_FILE, REPORT_FOLDER
-from trainables.runtime.disk_space import is_full, patiently
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER
+from trainables.runtime.disk_space import is_full, retry
 from trainables.runtime.object_store import is_away
 
 
@@ -153,7 +153,7 @@ def now_ms() -> int:
 def _fetched(checkpoint: StoragePath) -> Iterator[Path]:
     """Yield a checkpoint as a folder of this machine; wait while its store does not answer."""
     with ExitStack() as open_folders:
-        yield patiently(
+        yield retry(
             lambda: open_folders.enter_context(checkpoint.as_folder()),
             lambda: None,
             dict,

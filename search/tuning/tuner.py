@@ -18,7 +18,7 @@ from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.schedulers import make_scheduler
 from search.tuning.stopping import SignalGuard, StopController
-from trainables.base.trainable import EpochTrainable
+from trainables.base.tune_adapter import EpochTrainable, Machine
 from trainables.runtime.gpu_memory import GpuPart
 
 _NO_SNAPSHOTS_S = "86400"  # of Tune's own state, where nothing reads it
@@ -82,10 +82,7 @@ def _trainable(spec: SearchSpec, data: Any, share: Share) -> Any:
         training_config=spec.workload.config,
         data=data,
         goal=spec.goal,
-        threads=share.threads,
-        device=share.device,
-        gpu_part=GpuPart(share.gpus, share.gpu_context),
-        patience=checkpoint_patience(),
+        machine=Machine(share.threads, share.device, GpuPart(share.gpus, share.gpu_context), checkpoint_patience()),
     )
 
 

@@ -1,4 +1,4 @@
-"""The two ways a training run can refuse to go on: its data are bad, or it has diverged."""
+"""The two reasons why a training run cannot continue: its data are bad, or it has diverged."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ class DataError(Exception):
 
 
 class TrainingDiverged(Exception):  # noqa: N818 - it is an outcome of a trial, not a fault of the program
-    """A run that cannot recover; carries the evidence so that no magic number has to stand for it.
+    """A run that cannot recover; it carries the evidence, so that no magic number stands for it.
 
     Parameters
     ----------
     reason : str
-        One of a few fixed words, fit for a tag: ``not_finite``, ``discriminator_won``, ``constant_mask``, ...
+        One of a few fixed words, suitable as a tag: ``not_finite``, ``discriminator_won``, ``constant_mask``, ...
     epoch : int
         The epoch (1, 2, ...) in which it showed.
     evidence : mapping of str to float

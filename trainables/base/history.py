@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class LossHistory:
-    """Means of each loss between two points; the device is asked for them only at a point.
+    """Means of each loss between two points; they leave the device only at a point.
 
     ``points`` holds columns of equal length: ``epoch`` (1.5 is the middle of the second), ``step`` (updates),
     the learning rates, whose names begin with ``lr``, and the means of all that was added.
@@ -31,11 +31,11 @@ class LossHistory:
             self._count[name] = self._count.get(name, 0) + 1
 
     def is_due(self, step: int, steps: int) -> bool:
-        """Whether a point ends with step 1, 2, ... of the ``steps`` of an epoch; one always ends with the last."""
+        """Decide whether a point ends with step 1, 2, ... of ``steps`` in an epoch; the last step always ends one."""
         return step * self._points_per_epoch % steps < self._points_per_epoch
 
     def close_point(self, **at: float) -> None:
-        """End a point, at this epoch and with these learning rates."""
+        """End a point at this epoch and with these learning rates."""
         names = list(self._sum)
         means = torch.stack([self._sum[name].float() / self._count[name] for name in names]).tolist()
         for name, value in {**at, **dict(zip(names, means, strict=True))}.items():
@@ -43,12 +43,12 @@ class LossHistory:
         self._sum, self._count = {}, {}
 
     def epoch_means(self, epoch: int) -> dict[str, float]:
-        """Mean of each loss over the points of epoch 1, 2, ..."""
+        """Average each loss over the points of epoch 1, 2, ..."""
         rows = [row for row, end in enumerate(self.points["epoch"]) if epoch - 1 < end <= epoch]
         means = {name: column for name, column in self.points.items() if not _is_state(name)}
         return {name: sum(column[row] for row in rows) / len(rows) for name, column in means.items()}
 
 
 def _is_state(column: str) -> bool:
-    """Whether it says where the run stands at a point, not what it did since the last one."""
+    """Decide whether a column describes the run at a point instead of a mean since the previous one."""
     return column in ("epoch", "step") or column.startswith("lr")

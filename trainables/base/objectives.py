@@ -1,4 +1,4 @@
-"""What counts as better: objectives with their directions, and limits that no objective may be bought with."""
+"""What counts as better: objectives with their directions, and constraints that go before them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Goal:
-    """One objective, or several; the first is the one that schedulers and live views look at.
+    """One objective, or several, and the constraints; schedulers and live views look at the first objective.
 
-    A limit is the largest value that a metric may have. Whoever keeps all limits is better than whoever does
-    not; of those who do not, the one that exceeds them less (Deb, Comput. Methods Appl. Mech. Eng. 186 (2000) 311).
+    A constraint is the largest value that a metric may have. A trial that keeps all constraints is better than one
+    that does not; of two that do not, the one that exceeds them less is better.
+    Source: Deb, Comput. Methods Appl. Mech. Eng. 186 (2000) 311.
     """
 
     objectives: Mapping[str, Mode]
-    limits: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)  # constraints: metric -> its largest value
 
     @property
     def objective(self) -> str:
@@ -35,22 +36,22 @@ class Goal:
         return len(self.objectives) > 1
 
     def excesses(self, metrics: Metrics) -> dict[str, float]:
-        """By which share each limit is exceeded; 0 or less: kept."""
+        """Return by which share each constraint is exceeded; 0 or less: kept."""
         return {name: metrics[name] / limit - 1 for name, limit in self.limits.items()}
 
     def violation(self, metrics: Metrics) -> float:
-        """Sum of the excesses; 0: all limits are kept."""
+        """Sum the excesses; 0: all constraints are kept."""
         return sum(max(excess, 0.0) for excess in self.excesses(metrics).values())
 
     def order(self, metrics: Metrics) -> tuple[float, ...]:
-        """Sort key: the least is the best."""
+        """Return the sort key of which the least is the best."""
         return self.violation(metrics), *self._signed(metrics)
 
     def scalar_score(self, metrics: Metrics) -> float:
-        """The order as one number, for schedulers: the least is the best.
+        """Return the order as one number for schedulers: the least is the best.
 
-        Without limits the objective itself (its negative where it is maximised). With limits whoever keeps them
-        lies below 2, by the objective, the others above, by their violation.
+        Without constraints it is the objective itself (its negative where it is maximised). With constraints, trials
+        that keep them lie below 2, by the objective, and the others above, by their violation.
         """
         signed, violation = self._signed(metrics)[0], self.violation(metrics)
         if not self.limits:
@@ -58,17 +59,17 @@ class Goal:
         return 2.0 + violation if violation > 0 else math.atan(signed)
 
     def front(self, scores: Sequence[Metrics]) -> list[bool]:
-        """Which of the scores no other one dominates: the Pareto front."""
+        """Mark the scores that no other one dominates: the Pareto front."""
         return [not any(self._dominates(other, one) for other in scores) for one in scores]
 
     def ranked(self, scores: Sequence[Metrics]) -> list[tuple[int, bool]]:
-        """Places of the scores in the sequence, best first, and whether each is best of all or in the front.
+        """Return the index of each score, best first, and whether it is the best of all or in the front.
 
         Of several objectives the Pareto front comes first, by the first objective.
         """
         front = self.front(scores) if self.several else [False] * len(scores)
-        places = sorted(range(len(scores)), key=lambda place: (not front[place], *self.order(scores[place])))
-        return [(place, front[place] or (rank == 0 and not self.several)) for rank, place in enumerate(places)]
+        indices = sorted(range(len(scores)), key=lambda index: (not front[index], *self.order(scores[index])))
+        return [(index, front[index] or (rank == 0 and not self.several)) for rank, index in enumerate(indices)]
 
     def _dominates(self, one: Metrics, other: Metrics) -> bool:
         violations = self.violation(one), self.violation(other)

@@ -1,4 +1,4 @@
-"""The plain contract of one training run, which every workload fulfils and which knows no Ray.
+"""The contract of one training run, which every workload fulfils and which needs no Ray.
 
 It imports and trains where ray, mlflow and optuna are not installed: a bare GPU machine, a notebook, a profiler::
 
@@ -13,10 +13,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
+
+if TYPE_CHECKING:  # configurations and --help need no torch
+    import torch
 
 
 class TrainingConfig(BaseModel):
@@ -31,7 +33,7 @@ class TrainingConfig(BaseModel):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model of an earlier search, as another workload builds on it."""
+    """A model of an earlier search, on which another workload may build."""
 
     workload: str
     run: str  # of MLflow, or a word for where it came from
@@ -54,25 +56,30 @@ class Training(ABC):
 
     @abstractmethod
     def train_epoch(self) -> dict[str, float]:
-        """Train one epoch; afterwards ``self.epoch`` is one higher. Returns losses, rates, counts."""
+        """Train one epoch and increase ``self.epoch`` by one; return losses, rates and counts."""
 
     @abstractmethod
     def validate(self) -> dict[str, float]:
-        """Score the present model on the validation events. Returns the workload's declared metrics."""
+        """Score the present model on the validation events; return the workload's declared metrics."""
 
     @abstractmethod
     def state(self) -> dict[str, Any]:
-        """Everything to go on from here bit for bit: tensors, numbers, strings, lists and dicts of them only
-        (so that ``torch.load(weights_only=True)`` reads it)."""
+        """Return everything that a resumed run needs to continue bit for bit.
+
+        Only tensors, numbers, strings, and lists and dicts of them, because ``torch.load(weights_only=True)`` reads it.
+        """
 
     @abstractmethod
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()`` of a run of the same data and architecture. Hyperparameters that may change
-        within a run (``MUTABLE`` of the workload's space) keep the values of this run's own configuration."""
+        """Resume from ``state()`` of a run of the same data and architecture.
+
+        Hyperparameters that may change within a run (``MUTABLE`` of the workload's space) keep the values of this
+        run's own configuration.
+        """
 
     @abstractmethod
     def weights(self) -> dict[str, torch.Tensor]:
-        """The model alone, with its normalisation constants: CPU copies of what inference needs."""
+        """Return CPU copies of what inference needs: the model with its normalisation constants."""
 
     @abstractmethod
     def write_report(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""One network's updates: Adam at the rate that a plan gives, perhaps clipped, and refused when not finite."""
+"""One network's updates: Adam at scheduled rates, gradients perhaps clipped, and no update that is not finite."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Updates:
     Parameters
     ----------
     rate_of : function of int
-        Learning rate of update 0, 1, ...; pure, so that a resumed run has nothing to restore.
+        Learning rate of update 0, 1, ...; pure, so that a resumed run restores nothing.
     betas : two floats
         Of Adam.
     weight_decay : float
@@ -54,11 +54,11 @@ class Updates:
 
     @property
     def lr(self) -> float:
-        """Rate of the last update made; before the first, of the first."""
+        """Rate of the last update made; before the first, that of the first."""
         return self._rate_of(max(self.made - 1, 0))
 
     def make(self, loss: Tensor) -> None:
-        """One update. From the first loss or gradient that is not finite on, every update is refused."""
+        """Make one update. From the first loss or gradient that is not finite on, every update is refused."""
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self._clip_norm)
@@ -69,7 +69,7 @@ class Updates:
         self._optimizer.step()
 
     def first_bad(self) -> dict[str, float] | None:
-        """Update, loss and gradient norm of the first refused update, or None. Waits for the device."""
+        """Return number, loss and gradient norm of the first refused update, or None. Waits for the device."""
         if not self._optimizer.found_inf.item():
             return None
         return dict(zip(("update", "loss", "gradient_norm"), self._first_bad_3.tolist(), strict=True))
@@ -82,7 +82,7 @@ class Updates:
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
-        """Go on from ``state()`` of a run of the same network, at this run's own rates and weight decay."""
+        """Resume from ``state()`` of a run of the same network, at this run's own rates and weight decay."""
         self.network.load_state_dict(state["network"])
         self._optimizer.load_state_dict(state["optimizer"])
         for group in self._optimizer.param_groups:
@@ -90,7 +90,7 @@ class Updates:
         self.made = state["made"]
 
     def _guard(self, loss: Tensor, norm: Tensor) -> None:
-        """Keep evidence of the first bad update on the device: asking at each update would stall a GPU."""
+        """Keep evidence of the first bad update on the device, because reading it at each update would stall a GPU."""
         found_inf = self._optimizer.found_inf
         bad = ~torch.isfinite(loss + norm)
         evidence_3 = torch.stack((torch.full_like(loss, self.made + 1), loss, norm))

@@ -1,4 +1,4 @@
-"""The memory-mapped columnar cache the readers share: parts x columns, written once, verified when opened."""
+"""The memory-mapped columnar cache of all workloads: parts x columns, written once, verified when opened."""
 
 # A cache is a folder, named by a hash of its key: manifest.json, and a raw file for each part and column.
 
@@ -36,14 +36,14 @@ log = logging.getLogger(__name__)
 
 
 class _DamagedCache(Exception):  # noqa: N818 - never leaves this module
-    """The folder is there, but is not what its manifest says."""
+    """A cache folder that does not match its manifest."""
 
 
 @dataclass(frozen=True)
 class CacheSpec:
     """What a cache holds and what its content depends on."""
 
-    name: str  # of the workload, to be read in the folder's name
+    name: str  # of the workload, part of the folder's name
     key: Mapping[str, Any]  # JSON values: everything that changes the content, reader version included
     columns: Mapping[str, Column]
     parts: tuple[str, ...]
@@ -67,14 +67,14 @@ class Cache:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What the builder left beside the arrays."""
+        """JSON values that the builder stored beside the arrays."""
         return dict(self.manifest["meta"])
 
     def rows(self, part: str) -> int:
         return int(self.manifest["parts"][part]["rows"])
 
     def column(self, part: str, name: str) -> NDArray[Any]:
-        """Read-only memory map of one column of one part, shape (rows, *row_shape)."""
+        """Map one column of one part into memory, read-only, shape (rows, *row_shape)."""
         column = self.spec.columns[name]
         shape = (self.rows(part), *column.row_shape)
         if shape[0] == 0:
@@ -82,7 +82,7 @@ class Cache:
         return np.memmap(self.folder / f"{part}.{name}", dtype=column.dtype, mode="r", shape=shape)
 
     def blocks(self, part: str, name: str) -> Iterator[NDArray[Any]]:
-        """The rows of one column in consecutive copies of some MB: for passes whose memory must stay flat."""
+        """Yield the rows of one column in consecutive copies of some MB: for passes whose memory must stay flat."""
         column = self.spec.columns[name]
         rows = max(1, BLOCK_BYTES // column.row_bytes)
         with (self.folder / f"{part}.{name}").open("rb") as stream:
@@ -90,13 +90,13 @@ class Cache:
                 yield np.frombuffer(block, column.dtype).reshape(-1, *column.row_shape)
 
     def fingerprint(self, parts: tuple[str, ...]) -> str:
-        """Hash of the content of these parts: equal fingerprints, equal arrays."""
+        """Hash the content of these parts: equal fingerprints, equal arrays."""
         text = json.dumps([[part, self.manifest["parts"][part]] for part in parts], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def open_or_build(cache_dir: Path, spec: CacheSpec, build: Callable[[CacheWriter], dict[str, Any]]) -> Cache:
-    """The cache of ``spec``: opened where it is there and whole, else built, once however many ask for it.
+    """Open the cache of ``spec`` where it exists and is whole, else build it, once for all processes that ask.
 
     Parameters
     ----------
@@ -104,8 +104,8 @@ def open_or_build(cache_dir: Path, spec: CacheSpec, build: Callable[[CacheWriter
         Folder of all caches; made where it is not there.
     spec : CacheSpec
     build : callable
-        Says how many rows it expects, appends chunks, returns JSON values to keep as ``Cache.meta``.
-        What it raises passes through, and nothing of its work stays.
+        Announces how many rows it expects, appends chunks, returns JSON values to keep as ``Cache.meta``.
+        Its errors pass through, and nothing of its work stays.
 
     Raises
     ------
@@ -143,12 +143,12 @@ def _build(folder: Path, spec: CacheSpec, build: Callable[[CacheWriter], dict[st
 
 
 def _temporary(folder: Path) -> Path:
-    """A name that no other process takes, and that says whose it is."""
+    """Make a name that no other process uses and that identifies this one."""
     return folder.with_name(f"{folder.name}.tmp-{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}")
 
 
 def _publish(temporary: Path, folder: Path, spec: CacheSpec) -> Cache:
-    """Rename into place. Right without a lock too: the first to rename wins, the others use its cache."""
+    """Rename into place. Correct without a lock too: the first to rename wins, the others use its cache."""
     for _ in range(3):
         with contextlib.suppress(OSError):  # another process was faster, or a damaged cache is there
             temporary.rename(folder)
@@ -167,7 +167,7 @@ def _set_aside(folder: Path) -> None:
 
 
 def _open(folder: Path, spec: CacheSpec) -> Cache | None:
-    """The cache in ``folder``, or None where there is none that is whole."""
+    """Open the cache in ``folder``; None where there is none that is whole."""
     if not folder.exists():
         return None
     try:
@@ -180,7 +180,7 @@ def _open(folder: Path, spec: CacheSpec) -> Cache | None:
 def _verified_manifest(folder: Path, spec: CacheSpec) -> dict[str, Any]:
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if manifest["format"] != FORMAT or not isinstance(manifest["meta"], dict):
-        raise _DamagedCache("its manifest is of another kind")
+        raise _DamagedCache("its manifest is of another format")
     for part in spec.parts:
         rows, checksums = manifest["parts"][part]["rows"], manifest["parts"][part]["crc32"]
         for name, column in spec.columns.items():
@@ -202,7 +202,7 @@ def _crc32(path: Path) -> int:
 
 @contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock; where the file system has none, go on: the result is right, the work done twice."""
+    """Hold the lock; where the file system has none, continue: the result is right, only the work is done twice."""
     lock = filelock.FileLock(path)
     try:
         try:
@@ -211,7 +211,7 @@ def _locked(path: Path) -> Iterator[None]:
             log.info("%s: another process is writing this cache; waiting", path)
             lock.acquire()
     except (OSError, NotImplementedError) as error:
-        log.warning("%s: no lock to be had (%s); going on without", path, error)
+        log.warning("%s: no lock available (%s); continuing without", path, error)
         yield
         return
     try:
@@ -236,6 +236,6 @@ def _is_alive(pid: int) -> bool:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it belongs to another user
+        pass
     return True

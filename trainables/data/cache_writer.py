@@ -1,4 +1,4 @@
-"""Writes the columns of a cache in chunks, with their checksums; can take back what one bad file gave."""
+"""Write the columns of a cache in chunks, with their checksums; roll back the rows of a bad file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Column:
 
 
 class _ColumnFile:
-    """One column of one part while it is written."""
+    """A column of one part while it is written."""
 
     def __init__(self, path: Path, column: Column) -> None:
         self.column = column
@@ -65,7 +65,7 @@ Mark = dict[tuple[str, str], tuple[int, int, Any]]
 
 
 class CacheWriter:
-    """Appends rows to the parts of a new cache. Memory: one chunk."""
+    """Writer of a new cache, which appends rows to its parts. Memory: one chunk."""
 
     def __init__(self, folder: Path, columns: Mapping[str, Column], parts: Sequence[str]) -> None:
         self._files = {
@@ -96,7 +96,7 @@ class CacheWriter:
             raise failure
 
     def expect(self, rows: int) -> None:
-        """Say how many rows may come, so that a disk too small for them is found before the work.
+        """Announce how many rows may come, so that a disk too small for them fails before the work.
 
         Raises
         ------
@@ -127,16 +127,16 @@ class CacheWriter:
         return self._files[part, self._columns[0]].rows
 
     def mark(self) -> Mark:
-        """The present end of every column, for ``rollback``."""
+        """Return the present end of every column, for ``rollback``."""
         return {key: file.mark() for key, file in self._files.items()}
 
     def rollback(self, mark: Mark) -> None:
-        """Forget what was appended since ``mark``."""
+        """Remove all rows that were appended since ``mark``."""
         for key, file in self._files.items():
             file.rollback(mark[key])
 
     def finish(self) -> dict[str, dict[str, Any]]:
-        """Close the files; rows, checksums and content hashes of each part, for the manifest."""
+        """Close the files; return rows, checksums and content hashes of each part, for the manifest."""
         for file in self._files.values():
             file.stream.close()
         return {

@@ -1,4 +1,4 @@
-"""Names of input files: what a user may pass as --data, expanded to single files, each known by a stamp."""
+"""Input files: the settings that name them, their expansion to single files, and a stamp of each file's content."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROOT_HEADER_BYTES = 64
 
 
 class DataSettings(BaseModel):
-    """What every workload lets its user say about the data."""
+    """The data settings that every workload has."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -38,17 +38,17 @@ class DataSettings(BaseModel):
     )
 
     def absolute(self) -> Self:
-        """The same with names that mean the same in any folder."""
+        """Copy the settings with absolute names, so that they are valid in any folder."""
         names = {part: tuple(_absolute(name) for name in getattr(self, part)) for part in ("data", "holdout")}
         return self.model_copy(update=names)
 
 
 class UnreadableFile(DataError):  # noqa: N818 - reads as what it says about the file
-    """A file that is absent, broken, empty, or without its tree: all that ``skip_bad_files`` forgives."""
+    """A file that is absent, broken, empty, or without its tree; ``skip_bad_files`` leaves out such files alone."""
 
 
 def expand_files(names: Sequence[str]) -> tuple[str, ...]:
-    """Single files and URLs that the names stand for, absolute, sorted, each once.
+    """Expand names to single files and URLs: absolute, sorted, each once.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def expand_files(names: Sequence[str]) -> tuple[str, ...]:
     ------
     DataError
         A glob, a folder or a list holds nothing; a URL is of another kind, or xrootd is not installed.
-        Whether a file named by itself exists is found when it is opened.
+        A file named by itself is checked only when it is opened.
     """
     found = {file for name in names for file in (_expand_list(name) if _is_list(name) else _expand(name, Path()))}
     return tuple(sorted(found))
@@ -122,7 +122,7 @@ def _checked_url(url: str) -> str:
 
 
 def stamp_root_file(file: str) -> dict[str, int | str]:
-    """What tells one state of a ROOT file from another without reading it whole.
+    """Stamp one state of a ROOT file without reading the whole file.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def stamp_root_file(file: str) -> dict[str, int | str]:
     Returns
     -------
     dict
-        ``size`` in bytes, ``modified`` (as the file system says it), ``sample``: hash of some of the bytes.
+        ``size`` in bytes, ``modified`` (of the file system), ``sample``: hash of some of the bytes.
 
     Raises
     ------
@@ -168,7 +168,7 @@ def _check_header(file: str, header: bytes, size: int) -> None:
     end = struct.unpack(">q", header[12:20])[0] if version >= 1_000_000 else struct.unpack(">i", header[12:16])[0]
     if size < end:
         raise UnreadableFile(
-            f"{file}: truncated: its header tells of {end} bytes, found {size}. "
+            f"{file}: truncated: its header names {end} bytes, found {size}. "
             "Copy it again; if that does not help, the job that wrote it was cut off."
         )
 

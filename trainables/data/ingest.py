@@ -1,4 +1,4 @@
-"""ROOT files to a columnar cache, for any workload: every file read once, in chunks, split, or refused whole."""
+"""Read the ROOT files of any workload into a columnar cache: each file once, in chunks, split, or refused whole."""
 
 # N events of one chunk
 
@@ -19,52 +19,52 @@ from trainables.data.cache_writer import CacheWriter, Column
 from trainables.data.files import UnreadableFile, stamp_root_file
 from trainables.data.split import parts_of, positions
 
-HASH = "event_hash"  # the column that says which event this is
+HASH = "event_hash"  # the column that identifies an event
 HASH_COLUMN = Column("<u8")
 MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
-REPEAT_SAMPLE = 1_000_000  # events, about, among which repeated ones are counted; keeps memory flat
+REPEAT_SAMPLE = 1_000_000  # about so many events are searched for repeated ones; keeps memory flat
 
 Rows = dict[str, NDArray[Any]]
 
 
 class FileReader(ABC):
-    """What a workload knows of its files: their branches, what an event is, what to count. Used for one cache."""
+    """The reader of a workload's files: their branches, what an event is, what to count. Used for one cache."""
 
     @abstractmethod
     def count_entries(self, file: str) -> int:
-        """Number of events of a file, which looks readable; raises where it is not, or where it has none."""
+        """Return the number of events of a file that looks readable; raises where it is not, or has none."""
 
     @abstractmethod
     def read(self, file: str) -> Iterator[Rows]:
-        """Rows of every column, among them ``event_hash``, chunk by chunk; raises at whatever is wrong.
+        """Yield rows of every column, among them ``event_hash``, chunk by chunk; raises at anything wrong.
 
-        What is counted on the way belongs to this file alone, until ``keep``.
+        Counts of this file stay apart from those of earlier files until ``keep``.
         """
 
     @abstractmethod
     def keep(self, file: str) -> None:
-        """Count the file too that was read last: it was whole."""
+        """Add the counts of the file that was read last: it was whole."""
 
     @abstractmethod
     def finish(self) -> dict[str, Any]:
-        """Check what can be said only of all files together; JSON values to keep beside the arrays."""
+        """Check what only all files together can show; return JSON values to keep beside the arrays."""
 
     @abstractmethod
     def too_few(self, entries: Mapping[str, int]) -> str:
-        """What was found in files (with their events) that together hold too few, to be read in a message."""
+        """Describe, for a message, what was found in files (with their events) that together hold too few."""
 
 
 @dataclass(frozen=True)
 class FileKind:
-    """By what the files of a workload are known, and what reads them as it does without flags."""
+    """The kind of a workload's files."""
 
-    trees: frozenset[str]  # of which a file holds one
-    reader: Callable[[], FileReader]
+    trees: frozenset[str]  # a file holds one of them
+    reader: Callable[[], FileReader]  # with the settings of a search without flags
 
 
 @dataclass(frozen=True)
 class Request:
-    """A cache that is wanted."""
+    """What to ingest, and into what columns and parts."""
 
     name: str  # of the workload
     key: Mapping[str, Any]  # JSON values: with the files, all that the arrays depend on
@@ -74,7 +74,7 @@ class Request:
 
 
 def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_dir: Path) -> Cache:
-    """The cache of these files, opened or built.
+    """Open or build the cache of these files.
 
     Parameters
     ----------
@@ -82,15 +82,15 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
         Of ``expand_files``.
     request : Request
     reader : FileReader
-        Asked only where the cache is not there yet.
+        Used only where the cache does not exist yet.
     cache_dir : Path
 
     Returns
     -------
     Cache
-        Its parts are those of the split. Its ``meta`` holds what ``reader.finish`` gave, ``files`` (number
-        read), ``skipped`` (messages) and ``repeated`` (events that are there more than once; an estimate
-        above a million events).
+        Its parts are those of the split. Its ``meta`` holds what ``reader.finish`` returned, ``files`` (number
+        read), ``skipped`` (messages) and ``repeated`` (events that occur more than once; an estimate above a million
+        events).
 
     Raises
     ------
@@ -108,7 +108,7 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
 
 
 def _stamps(files: tuple[str, ...], skip_bad_files: bool) -> tuple[dict[str, dict[str, int | str]], list[str]]:
-    """Stamps of the files that look readable, and what is wrong with the other ones."""
+    """Stamp the files that look readable; also return what is wrong with the others."""
     stamps: dict[str, dict[str, int | str]] = {}
     problems: list[str] = []
     for file in files:
@@ -132,7 +132,7 @@ def _nothing_left(problems: list[str]) -> DataError:
 def _build(
     files: tuple[str, ...], absent: list[str], request: Request, reader: FileReader, writer: CacheWriter
 ) -> dict[str, Any]:
-    """Fill a new cache; returns what to keep beside the arrays."""
+    """Fill a new cache; return what to keep beside the arrays."""
     skipped = list(absent)
     entries = _count_entries(files, request, reader, skipped)
     writer.expect(sum(entries.values()))
@@ -158,7 +158,7 @@ def _build(
 
 
 def _count_entries(files: tuple[str, ...], request: Request, reader: FileReader, skipped: list[str]) -> dict[str, int]:
-    """Events of each file that can be opened. Raises DataError where they are too few together."""
+    """Count the events of each file that can be opened. Raises DataError where they are too few together."""
     entries = {}
     for file in files:
         try:
@@ -184,7 +184,7 @@ def _skip(problem: UnreadableFile, request: Request, skipped: list[str]) -> None
 def _read(
     file: str, split: Mapping[str, float], reader: FileReader, writer: CacheWriter, sampled: float
 ) -> NDArray[np.uint64]:
-    """Append one file; the hashes of a share ``sampled`` of all possible events."""
+    """Append one file; return the hashes that lie in a share ``sampled`` of their range."""
     some_hashes = [np.empty(0, np.uint64)]
     for rows in reader.read(file):
         event_hash_N = rows[HASH]

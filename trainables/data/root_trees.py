@@ -1,4 +1,6 @@
-"""Opens trees of ROOT files and streams their lists of numbers; says what is there where something is not."""
+"""Open trees of ROOT files and stream their lists of numbers; an error names what the file holds instead."""
+
+# uproot and awkward take a second to import: only functions that read a file do it.
 
 # N events and H numbers of one chunk
 
@@ -8,38 +10,43 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import awkward as ak
 import numpy as np
-import uproot
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data.files import UnreadableFile
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 CHUNK_BYTES = "4 MB"  # of branches read at a time; small enough for the caches of a processor
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Consecutive entries of one file as they stand there."""
+    """Consecutive entries of one file, unchanged."""
 
     file: str
     first_entry: int
     fields: Mapping[str, ak.Array]  # (N, var), by our names
-    branches: Mapping[str, str]  # the branch of each field, to be named in messages
+    branches: Mapping[str, str]  # the branch of each field, for messages
 
     def where(self, event: int) -> str:
-        """File and entry, as every message begins."""
+        """Name file and entry, as every message begins."""
         return f"{self.file}: entry {self.first_entry + event}"
 
     def counts(self, field: str) -> NDArray[np.int64]:
-        """Length of the list of each event, shape (N,)."""
+        """Return the length of each event's list, shape (N,)."""
+        import awkward as ak
+
         return np.asarray(ak.to_numpy(ak.num(self.fields[field], axis=1)), dtype=np.int64)
 
     def flat(self, field: str) -> NDArray[Any]:
-        """All numbers of a field, shape (H,)."""
+        """Return all numbers of a field, shape (H,)."""
+        import awkward as ak
+
         return np.asarray(ak.to_numpy(ak.flatten(self.fields[field], axis=1)))
 
     def refuse(
@@ -72,12 +79,12 @@ class Chunk:
         self.refuse(~np.isfinite(values_H), field, values_H, "finite numbers", event_H)
 
     def check_lists(self, fields: Sequence[str], advice: str) -> None:
-        """Every field is a list of numbers per event, and the lists of one event are equally long.
+        """Check that every field is a list of numbers per event, and that the lists of one event are equally long.
 
         Raises
         ------
         DataError
-            One is not. Ends with ``advice`` where a branch is of another type.
+            A branch is of another type (the message ends with ``advice``), or two lists differ in length.
         """
         for field in fields:
             array = self.fields[field]
@@ -101,7 +108,9 @@ class Chunk:
 
 @contextmanager
 def opened(file: str) -> Iterator[Any]:
-    """The open ROOT file. Raises ``UnreadableFile`` where it is none, or broken."""
+    """Open a ROOT file for a ``with`` block. Raises ``UnreadableFile`` where it is none, or broken."""
+    import uproot
+
     try:
         root_file = uproot.open({file: None})  # a dict: a colon in the name stays a part of the name
     except MemoryError:
@@ -113,13 +122,13 @@ def opened(file: str) -> Iterator[Any]:
 
 
 def trees_in(root_file: Any) -> dict[str, str]:
-    """Name and class of what holds events in an open file."""
+    """Return name and class of each tree in an open file."""
     classes: dict[str, str] = root_file.classnames(recursive=True, cycle=False)
     return {name: kind for name, kind in classes.items() if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")}
 
 
 def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) -> Any:
-    """The tree of that name.
+    """Find the tree of that name.
 
     Parameters
     ----------
@@ -127,7 +136,7 @@ def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) 
         Of ``opened``.
     file, name : str
     expected, advice : str
-        As ``no_tree`` says them.
+        For the message of ``no_tree``.
 
     Raises
     ------
@@ -150,13 +159,13 @@ def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) 
 
 
 def no_tree(file: str, expected: str, trees: Mapping[str, str], advice: str) -> UnreadableFile:
-    """What to raise where a tree is not there: names the trees that are."""
+    """Make the error for a missing tree; it names the trees that are there."""
     there = ", ".join(repr(name) for name in sorted(trees)) or "none"
     return UnreadableFile(f"{file}: no such tree: expected {expected}; trees there: {there}. {advice}")
 
 
 def entries_of(tree: Any, file: str, name: str) -> int:
-    """Number of events of a tree. Raises ``UnreadableFile`` where there are none."""
+    """Return the number of events of a tree. Raises ``UnreadableFile`` where there are none."""
     entries = int(tree.num_entries)
     if entries == 0:
         raise UnreadableFile(f"{file}: no events: tree '{name}' is empty. Was its job cut off?")
@@ -164,7 +173,7 @@ def entries_of(tree: Any, file: str, name: str) -> int:
 
 
 def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice: str) -> DataError:
-    """What to raise where a branch is not there: names the nearest ones."""
+    """Make the error for a missing branch; it names the nearest ones."""
     nearest = get_close_matches(branch, [name.rpartition("/")[2] for name in present], n=3, cutoff=0.4)
     names = ", ".join(repr(name) for name in nearest) or "none that is alike"
     return DataError(f"{file}: tree '{tree}' has no branch '{branch}'; nearest: {names}. {advice}")
@@ -173,7 +182,7 @@ def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice:
 def stream(
     tree: Any, file: str, branches: Mapping[str, str], chunk_size: str | int
 ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
-    """First entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
+    """Yield first entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
 
     Parameters
     ----------
@@ -211,5 +220,7 @@ def _unreadable(file: str, where: str, error: Exception) -> UnreadableFile:
 
 
 def _number_type(array: ak.Array) -> np.dtype[Any]:
+    import awkward as ak
+
     flat = ak.flatten(array, axis=None)
     return np.asarray(ak.to_numpy(flat[:1])).dtype

@@ -1,4 +1,4 @@
-"""Which files are the sample of a search and which its holdout: opens both caches, refuses events that are in both."""
+"""The sample of a search and its holdout: open the caches of both, and refuse events that are in both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainables.data.files import DataSettings
 from trainables.data.ingest import HASH
 from trainables.data.split import SPLIT_NONE, SPLIT_THREE, SPLIT_TWO
 
-Ingest = Callable[[tuple[str, ...], Mapping[str, float]], Cache]  # names of files and the split to their cache
+Ingest = Callable[[tuple[str, ...], Mapping[str, float]], Cache]  # (names of files, split) -> their cache
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Carried:
 
     sample: Path
     holdout: Path
-    what: str  # to be read in the summary: "Geant4 photons"
+    what: str  # for the summary: "Geant4 photons"
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,25 @@ class Sample:
 
     @property
     def fingerprint(self) -> str:
-        """Of what a trial sees."""
+        """Fingerprint of the events that a trial sees."""
         return self.data.fingerprint(("train", "validation"))
 
     @property
     def events(self) -> int:
-        """Of all parts, those of holdout files left out."""
+        """Number of events of all parts, without those of holdout files."""
         return sum(self.data.rows(part) for part in self.data.spec.parts)
 
 
 def open_sample(settings: DataSettings, carried: Carried, ingest: Ingest) -> Sample:
-    """The caches of the user's files, or of the carried sample where none is named.
+    """Open the caches of the user's files, or of the carried sample where none is named.
 
     Parameters
     ----------
     settings : DataSettings
     carried : Carried
-        Its holdout is taken where its sample is, unless the user names another.
+        Its holdout belongs to its sample, unless the user names another.
     ingest : callable
-        Opens or builds the cache of files; receives their names as the user wrote them.
+        Opens or builds the cache of files, whose names it receives as the user wrote them.
 
     Raises
     ------
@@ -79,7 +79,7 @@ def open_sample(settings: DataSettings, carried: Carried, ingest: Ingest) -> Sam
 
 
 def describe(sample: Sample, settings: DataSettings, carried: Carried) -> str:
-    """Events, files and parts in one line."""
+    """Describe events, files and parts in one line."""
     origin = "" if settings.data else f" of the carried sample ({carried.what})"
     kept_back = f"{sample.hidden.rows('test')} of other files" if sample.holdout else f"{sample.hidden.rows('test')}"
     read = sample.data.meta["files"]
@@ -91,19 +91,19 @@ def describe(sample: Sample, settings: DataSettings, carried: Carried) -> str:
 
 
 def describe_oddities(sample: Sample, counted: Mapping[str, str]) -> list[str]:
-    """Lines about what is odd in either cache.
+    """List what is odd in either cache, one line each.
 
     Parameters
     ----------
     sample : Sample
     counted : mapping of str to str
-        The numbers in ``meta`` that are worth a line where they are not 0, and what they count.
+        The numbers in ``meta`` that get a line where they are not 0, and what they count.
     """
     what = {**counted, "repeated": "events, about, occur more than once"}
     lines = []
     for cache, origin in ((sample.data, ""), (sample.holdout, "holdout: ")):
         if cache is not None:
-            lines += [f"{origin}{cache.meta[name]} {said}" for name, said in what.items() if cache.meta[name]]
+            lines += [f"{origin}{cache.meta[name]} {text}" for name, text in what.items() if cache.meta[name]]
             lines += [f"skipped: {problem}" for problem in cache.meta["skipped"]]
     return lines
 
@@ -113,8 +113,8 @@ def _refuse_shared_events(data: Cache, holdout: Cache) -> None:
     shared = 0
     for part in data.spec.parts:
         for block in data.blocks(part, HASH):
-            place = np.minimum(np.searchsorted(hidden, block), len(hidden) - 1)
-            shared += int((hidden[place] == block).sum())
+            index = np.minimum(np.searchsorted(hidden, block), len(hidden) - 1)
+            shared += int((hidden[index] == block).sum())
     if shared:
         raise DataError(
             f"{shared} events of the data are in the holdout too ({len(hidden)} events), so the holdout "

@@ -1,4 +1,4 @@
-"""Which part of the sample an event belongs to, told by its content alone."""
+"""Assign each event to a part of the sample, by a hash of its content alone."""
 
 # N events; a hash is 64 bits, uniform
 
@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
@@ -23,7 +22,7 @@ SPLIT_NONE = {"test": 1.0}  # these files are the holdout
 
 
 def hash_events(columns: Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
-    """Hash of each event's content: equal content, equal hash, whatever file, order or machine.
+    """Hash each event's content: equal content, equal hash, in any file, order or machine.
 
     Parameters
     ----------
@@ -35,6 +34,8 @@ def hash_events(columns: Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
     array (N,) of uint64
         Uniform in 0 ... 2**64 - 1.
     """
+    import pandas as pd  # here, because settings and --help need no pandas
+
     rows = [_bytes_of_rows(column) for column in columns]
     width = sum(row.shape[1] for row in rows)
     padding = np.zeros((len(rows[0]), -width % 8), np.uint8)
@@ -52,12 +53,12 @@ def _bytes_of_rows(column: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def positions(event_hash_N: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Where each hash lies in its range, in [0, 1)."""
+    """Scale each hash to [0, 1)."""
     return (event_hash_N >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
 def parts_of(event_hash_N: NDArray[np.uint64], split: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
-    """Mask of the events of each part; the parts are disjoint and complete.
+    """Return the mask of each part's events; the parts are disjoint and complete.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which events of a sample each bootstrap replica draws: the same for every model, wherever it is evaluated."""
+"""Draw the events of each bootstrap replica: the same for every model, on any machine."""
 
 # R replicas, J blocks of a bin, B events of a block
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 1024  # events drawn at once; like the seed it decides which these are
-SPLIT = 0  # place of the draw among blocks in a seed; the blocks come after it
+BLOCK = 1024  # events drawn at once; another value draws other events, like another seed
+SPLIT = 0  # last word of the seed that draws how many events fall into each block; those of the blocks follow
 
 
 def resampled(events: int, replicas: int, seed: int, number: int) -> Iterator[tuple[slice, NDArray[np.uint8]]]:
-    """How often each event of one bin is drawn, block after block of its events.
+    """Yield how often each event of one bin is drawn, one block of its events after another.
 
     A replica draws as many events with replacement as the bin holds. How many of them fall into each block is
-    drawn first, which gives the same distribution and needs only one block of memory, however large the bin is.
+    drawn first, which gives the same distribution and needs only one block of memory for a bin of any size.
 
     Parameters
     ----------
@@ -26,15 +26,15 @@ def resampled(events: int, replicas: int, seed: int, number: int) -> Iterator[tu
     replicas : int
         At least 1.
     seed, number : int
-        Of the evaluation, and of the bin in it. With them, all draws are given: they depend neither on what is
-        done with the blocks nor on other bins.
+        Of the evaluation, and of the bin in it. They determine all draws, which depend neither on the use of the
+        blocks nor on other bins.
 
     Yields
     ------
     slice
-        Place of the block among the events of the bin, as they stand in the sample.
+        Position of the block among the events of the bin, in the order of the sample.
     array of uint8 (1 + R, B)
-        The first row is the events as they are: once each.
+        The first row is the sample itself: each event once.
     """
     if replicas < 1:
         raise ValueError(f"expected at least one replica, found {replicas}")

@@ -1,6 +1,6 @@
-"""The figure of a promotion: one score of several models on the holdout, bin by bin, and what sets them apart."""
+"""The figure of a promotion: one score of several models on the holdout, bin by bin, and their differences."""
 
-# R rows: the events as they are, then one bootstrap replica each; K bins
+# R rows: the sample itself, then one bootstrap replica each; K bins
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from trainables.evaluation.scores import Curve, CurveDifference, Evaluation, che
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-MOST_BINS = 20  # more are drawn as means of neighbours: of several models, no more can be told apart
+MOST_BINS = 20  # more are drawn as means of neighbours, because points of several models would overlap
 CONFIDENCE = 0.95
 TIP_UP, TIP_DOWN = 6, 7  # matplotlib's markers whose tip is at the point
 OUTLYING = 3  # models whose differences are this many times those of the nearest one may leave the axis
@@ -45,7 +45,7 @@ def draw_evaluations(
     evaluations : mapping of label to Evaluation
         All of the same replicas of the same events.
     naive : collection of labels
-        Those which are no models: dashed, without differences.
+        Naive predictors, which are no models: dashed, without differences.
     file : Path
         The PNG.
     reference : label of a model, or None
@@ -76,7 +76,7 @@ def draw_evaluations(
 
 
 def coarser(curve: Curve, most_bins: int) -> Curve:
-    """The curve in at most so many bins: means over neighbours, as even in number as can be."""
+    """Reduce the curve to at most so many bins by means over neighbours, as even in number as possible."""
     if len(curve.events_K) <= most_bins:
         return curve
     first_K = np.linspace(0, len(curve.events_K), most_bins + 1).astype(np.int64)[:-1]
@@ -106,7 +106,7 @@ def _draw_reference(axes: Axes, curve: Curve, label: str) -> None:
 
 
 def _draw_differences(axes: Axes, models: Mapping[str, Evaluation], to: Evaluation, reference: str) -> None:
-    """Points with their intervals; where one lies beyond the axis, an arrow head at its edge."""
+    """Draw points with their intervals; where one lies beyond the axis, an arrow head at its edge."""
     apart = [curve_difference(one, to, CONFIDENCE) for one in models.values()]
     factor = _factor(to.curve)
     bottom, top = (factor * end for end in _range_of(apart))
@@ -129,7 +129,7 @@ def _draw_differences(axes: Axes, models: Mapping[str, Evaluation], to: Evaluati
 
 
 def _range_of(apart: Sequence[CurveDifference]) -> tuple[float, float]:
-    """Ends of the axis: all intervals, but for those that reach much farther than the nearest model's."""
+    """Find the ends of the axis: all intervals, except those that reach much farther than the nearest model's."""
     below = [max(0.0, -float(np.min(one.low_K[np.isfinite(one.low_K)], initial=0))) for one in apart]
     above = [max(0.0, float(np.max(one.high_K[np.isfinite(one.high_K)], initial=0))) for one in apart]
     reach = [max(pair) for pair in zip(below, above, strict=True)]
@@ -149,7 +149,7 @@ def _name_axes(upper: Axes, lowest: Axes, curve: Curve) -> None:
 
 
 def _with_error(curve: Curve) -> Series:
-    """The curve with 1 sigma of its replicas."""
+    """Return the curve with 1 sigma of its replicas."""
     return _series(curve, curve.value_RK[0], curve.value_RK[1:].std(axis=0))
 
 
@@ -159,12 +159,8 @@ def _series(curve: Curve, value_K: NDArray[np.float64], error_K: NDArray[np.floa
 
 
 def _place(number: int, models: Mapping[str, Evaluation]) -> float:
-    """Of the points of this model inside their bins, 0 to 1."""
+    """Return where this model's points stand inside their bins, 0 to 1."""
     return (number + 1) / (len(models) + 1)
-
-
-def _at(series: Series, place: float) -> NDArray[np.float64]:
-    return series.low_K + place * (series.high_K - series.low_K)
 
 
 def _factor(curve: Curve) -> float:

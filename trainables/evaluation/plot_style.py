@@ -1,4 +1,4 @@
-"""The look that figures of all workloads share, and the way they are drawn and written as PNG."""
+"""The common style of all workloads' figures, and helpers to draw them and write them as PNG."""
 
 # K bins
 # Object-oriented figures only, without pyplot's global state, so that threads may draw at the same time.
@@ -53,8 +53,8 @@ OUR_STYLE = {  # on top of that of ATLAS
 def drawn(
     path: Path, width_inch: float, height_inch: float, style: Mapping[str, Any] | None = None
 ) -> Iterator[Figure]:
-    """An empty figure to draw on, written to ``path`` at the end; the user's own style stays as it was."""
-    # a second of CPU in each process: only of those that draw
+    """Give an empty figure to draw on, and write it to ``path`` at the end; the user's own style stays as it was."""
+    # a second of CPU in each process: only where something is drawn
     import matplotlib.style
     import mplhep
     from matplotlib.figure import Figure
@@ -66,12 +66,12 @@ def drawn(
 
 
 def colour_of(number: int) -> str:
-    """Colour of the first, second, ... trial in a figure."""
+    """Return the colour of trial 0, 1, ... in a figure."""
     return COLOURS[number % len(COLOURS)]
 
 
 def marker_of(number: int) -> str:
-    """Marker of the first, second, ... trial: where a colour comes again, it has another marker."""
+    """Return the marker of trial 0, 1, ...: where a colour repeats, it has another marker."""
     return MARKERS[(number + number // len(COLOURS)) % len(MARKERS)]
 
 
@@ -85,7 +85,7 @@ class Series:
     error_K: NDArray[np.float64]
 
     def with_gaps(self, value_K: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Values and edges for steps; where bins are missing in between, the value is NaN."""
+        """Return values and edges for steps; where bins are missing in between, the value is NaN."""
         edges = np.unique(np.append(self.low_K, self.high_K))
         gapped = np.full(len(edges) - 1, np.nan)
         gapped[np.searchsorted(edges, self.low_K)] = value_K
@@ -93,13 +93,13 @@ class Series:
 
 
 def draw_steps(axes: Axes, series: Series, **style: Any) -> None:
-    """A horizontal line in each bin, without errors."""
+    """Draw a horizontal line in each bin, without errors."""
     if len(series.value_K):
         axes.stairs(*series.with_gaps(series.value_K), **({"baseline": None} | style))
 
 
 def draw_series(axes: Axes, series: Series, number: int, place: float, label: str) -> None:
-    """Points with errors, at this place (0 to 1) inside their bins; of many bins, steps with a band.
+    """Draw points with errors, at this place (0 to 1) inside their bins; of many bins, steps with a band.
 
     Colour and marker are those of the trial of this number: 0, 1, ...
     """
@@ -115,7 +115,7 @@ def draw_series(axes: Axes, series: Series, number: int, place: float, label: st
 
 
 def legend_above(figure: Figure, panels: Iterable[Axes]) -> None:
-    """One legend for all panels, outside of them, so that it covers no data; each label once, points first."""
+    """Draw one legend for all panels, outside of them so that it covers no data; each label once, points first."""
     from matplotlib.container import ErrorbarContainer
 
     entries = {
@@ -129,7 +129,7 @@ def legend_above(figure: Figure, panels: Iterable[Axes]) -> None:
 def colour_map(
     figure: Figure, axes: Axes, edges: tuple[NDArray[np.float64], NDArray[np.float64]], counts: NDArray[np.float64]
 ) -> None:
-    """Numbers of events in two dimensions, logarithmic; empty places stay white."""
+    """Draw numbers of events in two dimensions, logarithmic; empty cells stay white."""
     largest = max(counts.max(initial=0), 2)
     shown = np.ma.masked_equal(counts.T, 0)
     mesh = axes.pcolormesh(*edges, shown, cmap="viridis", norm="log", rasterized=True)

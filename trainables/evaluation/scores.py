@@ -1,6 +1,6 @@
-"""What a model scores on the holdout, with its bootstrap replicas, and how far apart two models are there."""
+"""A model's scores on the holdout with their bootstrap replicas, and the differences of two models there."""
 
-# R rows: the events as they are, then one bootstrap replica each; K bins
+# R rows: the sample itself, then one bootstrap replica each; K bins
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 class Curve:
     """One score in each bin with enough events."""
 
-    x: str  # what the bins are of, with its unit, as figures say it
+    x: str  # the quantity that is binned, with its unit, as a label of an axis
     y: str  # the score
     scale: Literal["log", "percent"]  # of its axis in figures; percent: linear, a hundred times the values
     low_edge_K: NDArray[np.float64]
@@ -28,13 +28,13 @@ class Curve:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All scores of a model on a holdout: for its events as they are, and for as many bootstrap replicas of them.
+    """All scores of a model on a holdout: of its events, and of bootstrap replicas of them.
 
     A replica draws events with replacement *within each bin* of the objective; events outside of all bins are a
     bin of their own. So the number of events in a bin, and with it the bins that count, are the same in all
     replicas: intervals are those for a holdout with this many events in each bin.
 
-    Replicas of two models are of the same events, in the same order, if holdout, objective, seed and number of
+    Two evaluations have replicas of the same events, in the same order, if holdout, objective, seed and number of
     replicas agree. Then ``difference`` compares the models event by event, which is much sharper than two
     intervals side by side.
     Source: B. Efron and R. Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
@@ -42,26 +42,26 @@ class Evaluation:
 
     events: int
     holdout: str  # fingerprint of the events
-    objective_version: str  # the bins and what else the scores' meaning depends on
+    objective_version: str  # the bins and all else that the scores' meaning depends on
     seed: int
     metrics: Mapping[str, NDArray[np.float64]]  # name -> (R,); the names are those of ``Training.validate``
     curve: Curve
 
     @property
     def replicas(self) -> int:
-        """Without the first row."""
+        """Number of replicas, without the first row."""
         return len(self.curve.value_RK) - 1
 
     def numbers(self) -> dict[str, float]:
-        """The metrics of the events as they are."""
+        """Return the metrics of the sample itself."""
         return {name: float(value_R[0]) for name, value_R in self.metrics.items()}
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One score of model a less that of model b, and the two-sided interval that holds it with some confidence.
+    """The score of model a minus that of model b, and its two-sided interval.
 
-    All are NaN where a score is, be it in a single replica: nothing can be said then.
+    All three are NaN where a score is NaN, even in a single replica.
     """
 
     value: float
@@ -71,7 +71,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class CurveDifference:
-    """The same in each bin; the confidence is that of each bin alone."""
+    """The difference in each bin; the confidence is that of each bin alone."""
 
     value_K: NDArray[np.float64]
     low_K: NDArray[np.float64]
@@ -79,7 +79,7 @@ class CurveDifference:
 
 
 def difference(a: Evaluation, b: Evaluation, metric: str, confidence: float = 0.95) -> Difference:
-    """a - b, paired replica by replica, with its percentile interval.
+    """Return a - b, paired replica by replica, with its percentile interval.
 
     Raises
     ------
@@ -93,13 +93,13 @@ def difference(a: Evaluation, b: Evaluation, metric: str, confidence: float = 0.
 
 
 def curve_difference(a: Evaluation, b: Evaluation, confidence: float = 0.95) -> CurveDifference:
-    """The same for the curves. Raises ValueError as ``difference`` does."""
+    """Return the difference of the curves. Raises ValueError as ``difference`` does."""
     check_paired(a, b)
     return CurveDifference(*_interval(a.curve.value_RK - b.curve.value_RK, confidence))
 
 
 def check_paired(a: Evaluation, b: Evaluation) -> None:
-    """Raise ValueError where the replicas of both are not of the same events, naming all that differs."""
+    """Raise ValueError where the replicas of both are not of the same events; it names all that differs."""
     names = ("holdout", "events", "objective_version", "seed", "replicas")
     unequal = [
         f"{name} {getattr(a, name)} against {getattr(b, name)}"
@@ -114,7 +114,7 @@ def check_paired(a: Evaluation, b: Evaluation) -> None:
 
 
 def fingerprint(arrays: Iterable[NDArray[Any]]) -> str:
-    """Of events given as arrays: other events, another order or another type give another one."""
+    """Hash events given as arrays: other events, another order or another type give another hash."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
@@ -123,7 +123,7 @@ def fingerprint(arrays: Iterable[NDArray[Any]]) -> str:
 
 
 def _interval(value_R: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], ...]:
-    """Value, low and high end, along the first axis."""
+    """Return value, low end and high end, along the first axis."""
     outside = (1 - confidence) / 2
     low, high = np.quantile(value_R[1:], (outside, 1 - outside), axis=0)
     known = np.isfinite(value_R).all(axis=0)

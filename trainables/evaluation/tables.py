@@ -1,4 +1,4 @@
-"""Columns of numbers to a CSV file and back without loss."""
+"""Write columns of numbers to a CSV file and read them back without loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 
 def write_columns(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
-    """Columns of equal length under their names."""
+    """Write columns of equal length under their names."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(columns)
@@ -19,7 +19,7 @@ def write_columns(path: Path, columns: Mapping[str, Sequence[float]]) -> None:
 
 
 def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
-    """What ``write_columns`` wrote."""
+    """Read what ``write_columns`` wrote."""
     with path.open(newline="") as file:
         names, *rows = csv.reader(file)
     return dict(zip(names, np.array(rows, dtype=np.float64).reshape(-1, len(names)).T, strict=True))

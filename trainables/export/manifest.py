@@ -1,4 +1,4 @@
-"""What ``model.json`` of a package says: checksums of all files, the model's inputs and outputs, what was checked."""
+"""The content of a package's ``model.json``: checksums of files, the model's inputs and outputs, the checks made."""
 
 # N events, C columns
 
@@ -24,7 +24,7 @@ class _Entry(BaseModel):
 
 
 class Column(_Entry):
-    """One raw input, and between what values the model is known to work."""
+    """One raw input, and the range of values on which the model was checked."""
 
     name: str  # ends with its unit
     unit: str
@@ -33,7 +33,7 @@ class Column(_Entry):
 
     @classmethod
     def all_of(cls, names: Sequence[str], input_NC: NDArray[np.float32]) -> tuple[Column, ...]:
-        """The columns of these events, with their ranges there."""
+        """Describe the columns of these events, with their ranges."""
         lowest_C, highest_C = input_NC.min(axis=0).tolist(), input_NC.max(axis=0).tolist()
         return tuple(
             cls(name=name, unit=UNITS[name.rpartition("_")[2]], lowest=low, highest=high)
@@ -42,7 +42,7 @@ class Column(_Entry):
 
 
 class Output(_Entry):
-    """What one event gives."""
+    """The model's output for one event."""
 
     name: str
     unit: str
@@ -51,7 +51,7 @@ class Output(_Entry):
 
 
 class Exported(_Entry):
-    """An ONNX file: what goes in and out, and how far ONNX Runtime was from PyTorch on how many events."""
+    """An ONNX file: its input and output, and how far ONNX Runtime was from PyTorch on how many events."""
 
     input: str  # float32, (N, columns)
     columns: tuple[str, ...]
@@ -65,14 +65,14 @@ class Exported(_Entry):
 
 
 class Stored(_Entry):
-    """A file as it was written."""
+    """The checksum of a file."""
 
     sha256: Sha256
     bytes: int
 
 
 class Source(_Entry):
-    """Where weights are from."""
+    """The origin of weights."""
 
     workload: str
     run: str
@@ -80,19 +80,19 @@ class Source(_Entry):
 
 
 class Description(_Entry):
-    """What a workload says of its model."""
+    """A workload's description of its model."""
 
     inputs: tuple[Column, ...]
     output: Output
-    rules: tuple[str, ...]  # for people: what is refused, what is only warned of, what is meant
-    data: dict[str, JsonValue]  # settings of the data that the model takes for granted: charge, threshold
+    rules: tuple[str, ...]  # for people: what is refused, what only gives a warning, what names mean
+    data: dict[str, JsonValue]  # settings of the data that the model assumes: charge, threshold
     onnx: dict[FileName, Exported]
     example: tuple[tuple[float, ...], ...]  # some rows of inputs
     about: dict[str, JsonValue]  # search, trial, seed, commit, fingerprint, objective version ...
 
 
 class Manifest(Description):
-    """``model.json``."""
+    """The whole of ``model.json``."""
 
     format: Literal[1]
     model: Source

@@ -39,7 +39,7 @@ class ExtrapolationWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model takes and gives, for MLflow's own types."""
+    """A model's inputs, output and parameters, to be written in MLflow's own types."""
 
     inputs: Mapping[str, str]  # column -> type
     output: str  # name
@@ -58,15 +58,14 @@ class Served:
     def predict(
         self, data: pd.DataFrame | NDArray[Any], params: Mapping[str, Any] | None = None
     ) -> NDArray[np.float32]:
-        """Predictions for raw physical values.
+        """Predict from raw physical values.
 
         Parameters
         ----------
         data : DataFrame or array (N, C)
-            The manifest's columns: of a DataFrame by name, in any order, whatever else there is; of an array in
-            their order.
+            The manifest's columns: of a DataFrame by name, in any order, others ignored; of an array in their order.
         params : mapping, optional
-            Of a hit map: ``sample`` true draws hits of 0 and 1 from the probabilities, the same ones for the same
+            Of a hit map: ``sample`` true draws hits of 0 and 1 from the probabilities, the same hits for the same
             ``seed`` and events.
 
         Returns
@@ -101,7 +100,7 @@ class Served:
 
 
 def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Served:
-    """Called by ``mlflow.pyfunc.load_model``; ``model_config={"digest": ...}`` pins the package.
+    """Load a package for ``mlflow.pyfunc.load_model``; ``model_config={"digest": ...}`` pins it.
 
     Raises
     ------
@@ -112,7 +111,7 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any] | None = None) -> Se
 
 
 def signature_of(package: Package) -> Signature:
-    """What the model takes and gives."""
+    """Describe the model's inputs, output and parameters."""
     output = package.manifest.output
     return Signature(
         inputs={column.name: "double" for column in package.manifest.inputs},
@@ -124,19 +123,19 @@ def signature_of(package: Package) -> Signature:
 
 
 def input_example(package: Package) -> pd.DataFrame:
-    """A few events that the model was checked on."""
+    """Return a few events that the model was checked on."""
     # names as objects: MLflow compares them with a range, which pandas 3 deprecates for strings of its own
     columns = pd.Index([column.name for column in package.manifest.inputs], dtype=object)
     return pd.DataFrame(list(package.manifest.example), columns=columns, dtype=np.float64)
 
 
 def requirements() -> list[str]:
-    """Exact versions of what a served model needs besides this program itself, which no package index has."""
+    """List exact versions of what a served model needs besides this program itself, which no package index has."""
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
 def checked(data: pd.DataFrame | NDArray[Any], columns: tuple[Column, ...]) -> NDArray[np.float32]:
-    """Raw values (N, C) in the order of the columns.
+    """Check raw values; return them as (N, C) in the order of the columns.
 
     Raises
     ------
@@ -154,7 +153,7 @@ def checked(data: pd.DataFrame | NDArray[Any], columns: tuple[Column, ...]) -> N
     if data.ndim != 2 or data.shape[1] != len(names):
         raise DataError(f"expected an array of events x {len(names)} columns ({', '.join(names)}), found {data.shape}.")
     try:
-        with np.errstate(over="ignore"):  # too large for float32: infinite, and refused as that
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
             input_NC = np.ascontiguousarray(data, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"expected numbers, found {data.dtype} ({error}).") from error
@@ -178,7 +177,7 @@ def _check_column(column: Column, value_N: NDArray[np.float32]) -> None:
     if outside_N.any():
         event = int(np.argmax(outside_N))
         warnings.warn(
-            f"'{column.name}': the model knows {column.lowest:g} ... {column.highest:g} {column.unit}; "
+            f"'{column.name}': the model was checked on {column.lowest:g} ... {column.highest:g} {column.unit}; "
             f"{int(outside_N.sum())} of {len(value_N)} events lie outside, as event {event} with {value_N[event]:g}: "
             "their predictions are guesses",
             ExtrapolationWarning,
@@ -196,7 +195,7 @@ def _refuse_not_finite(output: NDArray[np.float32]) -> None:
 
 
 def _module(package: Package) -> nn.Module:
-    """The network of a package."""
+    """Build the network of a package."""
     workload = package.manifest.model.workload
     try:
         if workload == "zdc":

@@ -1,4 +1,4 @@
-"""Turns a network into an ONNX file, and refuses one that ONNX Runtime does not run as PyTorch does."""
+"""Export a network as an ONNX file, and refuse it where ONNX Runtime does not give what PyTorch gives."""
 
 # N events, F columns, B batch
 
@@ -30,11 +30,11 @@ STEADY, STEADY_SHARE = 1e-3, 0.01  # the last bit of an input may change so many
 
 @dataclass(frozen=True)
 class Graph:
-    """A network, what is called what in its file, and what counts as a difference.
+    """A network, the names in its file, and the definition of a difference.
 
     A difference is ``|onnx - torch| / max(|torch|, floor)``. Both round to float32, whose relative step is 6e-8, but
-    at another order of the same sums; so outputs that are small against the terms of their last sum can not agree
-    relative to themselves. ``floor`` is the size below which nobody cares: smaller ones are compared with it.
+    add the same terms in another order; so outputs that are small against the terms of their last sum cannot agree
+    relative to themselves. ``floor`` is the size below which outputs do not matter: smaller ones are compared with it.
     """
 
     file: str
@@ -47,19 +47,19 @@ class Graph:
 
 
 def export_graph(graph: Graph, input_NF: NDArray[np.float32]) -> tuple[bytes, Exported]:
-    """The file's content and what the manifest says of it.
+    """Export the network; return the file's content and its entry in the manifest.
 
     Parameters
     ----------
     graph : Graph
     input_NF : array (N, F) of float32
-        Events on which both are compared; of more than 10,000 as many at equal distances.
+        Events on which both are compared; of more than 10,000 only so many, at equal distances.
 
     Raises
     ------
     DataError
-        ONNX Runtime gives something else than PyTorch, naming the event; the file needs a newer runtime; or
-        predictions hang on the last bit of an input, which users compute in their own way.
+        ONNX Runtime gives something else than PyTorch (the message names the event); the file needs a newer runtime;
+        or predictions depend on the last bit of an input, which users compute in their own way.
     """
     input_NF = _evenly(input_NF, CHECKED_EVENTS)
     content = _traced(graph, input_NF[:2])
@@ -80,7 +80,7 @@ def export_graph(graph: Graph, input_NF: NDArray[np.float32]) -> tuple[bytes, Ex
 
 
 def _evenly(input_NF: NDArray[np.float32], most: int) -> NDArray[np.float32]:
-    """So many events at equal distances, the first and the last among them; all where there are not more."""
+    """Choose so many events at equal distances, the first and the last among them; all where there are fewer."""
     return input_NF[np.linspace(0, len(input_NF) - 1, min(len(input_NF), most)).astype(np.int64)]
 
 
@@ -106,7 +106,7 @@ def _traced(graph: Graph, example_NF: NDArray[np.float32]) -> bytes:
         # the newer exporter writes no opset below 18
         warnings.filterwarnings("ignore", message="You are using the legacy TorchScript-based ONNX export")
         warnings.filterwarnings("ignore", message="The feature will be removed")
-        # of torch's own checks of shapes, as torch itself would have it
+        # these come from torch's own checks of shapes, where torch itself would silence them
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python", module=r"torch\.(?!jit)")
         torch.onnx.export(
             graph.network.eval(),
@@ -124,7 +124,7 @@ def _traced(graph: Graph, example_NF: NDArray[np.float32]) -> bytes:
 
 
 def _opset(file: str, content: bytes) -> int:
-    """Opset of a written file, which is checked as a whole."""
+    """Check a written file as a whole, and return its opset."""
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     opset = max(entry.version for entry in model.opset_import)
@@ -135,7 +135,7 @@ def _opset(file: str, content: bytes) -> int:
 
 
 def _largest_difference(graph: Graph, content: bytes, input_NF: NDArray[np.float32]) -> float:
-    """Over events, outputs and sizes of the batch."""
+    """Find the largest difference over events, outputs and batch sizes."""
     session = _session(content)
     with torch.no_grad():
         parts = [graph.network(part).numpy() for part in torch.split(torch.from_numpy(input_NF.copy()), BATCHES[-1])]
@@ -159,7 +159,7 @@ def _session(content: bytes) -> onnxruntime.InferenceSession:
 def _compared(
     graph: Graph, found: NDArray[np.float32], expected: NDArray[np.float32], input_NF: NDArray[np.float32]
 ) -> float:
-    """The largest relative difference, where it is allowed."""
+    """Return the largest relative difference. Raises DataError where it is not allowed."""
     if found.shape != expected.shape or found.dtype != np.float32:
         raise DataError(f"{graph.file}: expected float32 {expected.shape}, found {found.dtype} {found.shape}.")
     difference_NX = _difference(graph, found, expected)
@@ -176,7 +176,7 @@ def _compared(
 
 
 def _difference(graph: Graph, found: NDArray[np.float32], expected: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Relative to the expected values, infinite where there is no number: (N, X) with all outputs of an event."""
+    """Return relative differences (N, X), with all outputs of an event in a row; infinite where there is no number."""
     with np.errstate(invalid="ignore"):
         difference = np.abs(found.astype(np.float64) - expected) / np.maximum(np.abs(expected), graph.floor)
     return np.where(np.isfinite(difference), difference, np.inf).reshape(len(found), -1)

@@ -1,4 +1,4 @@
-"""Writes a model as a folder of plain files, and reads it back only where every byte is what its manifest says."""
+"""Write a model as a folder of plain files, and read it back only where every byte matches its manifest."""
 
 # The folder: model.json (the manifest), weights.safetensors, ONNX graphs, scalers as JSON. Nothing in it is code.
 
@@ -24,7 +24,7 @@ from trainables.export.manifest import FORMAT, WEIGHTS, Description, Manifest, S
 
 MANIFEST = "model.json"
 MODEL, BRANCH = "model/", "branch/"  # how names of tensors begin; then the branch's workload and another slash
-ADVICE = "Export it again from the registry, or promote again; a package is never mended by hand."
+ADVICE = "Export it again from the registry, or promote again; a package is never repaired by hand."
 
 
 class PackageError(DataError):
@@ -59,7 +59,7 @@ def write_package(
     model : TrainedModel
     branches : mapping of workload to TrainedModel
     files : mapping of name to content
-        What there is besides manifest and weights.
+        All files besides manifest and weights.
 
     Raises
     ------
@@ -89,14 +89,14 @@ def write_package(
 
 
 def read_package(folder: Path, digest: str | None = None) -> Package:
-    """Read a package; nothing in it is executed, and nothing is used that is not what the manifest says.
+    """Read a package; nothing in it is executed, and nothing is used that does not match the manifest.
 
     Parameters
     ----------
     folder : Path
     digest : str, optional
-        What ``Package.digest`` was when the package was written: then a package that was changed together with
-        its manifest is refused too.
+        ``Package.digest`` as it was written: then a package that was changed together with its manifest is refused
+        too.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def _parsed(folder: Path, text: bytes) -> Manifest:
 
 
 def _verified(folder: Path, manifest: Manifest) -> bytes:
-    """The weights' bytes, when all files are there and nothing else is."""
+    """Return the weights' bytes, after the check that all files are there and match, and no others."""
     there = {path.name for path in folder.iterdir()}
     if extra := sorted(there - {MANIFEST, *manifest.files}):
         raise PackageError(f"{folder / extra[0]}: this file is not in the manifest ({len(extra)} such). {ADVICE}")
@@ -164,7 +164,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _flat(model: TrainedModel, branches: Mapping[str, TrainedModel]) -> dict[str, Tensor]:
-    """All tensors under one name each, in one layout whatever a device preferred."""
+    """Collect all tensors under one name each, in one memory layout on any device."""
     owners = {MODEL: model} | {f"{BRANCH}{name}/": branch for name, branch in branches.items()}
     return {
         f"{prefix}{name}": tensor.detach().cpu().clone(memory_format=torch.contiguous_format)

@@ -1,4 +1,4 @@
-"""Simulated electromagnetic calorimeter: showers of electrons and photons to towers and clusters."""
+"""Simulate the electromagnetic calorimeter: showers of electrons and photons, towers and clusters."""
 
 # N events, S showers, X cells of the patch around a shower, T towers, C clusters; GeV, cm, rad
 
@@ -13,7 +13,7 @@ from trainables.pt.electrons import CALORIMETER_CM, Arrival, Floats, Tracks, ele
 
 Integers = NDArray[np.int64]
 
-CENTRE_CM = 103.5  # towers and clusters are given at this radius, half way through the calorimeter
+CENTRE_CM = 103.5  # radius of towers and clusters, half way through the calorimeter
 PHI_TOWERS = 256
 PITCH_RAD = 2 * np.pi / PHI_TOWERS
 PITCH_CM = 2.671952  # of towers along z, at CENTRE_CM
@@ -39,7 +39,7 @@ STRAY_Z_CM = 110.0
 
 @dataclass(frozen=True)
 class Towers:
-    """Towers with energy: of each event the highest first."""
+    """Towers with energy, the highest of each event first."""
 
     event_T: Integers
     phi_index_T: Integers  # 0 ... 255; phi of the middle is (index + 0.5) PITCH_RAD
@@ -49,7 +49,7 @@ class Towers:
 
 @dataclass(frozen=True)
 class Clusters:
-    """EMCal clusters; z at the inner face, from where it grows with the radius."""
+    """EMCal clusters; z is that at the inner face and grows with the radius."""
 
     event_C: Integers
     energy_C: Floats
@@ -59,7 +59,7 @@ class Clusters:
 
 @dataclass(frozen=True)
 class Showers:
-    """Showers where their middle lies, phi and z in units of towers."""
+    """Showers at their middle, phi and z in units of towers."""
 
     event_S: Integers
     energy_S: Floats
@@ -68,7 +68,7 @@ class Showers:
 
 
 def showers_of(tracks: Tracks, sense: int) -> Showers:
-    """Showers of the electrons, and of their photons, that reach the calorimeter; sense as in ``silicon_hits``."""
+    """Make the showers of electrons and their photons that reach the calorimeter; sense as in ``silicon_hits``."""
     all_N, energy_N = np.arange(len(tracks)), tracks.pt_N * np.cosh(tracks.eta_N)
     there = electron_at(np.array([CALORIMETER_CM]), tracks)
     electron = Arrival(there.phi[:, 0], there.z[:, 0], there.incidence[:, 0])
@@ -80,7 +80,7 @@ def showers_of(tracks: Tracks, sense: int) -> Showers:
 
 
 def _shower(event: Integers, energy: Floats, phi_begin: Floats, sense: int, arrival: Arrival) -> Showers:
-    """The middle of each shower: along the flight behind the place of arrival; without those that do not arrive."""
+    """Place each shower's middle along the flight behind the point of arrival; drop particles that do not arrive."""
     slope = arrival.z / CALORIMETER_CM
     depth = (DEPTH_CM + DEPTH_PER_LOG_GEV * np.log(np.maximum(energy, 0.05))) / np.hypot(1.0, slope)
     sideways, inwards = depth * np.sin(arrival.incidence), depth * np.cos(arrival.incidence)
@@ -91,7 +91,7 @@ def _shower(event: Integers, energy: Floats, phi_begin: Floats, sense: int, arri
 
 
 def towers_of(showers: Showers, rng: np.random.Generator) -> Towers:
-    """Energy of each tower above the threshold, sampling fluctuations and losses included."""
+    """Sum the energy of each tower above the threshold, with sampling fluctuations and losses."""
     cell_phi = np.floor(showers.phi_S).astype(np.int64)[:, None] + PATCH
     cell_z = np.floor(showers.z_S).astype(np.int64)[:, None] + PATCH
     along_phi, along_z = cell_phi - showers.phi_S[:, None], cell_z - showers.z_S[:, None]
@@ -116,7 +116,7 @@ def towers_of(showers: Showers, rng: np.random.Generator) -> Towers:
 
 
 def _in_cells(offset: Floats, scale: Floats) -> Floats:
-    """Share of exp(-|u| / scale) between each offset and the next tower, same shape."""
+    """Integrate exp(-|u| / scale), normalised, from each offset to the next tower; same shape."""
     return _below(offset + 1.0, scale) - _below(offset, scale)
 
 
@@ -126,7 +126,7 @@ def _below(u: Floats, scale: Floats) -> Floats:
 
 
 def clusters_of(events: int, showers: Showers, towers: Towers, rng: np.random.Generator) -> Clusters:
-    """The cluster about the highest tower of each event, and stray ones; the electron's comes first."""
+    """Make the cluster about the highest tower of each event, and stray ones; the electron's comes first."""
     first_T = np.concatenate([[True], np.diff(towers.event_T) != 0]) if len(towers.event_T) else np.zeros(0, bool)
     highest_phi_N, highest_z_N = np.zeros(events), np.zeros(events)
     highest_phi_N[towers.event_T[first_T]] = towers.phi_index_T[first_T] + 0.5
@@ -150,7 +150,7 @@ def clusters_of(events: int, showers: Showers, towers: Towers, rng: np.random.Ge
 
 
 def _middle(showers: Showers, highest_phi_N: Floats, highest_z_N: Floats) -> tuple[Floats, Floats]:
-    """Mean place, by energy, of the showers that belong to each event's cluster, in towers."""
+    """Average the positions, weighted by energy, of the showers in each event's cluster; in towers."""
     events = len(highest_phi_N)
     near_S = _near(showers.event_S, showers.phi_S, showers.z_S, highest_phi_N, highest_z_N)
     event_S, energy_S = showers.event_S[near_S], showers.energy_S[near_S]
@@ -168,5 +168,5 @@ def _near(event: Integers, phi: Floats, z: Floats, highest_phi_N: Floats, highes
 
 
 def _around(towers: Floats) -> Floats:
-    """A difference of phi in towers, the short way round."""
+    """Wrap a difference of phi, in towers, to the short way round."""
     return (towers + PHI_TOWERS / 2) % PHI_TOWERS - PHI_TOWERS / 2

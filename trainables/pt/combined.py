@@ -1,4 +1,4 @@
-"""What pt-combined takes from two trained branch models: their predictions, once a search, and its 14 inputs."""
+"""Build pt-combined on its two upstream models, called branches: their predictions, its 14 inputs, the common table."""
 
 # N events, F features; branches in the order of BRANCHES
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -18,16 +18,20 @@ from trainables.base.batches import on_device
 from trainables.base.errors import DataError
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import fingerprint
-from trainables.pt.config import PtDphiConfig, PtEnergyConfig
+from trainables.pt.config import config_of
 from trainables.pt.data import Events, PtData
-from trainables.pt.features import features
+from trainables.pt.features import feature_set, features
 from trainables.pt.metrics import score
-from trainables.pt.model import in_chunks, load_network
-from trainables.pt.naive import naive_predictors
+from trainables.pt.model import in_chunks, network_of
+from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT, naive_predictors
 
 BRANCHES = ("pt-energy", "pt-dphi")
 BRANCH_ROWS = ("energy branch", "dphi branch")  # of leaderboards
 PT_BINS = 10  # of the one-hot part: [0, 1), [1, 2), ... [9, 10) GeV
+# reported with and without the correction of high pT
+CORRECTED_NUMBERS = ("resolution", "half_width", "core_sigma", "bias", "tail")
+
+Numbers = Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -38,18 +42,21 @@ class CombinedData(PtData):
     validation_branch_N2: NDArray[np.float32]
 
 
+def require_branches(models: Mapping[str, TrainedModel]) -> None:
+    """Raise DataError where a branch is missing."""
+    if missing := [name for name in BRANCHES if name not in models]:
+        raise DataError(f"pt-combined: no model of {', '.join(missing)}; expected one each of {', '.join(BRANCHES)}.")
+
+
 def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedData:
-    """The data with the predictions of two frozen branch models on all events.
+    """Add the predictions of two frozen branch models on all events to the data.
 
     Raises
     ------
     DataError
         A branch is missing, or predicts what is not finite.
     """
-    if missing := [name for name in BRANCHES if name not in models]:
-        raise DataError(
-            f"pt-combined: no model of {', '.join(missing)}; expected one of each of {', '.join(BRANCHES)}."
-        )
+    require_branches(models)
     used = {name: models[name] for name in BRANCHES}
     inherited = {field.name: getattr(data, field.name) for field in fields(PtData)}
     inherited["fingerprint"] = _fingerprint(data.fingerprint, used)
@@ -61,9 +68,9 @@ def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedD
 
 
 def combined_inputs(events: Events, branch_N2: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Inputs (N, 14): 1/dphi in 1/rad, pT of the dphi branch, cluster energy, pT of the energy branch, one-hot (10).
+    """Make inputs (N, 14): 1/dphi in 1/rad, pT of the dphi branch, cluster energy, pT of the energy branch, 10 bins.
 
-    The last ten say in which bin [k, k + 1) GeV half the sum of both pT lies; all are 0 below 0 and from 10 GeV on.
+    The last ten tell in which bin [k, k + 1) GeV the mean of both pT lies; all are 0 below 0 and from 10 GeV on.
     Source: ML4Reco, "Train_combined model 1&2".
     """
     energy_pt_N, dphi_pt_N = branch_N2[:, 0], branch_N2[:, 1]
@@ -74,13 +81,13 @@ def combined_inputs(events: Events, branch_N2: NDArray[np.float32]) -> NDArray[n
 
 
 def pt_one_hot(pt_N: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 in the column k whose [k, k + 1) GeV holds pT, 0 elsewhere: (N, 10)."""
+    """Return (N, 10): 1 in the column k whose [k, k + 1) GeV holds pT, else 0."""
     hot_N10: NDArray[np.bool_] = np.floor(pt_N)[:, np.newaxis] == np.arange(PT_BINS)
     return hot_N10.astype(np.float32)
 
 
 def combined_baselines(data: CombinedData) -> dict[str, dict[str, float]]:
-    """Scores on the validation events of the analytic formulas and of each branch alone, by name."""
+    """Score the analytic formulas and each branch alone on the validation events, by name."""
     truth_N = data.validation.truth_N3[:, 0]
     branches = {
         name: score(data.validation_branch_N2[:, column], truth_N, data.binning).numbers()
@@ -89,14 +96,42 @@ def combined_baselines(data: CombinedData) -> dict[str, dict[str, float]]:
     return naive_predictors(data) | branches
 
 
+def chain_rows(
+    ranked: Mapping[str, Sequence[tuple[Mapping[str, Any], Numbers]]], others: Mapping[str, Numbers]
+) -> dict[str, Numbers]:
+    """Make the table over the three searches: from the formulas to the combined model with its correction, by label.
+
+    Parameters
+    ----------
+    ranked : mapping of workload to sequence of (hyperparameters, metrics)
+        Complete trials, best first.
+    others : mapping of label to metrics
+        Baselines and references of pt-combined: the formulas, each branch alone on the same validation events,
+        and the published result where it is comparable.
+    """
+    rows = {name: others[name] for name in (ENERGY_FORMULA, ANGLE_FORMULA)}
+    rows |= {
+        f"{workload} alone, kept epoch": others[label] for workload, label in zip(BRANCHES, BRANCH_ROWS, strict=True)
+    }
+    combined = ranked["pt-combined"]
+    corrected = [metrics for point, metrics in combined if point["post_correction"] != "none"]
+    best = combined[0][1]
+    if best in corrected[:1]:
+        rows["pt-combined"] = {name: best[f"{name}_uncorrected"] for name in CORRECTED_NUMBERS}
+        rows["pt-combined, post-correction"] = best
+    else:
+        rows["pt-combined"] = best
+        if corrected:
+            rows["another pt-combined, post-correction"] = corrected[0]
+    return rows | ({REPORT: others[REPORT]} if REPORT in others else {})
+
+
 def _predictions(events: Events, models: Mapping[str, TrainedModel]) -> NDArray[np.float32]:
-    """Both branches on all events, (N, 2) in GeV."""
+    """Predict pT of all events by both branches, (N, 2) in GeV."""
     columns = []
     for name, model in models.items():
-        values: dict[str, Any] = dict(model.hyperparameters)
-        config = PtEnergyConfig(**values) if name == "pt-energy" else PtDphiConfig(**values)
-        input_NF = features(config.features if isinstance(config, PtEnergyConfig) else "dphi", events)
-        pt_N = in_chunks(load_network(config, model.weights), on_device(input_NF, torch.device("cpu"))).numpy()
+        input_NF = on_device(features(feature_set(config_of(model)), events), torch.device("cpu"))
+        pt_N = in_chunks(network_of(model), input_NF).numpy()
         if bad := int((~np.isfinite(pt_N)).sum()):
             raise DataError(f"{name} of {model.run}: {bad} of {len(pt_N)} predictions are not finite; use another run.")
         columns.append(pt_N)
@@ -104,7 +139,7 @@ def _predictions(events: Events, models: Mapping[str, TrainedModel]) -> NDArray[
 
 
 def _fingerprint(of_data: str, models: Mapping[str, TrainedModel]) -> str:
-    """The same for the same events and the same branches, wherever they predict: kinds of CPU differ in a last bit."""
+    """Hash the events and the branches, not the predictions, because kinds of CPU differ in their last bit."""
     digest = hashlib.sha256(of_data.encode())
     for name, model in models.items():
         weights = sorted(model.weights.items())

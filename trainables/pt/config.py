@@ -7,11 +7,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from trainables.base.training import TrainingConfig
+from trainables.base.training import TrainedModel, TrainingConfig
 
 
 class PtConfig(TrainingConfig):
-    """What the three models share. Defaults are the report's; what it leaves open is ours and marked (ours).
+    """Hyperparameters of all three models. Defaults are the report's, or marked (ours) where it leaves them open.
 
     Source: ML4Reco, "electron pT from silicon and calorimeter", sPHENIX.
     """
@@ -28,7 +28,7 @@ class PtConfig(TrainingConfig):
     peak_window: float = Field(0.2, ge=0, description="an event is in the peak where |truth - pred| / truth is smaller")
 
     def rate_of(self, update: int, total_updates: int) -> float:
-        """Learning rate of update 0, 1, ... of ``total_updates``."""
+        """Return the learning rate of update 0, 1, ... of ``total_updates``."""
         done = update / max(total_updates - 1, 1)
         share = self.final_rate + (1 - self.final_rate) * (1 + cos(pi * done)) / 2
         return self.learning_rate * share
@@ -42,7 +42,7 @@ class PtEnergyConfig(PtConfig):
 
 
 class PtDphiConfig(PtConfig):
-    """Model 2: pT from the bending angle, held to physics by two penalties."""
+    """Model 2: pT from the bending angle, constrained to physics by two penalties."""
 
     epochs: int = Field(500, ge=1, description="epochs of the whole run")
     monotonic: bool = Field(True, description="punish a pT that rises with the angle")
@@ -52,7 +52,7 @@ class PtDphiConfig(PtConfig):
     boundary_cap: float = Field(0.2, ge=0, description="largest weight of the boundary penalty")
 
     def lambda_boundary(self, epoch: int) -> float:
-        """Weight of the boundary penalty in epoch 1, 2, ...: ``min(ramp * epoch, cap)``; 0 where it is off."""
+        """Return the boundary penalty's weight in epoch 1, 2, ...: ``min(ramp * epoch, cap)``; 0 where it is off."""
         return min(self.boundary_ramp * epoch, self.boundary_cap) if self.boundary else 0.0
 
 
@@ -68,3 +68,15 @@ class PtCombinedConfig(PtConfig):
     post_start: float = Field(8.8, ge=0, description="GeV from which on predictions are corrected")
     post_offset: float = Field(0.02, description="relative correction at post_start")
     post_slope: float = Field(0.08, description="growth of the relative correction per GeV")
+
+
+CONFIGS: dict[str, type[PtConfig]] = {
+    "pt-energy": PtEnergyConfig,
+    "pt-dphi": PtDphiConfig,
+    "pt-combined": PtCombinedConfig,
+}
+
+
+def config_of(model: TrainedModel) -> PtConfig:
+    """Return the configuration that the model was trained with."""
+    return CONFIGS[model.workload](**model.hyperparameters)

@@ -1,4 +1,4 @@
-"""One chunk of a pT file as flat arrays: alone knows what values cannot be right."""
+"""Flatten a chunk of a pT file to arrays, and refuse values that cannot be right."""
 
 # N events of one chunk, H points (clusters, towers, hits) of all of them; cm, GeV, rad
 
@@ -24,13 +24,13 @@ class Points:
     layer_H: NDArray[Any]  # zeros where they have none
 
     def where(self, chosen_H: NDArray[np.bool_]) -> Points:
-        """Some of them."""
+        """Select points."""
         if chosen_H.all():
             return self
         return Points(*(values[chosen_H] for values in self._all()))
 
     def at(self, index_N: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Position and energy, (N, 4), of the points with these numbers; zeros where a number is negative."""
+        """Return position and energy, (N, 4), of the points with these indices; zeros where an index is negative."""
         there_N = index_N >= 0
         values_N4 = np.zeros((len(index_N), 4))
         values_N4[there_N, :3] = self.xyz_cm_H3[index_N[there_N]]
@@ -43,9 +43,9 @@ class Points:
 
 @dataclass(frozen=True)
 class Content:
-    """What the selection and the features are made of."""
+    """The arrays of which selection and features are made."""
 
-    chunk: Chunk  # to be named in messages
+    chunk: Chunk  # for messages
     primaries_N: NDArray[np.int64]
     truth_N3: NDArray[np.float64]  # pT, eta, phi of the first primary; NaN where there is none
     tracker: Points  # clusters of the silicon
@@ -59,7 +59,7 @@ class Content:
 
 
 def content_of(chunk: Chunk) -> Content:
-    """The flat arrays of a chunk.
+    """Flatten a chunk.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def content_of(chunk: Chunk) -> Content:
 
 
 def _truth(chunk: Chunk) -> NDArray[np.float64]:
-    """pT, eta and phi of the first primary of each event, (N, 3)."""
+    """Return pT, eta and phi of the first primary of each event, (N, 3)."""
     count_N = chunk.counts("PrimaryG4P_Pt")
     event_H = np.repeat(np.arange(len(count_N)), count_N)
     some_N = count_N > 0

@@ -1,4 +1,4 @@
-"""The correction of high pT after the training: its formula as part of a model, and its fit to training events."""
+"""The correction of high pT after the training: a module of the model, and its fit to training events."""
 
 # N events, K bins of true pT
 
@@ -15,8 +15,8 @@ PEAK = 0.2  # only events with |pred/truth - 1| below it are fitted
 class PostCorrection(nn.Module):
     """``pred * (1 + offset + slope * (pred - start))`` from ``start`` GeV on, below it ``pred``.
 
-    The three numbers are buffers, so that saved weights carry them. Offset and slope 0, as at the beginning,
-    change nothing. At ``start`` the prediction jumps by the relative offset.
+    The three numbers are buffers, so that saved weights contain them. Offset and slope are 0 at first, which changes
+    nothing. At ``start`` the prediction jumps by the relative offset.
     Source: ML4Reco, "Post-correction".
     """
 
@@ -30,7 +30,7 @@ class PostCorrection(nn.Module):
             self.register_buffer(name, torch.zeros(()))
 
     def set_to(self, start_gev: float, offset: float, slope_per_gev: float) -> None:
-        """Take these three numbers."""
+        """Set the three numbers."""
         self.start.fill_(start_gev)
         self.offset.fill_(offset)
         self.slope.fill_(slope_per_gev)
@@ -45,14 +45,14 @@ class PostCorrection(nn.Module):
 
 
 def fit_correction(pred_N: Tensor, truth_N: Tensor, start_gev: float) -> tuple[float, float]:
-    """Offset and slope per GeV that take the bias off the high true pT; (0, 0) where too few events say anything.
+    """Fit offset and slope per GeV that remove the bias at high true pT; (0, 0) where too few events determine them.
 
     Bias is the median of pred/truth - 1 of events of one true pT, so the fit is at fixed truth: in bins of
     0.2 GeV of true pT the median prediction m of the events in the peak is compared to the median truth t, and
     ``m (1 + offset + slope (m - start)) / t = 1`` is solved by least squares, weighted by the bins' events,
     over the bins with m >= start. (A fit of truth against prediction would find nothing to correct: a trained
     model is right on average at a fixed *prediction*; at the end of the spectrum it is not at fixed truth.)
-    One bin gives an offset alone. The slope is not allowed below 0: predictions would no longer rise.
+    One bin gives an offset alone. A slope below 0 is not allowed, because predictions would no longer rise.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def fit_correction(pred_N: Tensor, truth_N: Tensor, start_gev: float) -> tuple[f
 
 
 def _weighted_line(bin_K3: Tensor, start_gev: float) -> tuple[float, float]:
-    """Least squares for (offset, slope) over bins of median prediction, median truth and number of events."""
+    """Solve least squares for (offset, slope) over bins of median prediction, median truth and number of events."""
     pred_K, truth_K, count_K = bin_K3.unbind(dim=1)
     weight_K = count_K.sqrt() * pred_K / truth_K
     wanted_K = weight_K * (truth_K / pred_K - 1)

@@ -1,4 +1,4 @@
-"""What each cut of a selection removes, and the efficiency against pT: counts, and how people read them."""
+"""The cut flow of each selection, and the efficiency against pT: counts, and their text for people."""
 
 # C cuts, K fine bins of pT (and one for all above), B bins of the efficiency; GeV
 
@@ -81,26 +81,21 @@ class CutFlow:
                 row_K += np.bincount(bin_N[left_N], minlength=FINE_BINS + 1)
 
     def add(self, other: CutFlow) -> None:
-        """Count what another one counted."""
+        """Add the counts of another cut flow."""
         self.events += other.events
         for selection, left_CK in self.left.items():
             left_CK += other.left[selection]
 
-    @property
-    def without_one_primary(self) -> int:
-        """Events that have no pT."""
-        return self.events - int(self.left["strict"][0].sum())
-
     def totals(self, selection: Selection) -> dict[str, int]:
-        """Events left after each cut."""
+        """Return the events left after each cut."""
         return dict(zip(CUTS[selection], self.left[selection].sum(axis=1).tolist(), strict=True))
 
     def accepted(self, selection: Selection) -> int:
-        """Events that pass all cuts."""
+        """Return the events that pass all cuts."""
         return int(self.left[selection][-1].sum())
 
     def table(self, selection: Selection) -> tuple[str, ...]:
-        """Lines for people: what is left after each cut, its share of all events, what the cut removed."""
+        """Format lines for people: events left after each cut, their share of all events, events removed."""
         lines = [f"{'generated':34}{self.events:>9}"]
         before = self.events
         for cut, left in self.totals(selection).items():
@@ -109,14 +104,14 @@ class CutFlow:
         return tuple(lines)
 
     def efficiency(self, selection: Selection, edges_gev: Sequence[float] | NDArray[np.float64]) -> Efficiency:
-        """Accepted / generated in bins of true pT, of the events with exactly one primary.
+        """Divide accepted by generated events in bins of true pT, of the events with exactly one primary.
 
         Parameters
         ----------
         selection : "strict" or "loose"
         edges_gev : sequence of float
-            Edges of the bins, ascending. Each is moved to the nearest multiple of 0.1 GeV, in which events are
-            counted, and to 100 GeV at most; bins that vanish so are left out. The result says its own edges.
+            Edges of the bins, ascending. Each is moved to the nearest multiple of 0.1 GeV, because events are counted
+            in such bins, and to 100 GeV at most; bins that vanish are left out. The result has its own edges.
         """
         generated_K, accepted_K = self.left[selection][0], self.left[selection][-1]
         edge = np.rint(np.asarray(edges_gev, np.float64) * BINS_PER_GEV).astype(np.int64)
@@ -134,14 +129,14 @@ class CutFlow:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; bins above the highest pT are left out."""
+        """Return JSON values; bins above the highest pT are left out."""
         bins = int(np.flatnonzero(np.append(1, self.left["strict"][0]))[-1])
         left = {selection: left_CK[:, :bins].tolist() for selection, left_CK in self.left.items()}
         return {"events": self.events, "left": left}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> CutFlow:
-        """What ``to_json`` gave."""
+        """Restore what ``to_json`` returned."""
         flow = cls()
         flow.events = values["events"]
         for selection, left_CK in flow.left.items():
@@ -153,7 +148,7 @@ class CutFlow:
 def wilson_interval(
     accepted_B: NDArray[np.int64], generated_B: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends of the interval of one standard deviation for a share of ``generated``; NaN where that is 0.
+    """Return the ends of the one-sigma interval for a share of ``generated``; NaN where that is 0.
 
     Unlike the usual binomial error it is not empty where nothing or everything was accepted.
     Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209.

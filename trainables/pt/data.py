@@ -1,4 +1,4 @@
-"""What a pT search sees of its data: settings, the arrays of train and validation, the cut flow, the holdout."""
+"""The data of a pT search: settings, the arrays of train and validation, the cut flow, the holdout."""
 
 # N events, 5 hits (MVTX layers 0, 1, 2, inner INTT, outer INTT), 2 clusters (inner face, volume centre), 9 towers
 
@@ -16,7 +16,7 @@ from trainables.data.cache import Cache
 from trainables.data.files import DataSettings, expand_files
 from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
 from trainables.pt.cutflow import CutFlow, Selection
-from trainables.pt.ingest import Reading, ingest
+from trainables.pt.ingest import EVENT_COLUMNS, Reading, ingest
 from trainables.pt.metrics import PtBinning, check_binning
 from trainables.pt.selection import Charge
 
@@ -27,7 +27,7 @@ OPPOSITE_SHARE = 0.05  # of the accepted events: where more bend to the other si
 
 
 class PtDataSettings(DataSettings):
-    """What a user may say about pT files."""
+    """The data settings of the pT workloads."""
 
     selection: Selection = Field(
         "strict",
@@ -54,7 +54,7 @@ class Events:
 
 @dataclass(frozen=True)
 class PtData:
-    """What a trial receives: never the holdout."""
+    """The data of a trial, never the holdout."""
 
     train: Events
     validation: Events
@@ -67,25 +67,12 @@ class PtData:
 
     @property
     def objective_version(self) -> str:
-        """Which events a score is of; values with another word here are never compared."""
+        """Version of the scores and of the events they are made of."""
         return f"{self.binning.objective_version} selection={self.selection}"
 
 
 def load_data(settings: PtDataSettings, cache_dir: Path) -> PtData:
-    """Train and validation events of the user's files, or of the carried sample where none is named.
-
-    Parameters
-    ----------
-    settings : PtDataSettings
-    cache_dir : Path
-        Folder of the columnar caches; made where it is not there.
-
-    Raises
-    ------
-    DataError
-        The files cannot be read, their content cannot be right, too few events are accepted or too few pT bins
-        have enough of them, or they share events with the holdout.
-    """
+    """Load train and validation events; also refuse data where too few pT bins have enough events."""
     sample = _sample(settings, cache_dir)
     validation = _events(sample.data, "validation")
     check_binning(settings.binning, validation.truth_N3[:, 0])
@@ -103,7 +90,7 @@ def load_data(settings: PtDataSettings, cache_dir: Path) -> PtData:
 
 
 def load_holdout(settings: PtDataSettings, cache_dir: Path) -> Events:
-    """The events that no trial sees; promotion alone calls this. Raises as ``load_data`` does."""
+    """Load the events that no trial sees."""
     return _events(_sample(settings, cache_dir).hidden, "test")
 
 
@@ -116,8 +103,7 @@ def _sample(settings: PtDataSettings, cache_dir: Path) -> Sample:
 
 
 def _events(cache: Cache, part: str) -> Events:
-    names = ("hit", "cluster", "tower", "dphi", "truth", "surface_dphi")
-    return Events(*(np.asarray(cache.column(part, name)) for name in names))
+    return Events(*(np.asarray(cache.column(part, name)) for name in EVENT_COLUMNS))
 
 
 def _summary(settings: PtDataSettings, sample: Sample, cut_flow: CutFlow) -> tuple[str, ...]:

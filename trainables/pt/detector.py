@@ -1,17 +1,15 @@
-"""How well the cluster at the EMCal's inner face points to where the electron met the EMCal, against pT."""
+"""The azimuth of the cluster at the EMCal's inner face against the point where the electron met the EMCal, by pT."""
 
 # N events, K pT bins
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.evaluation.tables import read_columns, write_columns
 from trainables.pt.metrics import PtBinning
 from trainables.pt.shapes import jackknife_error, shapes_of_bins
 
@@ -39,7 +37,7 @@ class ClusterDphi:
 
 
 def cluster_dphi(parts: tuple[Events, ...], binning: PtBinning) -> ClusterDphi:
-    """Of all events of these parts that have one known point on the surface and lie inside the binning."""
+    """Measure dphi of all events of these parts that have one known point on the surface and lie in the bins."""
     pt_N = np.concatenate([part.truth_N3[:, 0] for part in parts]).astype(np.float64)
     mrad_N = np.concatenate([part.surface_dphi_N for part in parts]).astype(np.float64) * 1e3
     known_N = np.isfinite(mrad_N) & (binning.bin_of(pt_N) < len(binning.edges_gev) - 1)
@@ -59,18 +57,3 @@ def cluster_dphi(parts: tuple[Events, ...], binning: PtBinning) -> ClusterDphi:
         peak_mrad_K=shapes.peak_VK[0],
         peak_error_mrad_K=jackknife_error(shapes.peak_VK),
     )
-
-
-def write_detector_table(path: Path, study: ClusterDphi) -> None:
-    """One row for each pT bin with enough events; single events are left out."""
-    write_columns(path, {name.removesuffix("_K"): getattr(study, name).tolist() for name in _columns()})
-
-
-def read_detector_table(path: Path) -> ClusterDphi:
-    """What was written, without single events."""
-    column, none = read_columns(path), np.empty(0)
-    return ClusterDphi(none, none, *(column[name.removesuffix("_K")] for name in _columns()))
-
-
-def _columns() -> list[str]:
-    return [field.name for field in fields(ClusterDphi) if field.name.endswith("_K")]

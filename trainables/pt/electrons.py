@@ -1,4 +1,4 @@
-"""Simulated electrons from the gun to the calorimeter: helix, scattering, one photon each, and silicon hits."""
+"""Simulate electrons from the gun to the calorimeter: helix, scattering, one photon each, and silicon hits."""
 
 # N events, L 7 silicon layers, K stations of material, H hits; GeV, cm, rad
 
@@ -43,7 +43,7 @@ SPRAY_Z = 2.0
 
 @dataclass(frozen=True)
 class Tracks:
-    """Electrons on their way: drawn as if all were negative and began at phi = 0; ``silicon_hits`` turns them."""
+    """Electrons in flight, all as if negative and begun at phi = 0; ``silicon_hits`` rotates them."""
 
     pt_N: Floats
     eta_N: Floats
@@ -59,7 +59,7 @@ class Tracks:
 
 @dataclass(frozen=True)
 class Arrival:
-    """Where particles meet a cylinder; NaN where they do not."""
+    """Points where particles meet a cylinder; NaN where they do not."""
 
     phi: Floats  # from the direction in which the electron began
     z: Floats
@@ -67,7 +67,7 @@ class Arrival:
 
 
 def shoot(events: int, rng: np.random.Generator) -> Tracks:
-    """Electrons of the gun, flat in pT, eta and phi, with what they lose and how they scatter."""
+    """Generate electrons flat in pT, eta and phi, with their energy losses and scattering angles."""
     pt_N = rng.uniform(MIN_PT_GEV, MAX_PT_GEV, events).astype(np.float32).astype(np.float64)
     eta_N = rng.uniform(-MAX_ETA, MAX_ETA, events).astype(np.float32).astype(np.float64)
     phi_N = rng.uniform(-np.pi, np.pi, events).astype(np.float32).astype(np.float64)
@@ -88,7 +88,7 @@ def shoot(events: int, rng: np.random.Generator) -> Tracks:
 
 
 def electron_at(radius_cm: Floats, tracks: Tracks) -> Arrival:
-    """Where the electrons cross cylinders of these radii, arrays of shape (N, radii)."""
+    """Find where the electrons cross cylinders of these radii, arrays of shape (N, radii)."""
     helix_N1 = (tracks.pt_N / CURVATURE)[:, None]
     phi = np.arcsin(radius_cm / (2 * helix_N1))
     arc = 2 * helix_N1 * phi
@@ -105,7 +105,7 @@ def electron_at(radius_cm: Floats, tracks: Tracks) -> Arrival:
 
 
 def _after_photon(radius_cm: Floats, tracks: Tracks) -> tuple[Floats, Floats, Floats]:
-    """Phi, arc length, incidence at the radii, on the tighter helix that begins where the photon left."""
+    """Return phi, arc length and incidence at the radii, on the tighter helix that begins where the photon left."""
     helix_N = tracks.pt_N / CURVATURE
     turn_N = np.arcsin(tracks.photon_cm_N / (2 * helix_N))  # phi there; the direction is twice that
     tight_N = helix_N * (1.0 - tracks.lost_N)
@@ -121,7 +121,7 @@ def _after_photon(radius_cm: Floats, tracks: Tracks) -> tuple[Floats, Floats, Fl
 
 
 def photon_at(radius_cm: float, tracks: Tracks) -> Arrival:
-    """Where the photons cross a cylinder, arrays of shape (N,)."""
+    """Find where the photons cross a cylinder, arrays of shape (N,)."""
     turn_N = np.arcsin(tracks.photon_cm_N * CURVATURE / (2 * tracks.pt_N))
     miss_N = tracks.photon_cm_N * np.sin(turn_N)  # of the beam line
     incidence_N = np.arcsin(miss_N / radius_cm)
@@ -133,7 +133,7 @@ def photon_at(radius_cm: float, tracks: Tracks) -> Arrival:
 def silicon_hits(
     tracks: Tracks, sense: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], Floats]:
-    """Clusters of the silicon.
+    """Make the clusters of the silicon.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def silicon_hits(
 
 
 def _clusters_of_electron(tracks: Tracks, phi_NL: Floats, rng: np.random.Generator) -> Floats:
-    """Clusters (0, 1, 2) that the electron itself leaves in each layer, shape (N, 7)."""
+    """Draw how many clusters (0, 1, 2) the electron itself leaves in each layer, shape (N, 7)."""
     pixel_loss_N = PIXEL_LOSS * np.exp(-PIXEL_LOSS_FALL * (np.cosh(tracks.eta_N) - 1.03))
     loss_NL = np.full(phi_NL.shape, STRIP_LOSS)
     loss_NL[:, :3] = pixel_loss_N[:, None]
@@ -179,7 +179,7 @@ def _clusters_of_electron(tracks: Tracks, phi_NL: Floats, rng: np.random.Generat
 def _measured(
     layer_H: NDArray[np.int64], phi_H: Floats, rphi_H: Floats, z_H: Floats, rng: np.random.Generator
 ) -> Floats:
-    """Positions (H, 3) as the sensors give them: pixels finely, strips finely in phi and coarsely in z."""
+    """Smear positions (H, 3) like the sensors: pixels finely, strips finely in phi and coarsely in z."""
     pixel_H = layer_H < 3
     noise_H = rng.standard_normal(len(layer_H)) * PIXEL_RESOLUTION_CM
     strip_H = rng.uniform(-STRIP_CM / 2, STRIP_CM / 2, len(layer_H))

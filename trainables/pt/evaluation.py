@@ -1,6 +1,6 @@
-"""Scores of a pT model on the holdout, with their bootstrap replicas: the metrics of validation and resolution."""
+"""Evaluate pT models on the holdout: the metrics of validation and the resolution curve, with bootstrap replicas."""
 
-# R rows: the events as they are, then one replica each; K pT bins with enough events, N events, n of one bin
+# R rows: the sample itself, then one replica each; K pT bins with enough events, N events, n of one bin
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model's predictions, one bin of true pT after another. Events outside of the bins count nowhere.
 
-    ``bias`` is a largest one of several noisy numbers: in replicas, which are noisier than the sample, it tends to
-    be larger than in the events as they are. In differences between models most of that cancels.
+    ``bias`` is the largest of several noisy numbers: in replicas, which are noisier than the sample, it tends to be
+    larger than in the sample itself. In differences between models most of that cancels.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def evaluate(
     replicas, seed : int
         See ``resampled``.
     extra : mapping of str to float, optional
-        Metrics that do not depend on events: the same in all replicas.
+        Metrics that do not depend on events, so that they are the same in all replicas.
 
     Raises
     ------
@@ -87,31 +87,31 @@ def evaluate_model(
     replicas: int,
     _device: torch.device,
 ) -> Evaluation:
-    """Evaluate a trained model, in the form that its users have (so on the CPU). As ``evaluate`` otherwise."""
+    """Evaluate a trained model in the form that its users load, therefore on the CPU."""
     return evaluate(predict(model, branches, events, data.charge), events, data.binning, replicas)
 
 
 def naive_evaluations(data: PtData, holdout: Events, replicas: int = 1000, seed: int = 0) -> dict[str, Evaluation]:
-    """Both formulas, C fitted to the training events, on the holdout; by name. Raises as ``evaluate`` does."""
+    """Evaluate both formulas, with C fitted to the training events, on the holdout; by name."""
     predictions = formula_predictions(data.train, holdout)
     return {name: evaluate(pred_N, holdout, data.binning, replicas, seed) for name, pred_N in predictions.items()}
 
 
 @dataclass(frozen=True)
 class _Bin:
-    """What is kept of a pT bin."""
+    """Moments and shapes of a pT bin."""
 
     events: int
     moments_R3: NDArray[np.float64]  # means of r, of r squared, and of |r| > TAIL
     shapes: Shapes | None  # (R, 1); None: too few events
 
     def rms(self) -> NDArray[np.float64]:
-        """About the mean."""
+        """Return the RMS about the mean."""
         return _rms(self.moments_R3[:, 0], self.moments_R3[:, 1])
 
 
 def _evaluate_bin(value_n: NDArray[np.float64], count_Rn: NDArray[np.uint8], used: bool) -> _Bin:
-    """From r of the events of a bin, and how often each replica draws each."""
+    """Compute a bin from r of its events and how often each replica draws each event."""
     order_n = np.argsort(value_n)
     value_n, count_Rn = value_n[order_n], np.take(count_Rn, order_n, axis=1)
     tail_n = np.where(np.isnan(value_n), np.nan, np.abs(value_n) > TAIL)
@@ -133,7 +133,7 @@ def _joined(shapes: Sequence[Shapes], axis: int) -> Shapes:
 
 
 def _metrics(bins: Sequence[_Bin]) -> dict[str, NDArray[np.float64]]:
-    """As ``Scores.numbers``, each (R,), without errors."""
+    """Compute the metrics of ``Scores.numbers`` without errors, each (R,)."""
     used = [one for one in bins if one.shapes is not None]
     inside = sum(one.events for one in bins)
     mean_R, square_R, tail_R = np.sum([one.events * one.moments_R3 for one in bins], axis=0).T / inside

@@ -38,7 +38,7 @@ PANELS = 16  # distributions at most
 
 
 def plot_distributions(path: Path, scores: Scores) -> None:
-    """r in each pT bin, or in some of many, with the Gaussian of its core."""
+    """Draw r in each pT bin, or in some of many, with the Gaussian of its core."""
     curve = scores.curve
     shown_K = np.unique(np.linspace(0, len(curve.events_K) - 1, PANELS).astype(int)) if len(curve.events_K) else ()
     columns = min(max(len(shown_K), 1), 5 if -len(shown_K) % 5 < -len(shown_K) % 4 else 4)
@@ -94,7 +94,7 @@ def _distribution(axes: Axes, scores: Scores, k: int, reach: float) -> None:
 
 
 def plot_predictions(path: Path, scores: Scores) -> None:
-    """Predicted against true pT, as numbers of events."""
+    """Draw predicted against true pT, as numbers of events."""
     end = scores.binning.max_pt_gev
     with drawn(path, 6.6, 5.8) as figure:
         axes = figure.add_subplot()
@@ -109,7 +109,7 @@ def plot_predictions(path: Path, scores: Scores) -> None:
 
 
 def plot_efficiencies(path: Path, efficiencies: Mapping[str, Efficiency], used: str) -> None:
-    """Accepted / generated against pT of each selection, with 1 sigma intervals."""
+    """Draw accepted / generated against pT of each selection, with 1 sigma intervals."""
     with drawn(path, 7.2, 4.8) as figure:
         axes = figure.add_subplot()
         for number, (selection, efficiency) in enumerate(efficiencies.items()):
@@ -135,7 +135,7 @@ def plot_angle_curve(
     data_range: tuple[float, float],
     c: float,
 ) -> None:
-    """What a model makes of the bending angle: pT(1/dphi) inside and outside of the data, with the boundary points.
+    """Draw a model's pT(1/dphi) inside and outside of the data, with the boundary points.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def plot_angle_curve(
 
 
 def plot_detector(path: Path, study: ClusterDphi, binning: PtBinning) -> None:
-    """dphi(truth - cluster) of single events against pT, and sigma and peak of its core."""
+    """Draw dphi(truth - cluster) of single events against pT, and sigma and peak of its core."""
     bins = study.low_edge_gev_K, study.high_edge_gev_K
     widest = max(study.core_sigma_mrad_K.max(initial=0), 0.2)
     centre = float(np.median(study.dphi_mrad_N)) if len(study.dphi_mrad_N) else 0.0

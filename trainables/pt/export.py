@@ -1,4 +1,4 @@
-"""Packs a pT model for its users: weights, the ONNX files of the experiment's own code, one of the whole chain."""
+"""Package a pT model for its users: weights, the ONNX files of the experiment's own code, one of the whole chain."""
 
 # N events, C raw columns, F features
 
@@ -20,18 +20,18 @@ from trainables.export.manifest import Column, Description, Exported, Output
 from trainables.export.onnx import LIMIT, Graph, export_graph
 from trainables.export.package import Package, write_package
 from trainables.pt.combined import BRANCHES, combined_inputs
-from trainables.pt.config import PtEnergyConfig
+from trainables.pt.config import config_of
 from trainables.pt.data import Events, PtDataSettings
-from trainables.pt.features import FEATURE_NAMES, FeatureSet, features
-from trainables.pt.inference import FromFeatures, build_model, network_of, predict, raw_inputs
-from trainables.pt.model import PtNetwork
+from trainables.pt.features import FEATURE_NAMES, feature_set, features
+from trainables.pt.inference import FromFeatures, build_model, predict, raw_inputs
+from trainables.pt.model import PtNetwork, network_of
 from trainables.pt.selection import Charge
 
-# As sPHENIX's SiCaloPt::PtCalculator is told to load them (PtCalculatorConfig: mlEproj, mlEMD, mlCombined).
+# As sPHENIX's SiCaloPt::PtCalculator is configured to load them (PtCalculatorConfig: mlEproj, mlEMD, mlCombined).
 FILES = {"pt-energy": "model_MLEproj.onnx", "pt-dphi": "model_MLEMD.onnx", "pt-combined": "model_MLCombined.onnx"}
 SCALER = "scaler_MLEproj.json"
 INPUT, OUTPUT = "x", "pt_hat"
-SMALL_GEV = 0.1  # Ours: no electron of less reaches the calorimeter, so smaller pT are compared with this
+SMALL_GEV = 0.1  # (ours) no electron of less reaches the calorimeter, so smaller pT are compared with this
 COMBINED_COLUMNS = (
     *("inverse_dphi", "pt_of_dphi_model_gev", "e_inner_face_gev", "pt_of_energy_model_gev"),
     *(f"mean_pt_from_{low}_to_{low + 1}_gev" for low in range(10)),
@@ -39,7 +39,8 @@ COMBINED_COLUMNS = (
 RULES = (
     "x, y, z are of the clusters in the inner and outer INTT layers and of the EMCal cluster at the inner face of the "
     "calorimeter, with the vertex at the origin; e is that cluster's energy",
-    "the bending angle is positive for the charge that the model is made for; the model knows none of 0.01 rad or less",
+    "the bending angle is positive for the charge that the model is made for; the model was trained on angles above "
+    "0.01 rad only",
     "an energy below 0, and what is not finite, is refused; values outside of lowest ... highest are predicted with a "
     "warning, as the model has not seen their like",
     f"{SCALER}: its model takes (value - mean) / scale; all other files take values as they are",
@@ -54,7 +55,7 @@ FULL_RULES = (
 
 
 class _Plain(nn.Module):
-    """A network as the experiment has its own: features (N, F) -> pT (N, 1), float32 throughout."""
+    """A network in the form of the experiment's own: features (N, F) -> pT (N, 1), float32 throughout."""
 
     def __init__(self, network: PtNetwork) -> None:
         super().__init__()
@@ -73,26 +74,7 @@ def package(
     about: Mapping[str, Any],
     folder: Path,
 ) -> Package:
-    """Write a model of any of the three workloads with its ONNX files, which are checked on the holdout.
-
-    Parameters
-    ----------
-    model : TrainedModel
-    branches : mapping of workload to TrainedModel
-        Of pt-combined: its two, whose files become part of the package too; else empty.
-    holdout : Events
-    settings : PtDataSettings
-        Of the data that the model was trained on.
-    about : mapping of str to JSON values
-        What else there is to say: search, trial, seed, commit, fingerprint, objective version ...
-    folder : Path
-        Must not exist, or be empty.
-
-    Raises
-    ------
-    DataError
-        A branch is missing, or an ONNX file does not give what PyTorch gives.
-    """
+    """Write a model of any of the three workloads; the files of both branches are part of pt-combined's package."""
     built = build_model(model, branches, settings.charge)
     raw_NC = raw_inputs(built.raw.columns, holdout)
     files, onnx = _experiment_files(model, branches, holdout, settings.charge)
@@ -113,7 +95,7 @@ def package(
 def _experiment_files(
     model: TrainedModel, branches: Mapping[str, TrainedModel], holdout: Events, charge: Charge
 ) -> tuple[dict[str, bytes], dict[str, Exported]]:
-    """Content and record of each file of the experiment's code, those of branches included."""
+    """Make content and manifest entry of each file of the experiment's code, those of branches included."""
     files: dict[str, bytes] = {}
     records: dict[str, Exported] = {}
     for each in (*branches.values(), model):
@@ -136,9 +118,9 @@ def _experiment_files(
 def _network_inputs(
     model: TrainedModel, branches: Mapping[str, TrainedModel], events: Events, charge: Charge
 ) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """Names and values (N, F) of what a network takes, not standardised."""
+    """Return names and values (N, F) of a network's inputs, not standardised."""
     if model.workload == "pt-combined":
         branch_pt = [predict(branches[name], {}, events, charge) for name in BRANCHES]
         return COMBINED_COLUMNS, combined_inputs(events, np.stack(branch_pt, axis=1).astype(np.float32))
-    name: FeatureSet = PtEnergyConfig(**model.hyperparameters).features if model.workload == "pt-energy" else "dphi"
+    name = feature_set(config_of(model))
     return FEATURE_NAMES[name], features(name, events)

@@ -1,18 +1,18 @@
-"""Feature sets of the pT models: accepted events to rows of numbers, always in the same order."""
+"""Make the inputs of the pT models from accepted events: three feature sets, always in the same order."""
 
 # N events, F features
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.pt.config import PtConfig, PtEnergyConfig
 from trainables.pt.data import Events
 
 FeatureSet = Literal["energy", "dphi", "full"]
-FEATURE_SETS: tuple[FeatureSet, ...] = get_args(FeatureSet)
 FEATURE_NAMES: dict[FeatureSet, tuple[str, ...]] = {
     "energy": (
         *("r_inner_intt_cm", "z_inner_intt_cm", "r_outer_intt_cm", "z_outer_intt_cm"),
@@ -30,12 +30,17 @@ FEATURE_NAMES: dict[FeatureSet, tuple[str, ...]] = {
 }
 
 
+def feature_set(config: PtConfig) -> FeatureSet:
+    """Return the feature set of a configuration of pt-energy or pt-dphi."""
+    return config.features if isinstance(config, PtEnergyConfig) else "dphi"
+
+
 def features(name: FeatureSet, events: Events) -> NDArray[np.float32]:
-    """Inputs of a model, not standardised.
+    """Make the inputs of a model, not standardised.
 
     ``energy``: radius and z of the inner and of the outer INTT cluster, radius, z and energy of the cluster at
     the inner face. ``dphi``: the inverse bending angle in 1/rad, and 0. ``full``: the five hits, both clusters
-    and the nine towers with most energy, as they stand in ``Events``.
+    and the nine towers with most energy, in the order of ``Events``.
 
     Parameters
     ----------

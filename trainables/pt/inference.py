@@ -1,4 +1,4 @@
-"""The pT models as their users have them: raw positions and energies in, GeV out, with the whole chain inside."""
+"""The pT models in the form that users load: raw positions and energies in, GeV out, with the whole chain inside."""
 
 # N events, C raw columns, F features; cm, GeV, rad
 
@@ -13,20 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from trainables.base.errors import DataError
 from trainables.base.training import TrainedModel
-from trainables.pt.combined import BRANCHES, PT_BINS
-from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
+from trainables.pt.combined import BRANCHES, PT_BINS, require_branches
+from trainables.pt.config import config_of
 from trainables.pt.data import Events
-from trainables.pt.features import FEATURE_NAMES, features
-from trainables.pt.model import PtNetwork, in_chunks, load_network
+from trainables.pt.features import FEATURE_NAMES, feature_set, features
+from trainables.pt.model import PtNetwork, in_chunks, network_of
 from trainables.pt.selection import Charge
 
-CONFIGS: dict[str, type[PtConfig]] = {
-    "pt-energy": PtEnergyConfig,
-    "pt-dphi": PtDphiConfig,
-    "pt-combined": PtCombinedConfig,
-}
 INNER, OUTER, FACE = "inner_intt", "outer_intt", "inner_face"
 CLUSTER_ENERGY = "e_inner_face_gev"
 ANGLE_COLUMNS = tuple(f"{axis}_{point}_cm" for point in (INNER, OUTER, FACE) for axis in "xy")
@@ -36,32 +30,32 @@ FULL_COLUMNS = FEATURE_NAMES["full"]
 
 
 class Raw:
-    """Which raw column stands where."""
+    """Access to raw columns by name."""
 
     def __init__(self, columns: tuple[str, ...]) -> None:
         self.columns = columns
-        self._place = {name: number for number, name in enumerate(columns)}
+        self._index = {name: index for index, name in enumerate(columns)}
 
     def column(self, raw_NC: Tensor, name: str) -> Tensor:
-        """One column, (N,)."""
-        return raw_NC[:, self._place[name]]
+        """Return one column, (N,)."""
+        return raw_NC[:, self._index[name]]
 
     def point(self, raw_NC: Tensor, name: str) -> tuple[Tensor, Tensor]:
-        """x and y of a point, each (N,) in float64: differences of float32 positions are exact there."""
+        """Return x and y of a point, each (N,) in float64, because differences of float32 positions are exact there."""
         x_N, y_N = (self.column(raw_NC, f"{axis}_{name}_cm").double() for axis in "xy")
         return x_N, y_N
 
 
 class PtModule(nn.Module):
-    """Any way to pT: float32 in and out, float64 inside.
+    """The base of all pT models for inference: float32 in and out, float64 inside.
 
-    One-hot bins and the start of the correction make pT jump: with float32 inside, the rounding of whoever evaluates
-    it would decide on which side an event lies.
+    One-hot bins and the start of the correction make pT jump: with float32 inside, the rounding of each runtime would
+    decide on which side an event lies.
     """
 
     @abstractmethod
     def pt(self, input_NX: Tensor) -> Tensor:
-        """pT (N,) in GeV and float64."""
+        """Compute pT (N,) in GeV and float64."""
 
     def forward(self, input_NX: Tensor) -> Tensor:
         return self.pt(input_NX).float().unsqueeze(1)
@@ -70,8 +64,8 @@ class PtModule(nn.Module):
 class FromFeatures(PtModule):
     """The network alone: features (N, F) -> pT (N, 1).
 
-    It says what ``PtNetwork`` says in operations that ONNX Runtime has had for float64 from early on: before 1.18 it
-    cannot load a Gemm followed by Relu.
+    It computes the same as ``PtNetwork``, in operations that every ONNX Runtime has for float64: before 1.18 it cannot
+    load a Gemm followed by Relu.
     """
 
     zero: Tensor
@@ -121,7 +115,7 @@ class FromAngle(PtModule):
         self.raw, self.charge, self.network = raw, charge, FromFeatures(network)
 
     def inverse_angle(self, raw_NC: Tensor) -> Tensor:
-        """1/dphi (N,) in float32 and 1/rad, of the angle that ``selection.bending_angle`` defines, for any azimuth.
+        """Compute 1/dphi (N,) in float32 and 1/rad, of the angle that ``selection.bending_angle`` defines.
 
         The angle between two directions a and b is ``2 atan(a x b / (|a| |b| + a . b))``: no difference of azimuths
         has to be wrapped, and a small angle is as precise, relative to itself, as a large one. Not defined where the
@@ -131,7 +125,7 @@ class FromAngle(PtModule):
         ax, ay, bx, by = x_2 - x_1, y_2 - y_1, x_3 - x_2, y_3 - y_2
         size_N = ((ax * ax + ay * ay) * (bx * bx + by * by)).sqrt()
         angle_N = 2 * arctangent((ax * by - ay * bx) / (size_N + ax * bx + ay * by))
-        dphi_N = (-self.charge * angle_N).float()  # as it stands in Events
+        dphi_N = (-self.charge * angle_N).float()  # the precision of Events
         return (1 / dphi_N.double()).float()
 
     def pt(self, raw_NC: Tensor) -> Tensor:
@@ -161,7 +155,7 @@ class FromBoth(PtModule):
 
 
 def arctangent(tangent_N: Tensor) -> Tensor:
-    """Angle in (-pi/2, pi/2) of float64 numbers, to 1e-15 of itself. ONNX Runtime has its own for float32 only.
+    """Compute the arctangent of float64 numbers to a relative 1e-15, because ONNX Runtime has it for float32 only.
 
     The angle is halved four times by ``tan(a/2) = tan(a) / (1 + sqrt(1 + tan(a)^2))``; that of a tangent below 0.1 is
     its Taylor series.
@@ -180,9 +174,9 @@ RawModel = FromEnergy | FromAngle | FromBoth
 
 
 def build_model(model: TrainedModel, branches: Mapping[str, TrainedModel], charge: Charge) -> RawModel:
-    """A trained model of any of the three workloads for inference on the CPU: (N, C) float32 -> pT (N, 1) in GeV.
+    """Build a trained model of any of the three workloads for the CPU: (N, C) float32 -> pT (N, 1) in GeV.
 
-    ``raw.columns`` of it names the columns. Valid for events of the selection it was trained on.
+    Its ``raw.columns`` names the columns. Valid for events of the selection it was trained on.
 
     Parameters
     ----------
@@ -202,10 +196,7 @@ def build_model(model: TrainedModel, branches: Mapping[str, TrainedModel], charg
     elif model.workload == "pt-dphi":
         built = FromAngle(Raw(ANGLE_COLUMNS), network_of(model), charge)
     else:
-        if missing := sorted(set(BRANCHES) - set(branches)):
-            raise DataError(
-                f"pt-combined: no model of {', '.join(missing)}; expected one each of {', '.join(BRANCHES)}."
-            )
+        require_branches(branches)
         energy, angle = (branches[name] for name in BRANCHES)
         from_energy = _from_energy(energy)
         from_angle = FromAngle(from_energy.raw, network_of(angle), charge)
@@ -214,24 +205,19 @@ def build_model(model: TrainedModel, branches: Mapping[str, TrainedModel], charg
 
 
 def _from_energy(model: TrainedModel) -> FromEnergy:
-    full = PtEnergyConfig(**model.hyperparameters).features == "full"
+    full = feature_set(config_of(model)) == "full"
     return FromEnergy(Raw(FULL_COLUMNS if full else ENERGY_COLUMNS), network_of(model), full)
 
 
-def network_of(model: TrainedModel) -> PtNetwork:
-    """The network alone, from features to pT (N,)."""
-    return load_network(CONFIGS[model.workload](**model.hyperparameters), model.weights)
-
-
 def raw_inputs(columns: tuple[str, ...], events: Events) -> NDArray[np.float32]:
-    """Raw columns (N, C) of accepted events."""
+    """Return raw columns (N, C) of accepted events."""
     return features("full", events)[:, [FULL_COLUMNS.index(name) for name in columns]]
 
 
 def predict(
     model: TrainedModel, branches: Mapping[str, TrainedModel], events: Events, charge: Charge
 ) -> NDArray[np.float64]:
-    """pT (N,) in GeV of accepted events by the very model that its users load. Raises as ``build_model`` does."""
+    """Predict pT (N,) in GeV of accepted events with the very model that users load. Raises as ``build_model`` does."""
     built = build_model(model, branches, charge)
     raw_NC = torch.from_numpy(raw_inputs(built.raw.columns, events))
     return in_chunks(built.pt, raw_NC).numpy()

@@ -1,4 +1,4 @@
-"""pT files to rows of the cache: the accepted events, their hits, clusters and towers, and the cut flow."""
+"""Read pT files into the cache: the accepted events, their hits, clusters and towers, and the cut flow."""
 
 # N events of one chunk, A accepted ones, H towers, 9 towers, 5 hits
 
@@ -26,20 +26,20 @@ from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select, w
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
 TOWERS = 9
 
-COLUMNS = {
+EVENT_COLUMNS = {  # in the order of trainables.pt.data.Events
     "hit": Column("<f4", (5, 3)),
     "cluster": Column("<f4", (2, 4)),
     "tower": Column("<f4", (TOWERS, 4)),
     "dphi": Column("<f4"),
     "truth": Column("<f4", (3,)),
     "surface_dphi": Column("<f4"),
-    HASH: HASH_COLUMN,
 }
+COLUMNS = EVENT_COLUMNS | {HASH: HASH_COLUMN}
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: with their content, all that the arrays depend on."""
+    """Settings of the reader: the arrays depend on them and on the files' content alone."""
 
     selection: Selection
     charge: Charge
@@ -48,26 +48,11 @@ class Reading:
 
 
 def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
-    """The cache of these files, opened or built.
+    """Open or build the cache of these files, as ``trainables.data.ingest.ingest`` does.
 
-    Parameters
-    ----------
-    files : tuple of str
-        Of ``expand_files``.
-    reading : Reading
-    cache_dir : Path
-
-    Returns
-    -------
-    Cache
-        Columns ``COLUMNS``, of the accepted events; parts those of ``reading.split``. Its ``meta`` holds, beside
-        what every ingest leaves there, ``events`` (generated), ``accepted``, ``opposite`` (events that fail the
-        last cut alone and would pass it with the other charge) and ``cut_flow``, of train and validation.
-
-    Raises
-    ------
-    DataError
-        Anything is wrong with a file or with all of them together. Nothing is cached then.
+    It holds ``COLUMNS`` of the accepted events. Its ``meta`` holds besides ``events`` (generated), ``accepted``,
+    ``opposite`` (events that fail the last cut alone and would pass it with the other charge) and ``cut_flow``, of
+    train and validation.
     """
     key = {"reader": READER_VERSION, **asdict(reading)}
     request = Request("pt", key, COLUMNS, reading.split, reading.skip_bad_files)
@@ -76,7 +61,7 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
 
 @dataclass
 class Tally:
-    """What was counted in one file, or in all."""
+    """Counts of one file, or of all."""
 
     seen: CutFlow = field(default_factory=CutFlow)  # of train and validation
     hidden: CutFlow = field(default_factory=CutFlow)  # of test
@@ -88,7 +73,7 @@ class Tally:
     particle_gev: float = 0.0
 
     def add(self, other: Tally) -> None:
-        """Count another file too; the sums serve the checks of single files only."""
+        """Add the counts of a file; its sums serve the checks of single files only."""
         self.seen.add(other.seen)
         self.hidden.add(other.hidden)
         self.opposite += other.opposite
@@ -96,7 +81,7 @@ class Tally:
 
 
 class PtReader(FileReader):
-    """Reads pT files, and counts what the cuts remove."""
+    """The reader of pT files, which counts what the cuts remove."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -149,7 +134,7 @@ class PtReader(FileReader):
 
 
 def accepted_rows(content: Content, choice: Choice) -> Rows:
-    """The columns of the accepted events, as ``trainables.pt.data.Events`` explains them, without the hash.
+    """Collect ``EVENT_COLUMNS`` of the accepted events; ``trainables.pt.data.Events`` explains them.
 
     Parameters
     ----------
@@ -171,7 +156,7 @@ def accepted_rows(content: Content, choice: Choice) -> Rows:
 
 
 def highest_towers(towers: Points, accepted_N: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Position and energy of the nine towers with most energy of each accepted event, (A, 9, 4); zeros where fewer.
+    """Collect position and energy of each accepted event's nine highest towers, (A, 9, 4); zeros where fewer.
 
     Highest first; of two with the same energy the first in the file.
     """
@@ -188,7 +173,7 @@ def highest_towers(towers: Points, accepted_N: NDArray[np.bool_]) -> NDArray[np.
 
 
 def event_hashes(content: Content) -> NDArray[np.uint64]:
-    """Hash of each event: of its first primary and its clusters in the silicon, whatever the settings are."""
+    """Hash each event by its first primary and its clusters in the silicon, independent of the settings."""
     tracker = content.tracker
     clusters_N = np.bincount(tracker.event_H, minlength=len(content))
     first_N = np.where(clusters_N > 0, np.cumsum(clusters_N) - clusters_N, -1)
@@ -199,7 +184,7 @@ def event_hashes(content: Content) -> NDArray[np.uint64]:
 
 
 def _surface_dphi(content: Content, choice: Choice) -> NDArray[np.float64]:
-    """Azimuth of where the primary met the EMCal, from that of the inner-face cluster; NaN: not at one place."""
+    """Return the azimuth where the primary met the EMCal minus the inner-face cluster's; NaN: not one known point."""
     surface = content.surface
     one_N = np.bincount(surface.event_H, minlength=len(content)) == 1
     index_N = np.full(len(content), -1)

@@ -1,4 +1,4 @@
-"""The branches of a pT file: TTree 'tree', one entry an event, lists of numbers, streamed as chunks."""
+"""The layout of pT files: TTree 'tree', one entry an event, lists of numbers, streamed as chunks."""
 
 # lengths in cm, energies and momenta in GeV, angles in rad
 
@@ -27,7 +27,7 @@ LIST_ADVICE = "Write the file so."
 
 
 def count_entries(file: str) -> int:
-    """Number of events of a file; also makes sure that every needed branch is there.
+    """Return the number of events of a file, after a check that every needed branch is there.
 
     Raises
     ------
@@ -76,7 +76,7 @@ def _tree(root_file: Any, file: str) -> Any:
 
 
 def _collections(file: str, present: list[str]) -> dict[str, list[str]]:
-    """UpstreamModels of each collection, the optional ones where they are present."""
+    """List the branches of each collection, the optional ones where they are present."""
     found: dict[str, list[str]] = {}
     for collection, fields in COLLECTIONS.items():
         needed = [f"{collection}_{field}" for field in fields]

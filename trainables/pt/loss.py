@@ -1,4 +1,4 @@
-"""What the pT models minimise: the relative loss, and the two penalties that hold pt-dphi to physics."""
+"""The losses of the pT models: the relative loss, and the two physics penalties of pt-dphi."""
 
 # B batch, K angles of the grid, P = 9 points of the boundary table
 
@@ -15,10 +15,10 @@ BOUNDARY_PT_GEV = (0.0961, 0.1922, 0.3844, 1.922, 2.883, 4.805, 9.61, 19.22, 38.
 
 
 def relative_loss(pred_B: Tensor, truth_B: Tensor, peak_weight: float, peak_window: float) -> Tensor:
-    """Mean of ``w r^2``, ``r = (truth - pred) / (truth + 1e-6)``, ``w = peak_weight`` where |r| < peak_window, else 1.
+    """Average ``w r^2`` with ``r = (truth - pred) / (truth + 1e-6)``.
 
-    Predictions and truth in GeV, truth positive. The weight lowers the influence of outliers; it is a step of r
-    and has no gradient of its own. Source: ML4Reco, "Train_model1".
+    ``w`` is ``peak_weight`` where |r| < ``peak_window``, else 1. It lowers the influence of outliers, is a step of r
+    and has no gradient of its own. Predictions and truth in GeV, truth positive. Source: ML4Reco, "Train_model1".
     """
     r_B = (truth_B - pred_B) / (truth_B + TINY_GEV)
     weight_B = torch.where(r_B.abs() < peak_window, peak_weight, 1.0)
@@ -26,33 +26,33 @@ def relative_loss(pred_B: Tensor, truth_B: Tensor, peak_weight: float, peak_wind
 
 
 def monotonic_penalty(pt_K: Tensor, angle_K: Tensor) -> Tensor:
-    """Total rise in GeV of pT along growing angles: 0 where pT never rises with the angle.
+    """Sum the rises of pT, in GeV, along growing angles: 0 where pT never rises with the angle.
 
-    ``sum relu(pT[k+1] - pT[k])`` of the predictions sorted by angle. Ours: the report takes the angles of the
-    batch, so that its size grows with the batch size; here they are a fixed grid (``grid_inverse_dphi``), so that
-    it is the same for every batch and holds outside of the data too.
+    ``sum relu(pT[k+1] - pT[k])`` of the predictions sorted by angle. (ours) The report takes the angles of the batch,
+    so that the penalty grows with the batch size; here they are a fixed grid (``grid_inverse_dphi``), so that it is
+    the same for every batch and acts outside of the data too.
     """
     sorted_K = pt_K[torch.argsort(angle_K, stable=True)]
     return sorted_K.diff().relu().sum()
 
 
 def boundary_deviation(pt_P: Tensor) -> Tensor:
-    """Relative deviations (P,) of predictions at the angles of the boundary table from its pT."""
+    """Return relative deviations (P,) of predictions at the angles of the boundary table from its pT."""
     target_P = torch.tensor(BOUNDARY_PT_GEV, dtype=pt_P.dtype, device=pt_P.device)
     return (target_P - pt_P) / target_P
 
 
 def boundary_penalty(pt_P: Tensor) -> Tensor:
-    """Mean squared relative deviation from the boundary table (ours: the report does not show its form)."""
+    """Average the squared relative deviation from the boundary table (ours: the report does not show its form)."""
     return boundary_deviation(pt_P).square().mean()
 
 
 def grid_inverse_dphi(device: torch.device | None = None) -> Tensor:
-    """The fixed grid (K,) of 1/angle in 1/rad, evenly spaced in its logarithm."""
+    """Make the fixed grid (K,) of 1/angle in 1/rad, evenly spaced in its logarithm."""
     low, high = GRID_INVERSE_DPHI
     return torch.logspace(0, 1, GRID_ANGLES, base=high / low, dtype=torch.float64, device=device).mul(low).float()
 
 
 def boundary_inverse_dphi(device: torch.device | None = None) -> Tensor:
-    """1/angle (P,) in 1/rad of the boundary table."""
+    """Return 1/angle (P,) in 1/rad of the boundary table."""
     return torch.tensor(BOUNDARY_INVERSE_DPHI, device=device)

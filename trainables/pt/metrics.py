@@ -22,7 +22,7 @@ OBJECTIVES: dict[str, Literal["min", "max"]] = {
     "tail": "min",
     "core_sigma": "min",
 }
-CONSTRAINTS = {"bias": 0.02}  # upper limits
+CONSTRAINTS = {"bias": 0.02}  # metric -> its largest value
 TAIL = 0.2  # of |r|
 
 
@@ -53,13 +53,13 @@ class PtBinning(BaseModel):
         return np.append(np.arange(bins) * self.bin_width_gev, self.max_pt_gev)
 
     def bin_of(self, truth_N: NDArray[Any]) -> NDArray[np.int64]:
-        """Bin number of each true pT in GeV; the number of bins for those outside [0, max_pt_gev)."""
+        """Return the bin index of each true pT in GeV; the number of bins for those outside [0, max_pt_gev)."""
         bins = len(self.edges_gev) - 1
         bin_N = np.searchsorted(self.edges_gev, truth_N, side="right") - 1
         return np.where((bin_N >= 0) & (bin_N < bins), bin_N, bins)
 
     def count(self, truth_N: NDArray[Any]) -> NDArray[np.int64]:
-        """Number of events in each bin."""
+        """Count the events in each bin."""
         bins = len(self.edges_gev) - 1
         return np.bincount(self.bin_of(truth_N), minlength=bins + 1)[:bins]
 
@@ -73,7 +73,7 @@ def check_binning(binning: PtBinning, truth_N: NDArray[Any], part: str = "valida
     truth_N : array of float
         True pT in GeV.
     part : str
-        Of the sample: that of these events, to be named in the message.
+        Of the sample, for the message.
     """
     count = binning.count(truth_N)
     used = int((count >= binning.min_bin_count).sum())
@@ -113,9 +113,9 @@ class ResponseCurve:
 
 @dataclass(frozen=True)
 class Scores:
-    """How reconstructed pT compares with the truth on a sample; made by ``score``.
+    """The comparison of reconstructed with true pT on a sample; made by ``score``.
 
-    With r = pred / truth - 1, per bin of *true* pT (so that no model decides which bins count):
+    With r = pred / truth - 1, per bin of *true* pT (so that the bins that count do not depend on the model):
 
     ``resolution``
         half of the central 68 % interval of r, divided by the response 1 + median. A model that scales all its
@@ -124,11 +124,11 @@ class Scores:
         Gaussian core of r within 2 sigma of its own peak: mean and variance of the events inside, the variance
         corrected for the cut, repeated until they agree. ``core_sigma`` is divided by 1 + peak.
 
-    A resolution says nothing of a wrong scale: inside a bin even a nearly constant prediction spreads by no
+    A resolution does not show a wrong scale: inside a bin even a nearly constant prediction spreads by no
     more than the bin is wide. Only together with ``bias`` does it rank models; hence CONSTRAINTS.
 
     Errors are 1 sigma of a delete-one-group jackknife over ten groups. Where predictions are not finite or all
-    the same, or the response of a bin is not positive, the numbers that would mean nothing are NaN.
+    the same, or the response of a bin is not positive, numbers without meaning are NaN.
     """
 
     binning: PtBinning
@@ -172,7 +172,7 @@ class Scores:
         )
 
     def numbers(self) -> dict[str, float]:
-        """Means over the bins, largest biases, tails; all relative, so without unit.
+        """Return means over the bins, largest biases and tails; all relative, so without unit.
 
         ``bias`` is the larger of ``bias_median`` and ``bias_peak``, the largest |median| and |peak| over the bins;
         ``tail`` (|r| > 0.2), ``mean`` and ``rms`` (about the mean) are of all events inside the binning.
@@ -197,7 +197,7 @@ class Scores:
 
 
 def score(pred_N: NDArray[Any], truth_N: NDArray[Any], binning: PtBinning) -> Scores:
-    """Compare reconstructed with true pT, both in GeV. Never raises for what a model predicts: see ``Scores``."""
+    """Compare reconstructed with true pT, both in GeV. No prediction raises an error: see ``Scores``."""
     pred_N, truth_N = np.asarray(pred_N, np.float64), np.asarray(truth_N, np.float64)
     residual_N, bin_N = residuals(pred_N, truth_N, binning), binning.bin_of(truth_N)
     used = binning.count(truth_N) >= binning.min_bin_count
@@ -208,7 +208,7 @@ def score(pred_N: NDArray[Any], truth_N: NDArray[Any], binning: PtBinning) -> Sc
 
 
 def over_bins(shapes: Shapes) -> dict[str, NDArray[np.float64]]:
-    """Means over the bins and largest biases, of each variant of the sample: (V,)."""
+    """Compute means over the bins and largest biases of each variant of the sample: (V,)."""
     bias_median_V, bias_peak_V = _largest(shapes.median_VK), _largest(shapes.peak_VK)
     return {
         "resolution": _means(shapes.relative_width),
@@ -221,9 +221,9 @@ def over_bins(shapes: Shapes) -> dict[str, NDArray[np.float64]]:
 
 
 def residuals(pred_N: NDArray[np.float64], truth_N: NDArray[np.float64], binning: PtBinning) -> NDArray[np.float64]:
-    """r = pred / truth - 1 of every event, from pT in GeV.
+    """Compute r = pred / truth - 1 of every event, from pT in GeV.
 
-    NaN where the true pT is in no bin; throughout if predictions are not finite or all the same.
+    NaN where the true pT is in no bin; all NaN if predictions are not finite or all the same.
     """
     residual_N = np.full(len(truth_N), np.nan)
     if not np.isfinite(pred_N).all() or (pred_N == pred_N[:1]).all():

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.pt.config import PtCombinedConfig, PtConfig, PtEnergyConfig
+from trainables.base.training import TrainedModel
+from trainables.pt.config import PtCombinedConfig, PtConfig, PtEnergyConfig, config_of
 from trainables.pt.correction import PostCorrection
 
 LOWEST = torch.iinfo(torch.int64).min
@@ -24,15 +25,15 @@ LEVELS = 256  # of a random byte: the share that is kept is a multiple of 1/256
 class PtNetwork(nn.Module):
     """Features (N, F) -> pT (N,) in GeV: hidden layers of Linear, ReLU and dropout, then one Linear.
 
-    A call gives the model's prediction, which never holds anything random; only ``estimate`` with a generator
-    does. Valid inside the range of the training events.
+    A call gives the model's prediction without any randomness; only ``estimate`` with a generator is random. Valid
+    inside the range of the training events.
 
     Parameters
     ----------
     inputs : int
         F.
     standardised : bool
-        Inputs are shifted and scaled by the buffers ``mean`` and ``scale`` (F,), which travel with the weights.
+        Inputs are shifted and scaled by the buffers ``mean`` and ``scale`` (F,), which are saved with the weights.
     corrected : bool
         High pT is corrected after the last layer, by the buffers of ``correction``.
     """
@@ -57,7 +58,7 @@ class PtNetwork(nn.Module):
         return pt_N if self.correction is None else self.correction(pt_N)
 
     def estimate(self, feature_NF: Tensor, random: torch.Generator | None = None) -> Tensor:
-        """pT (N,) in GeV before any correction; with a generator neurons are dropped, as in training."""
+        """Estimate pT (N,) in GeV before any correction; with a generator neurons are dropped, as in training."""
         active_NW = (feature_NF - self.mean) / self.scale if self.standardised else feature_NF
         for layer in self.hidden:
             active_NW = functional.relu(layer(active_NW))
@@ -67,10 +68,10 @@ class PtNetwork(nn.Module):
         return pt_N
 
     def fit_scaler(self, train_NF: NDArray[np.float32]) -> None:
-        """Mean and standard deviation of each feature over the training events; a constant feature keeps scale 1.
+        """Set each feature's mean and standard deviation over the training events; a constant one keeps scale 1.
 
-        Constant is what varies by its rounding alone, as the radius of clusters at one face: divided by that,
-        predictions would hang on the last bit of an input.
+        A feature is constant where it varies by its rounding alone, like the radius of clusters at one face: divided by
+        that, predictions would depend on the last bit of an input.
         """
         std_F = train_NF.std(axis=0, dtype=np.float64)
         varies_F = std_F > 4 * np.finfo(np.float32).eps * np.abs(train_NF).max(axis=0)
@@ -78,9 +79,9 @@ class PtNetwork(nn.Module):
         self.scale.copy_(torch.from_numpy(np.where(varies_F, std_F, 1.0)))
 
     def start_at(self, truth_N: NDArray[np.float32]) -> None:
-        """Begin with nearly the same prediction for all events: the constant of least relative loss, in GeV.
+        """Start with nearly the same prediction for all events: the constant of least relative loss, in GeV.
 
-        Ours: it is ``sum(1/truth) / sum(1/truth^2)``. A model that begins around 0 has no response at first, and
+        (ours) It is ``sum(1/truth) / sum(1/truth^2)``. A model that starts around 0 has no response at first, and
         a small learning rate would keep it there for epochs.
         """
         inverse_N = 1 / truth_N.astype(np.float64)
@@ -90,12 +91,12 @@ class PtNetwork(nn.Module):
 
 
 def dropout_factor(shape: torch.Size, dropout: float, random: torch.Generator) -> Tensor:
-    """Random factors of 0 and 1 / (kept share), float32: on average 1.
+    """Draw random factors of 0 and 1 / (kept share), float32: on average 1.
 
-    ``torch.nn.functional.dropout`` draws a float for each neuron, takes half of an update's time on a CPU, and
-    no generator of one's own. Here one draw of 64 bits is eight bytes, and a neuron is kept where its byte is
-    below ``kept``; so the kept share is the multiple of 1/256 that is nearest to ``1 - dropout`` (0.8 becomes
-    0.8008), and the factor is that of the share that is really kept.
+    ``torch.nn.functional.dropout`` draws a float for each neuron, takes half of an update's time on a CPU, and accepts
+    no generator. Here one draw of 64 bits is eight bytes, and a neuron is kept where its byte is below ``kept``; so the
+    kept share is the multiple of 1/256 nearest to ``1 - dropout`` (0.8 becomes 0.8008), and the factor belongs to this
+    share.
     """
     kept = min(max(round((1 - dropout) * LEVELS), 1), LEVELS)
     if kept == LEVELS:
@@ -107,7 +108,7 @@ def dropout_factor(shape: torch.Size, dropout: float, random: torch.Generator) -
 
 
 def build_network(config: PtConfig, inputs: int, seed: int) -> PtNetwork:
-    """The network of a configuration on the CPU; the global random state is left as it was."""
+    """Build the network of a configuration on the CPU; the global random state stays as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return PtNetwork(
@@ -119,13 +120,18 @@ def build_network(config: PtConfig, inputs: int, seed: int) -> PtNetwork:
 
 
 def load_network(config: PtConfig, weights: Mapping[str, Tensor]) -> PtNetwork:
-    """The network of a run's ``weights()``, for inference on the CPU."""
+    """Load the network of a run's ``weights()``, for inference on the CPU."""
     network = build_network(config, weights["hidden.0.weight"].shape[1], seed=0)
     network.load_state_dict(dict(weights))
     return network.eval().requires_grad_(False)
 
 
+def network_of(model: TrainedModel) -> PtNetwork:
+    """Load the network of a trained model, from features to pT (N,)."""
+    return load_network(config_of(model), model.weights)
+
+
 def in_chunks(model: Callable[[Tensor], Tensor], feature_NF: Tensor) -> Tensor:
-    """pT (N,) in GeV of many events, without gradient; memory for the hidden layers does not grow with N."""
+    """Predict pT (N,) in GeV of many events without gradient; memory for the hidden layers does not grow with N."""
     with torch.no_grad():
         return torch.cat([model(chunk) for chunk in torch.split(feature_NF, CHUNK)])

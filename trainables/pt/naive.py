@@ -1,4 +1,4 @@
-"""What is known without training: two analytic formulas for pT, and the figures of the report itself."""
+"""Predictors without training: two analytic formulas for pT; and the results of the published report."""
 
 # N events, K pT bins
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from trainables.pt.data import Events, PtData
 
 ANGLE_FORMULA, ENERGY_FORMULA = "C/dphi", "E sin(theta)"
-REPORT = "published (full simulation)"  # where the reference table stands beside these
+REPORT = "published (full simulation)"  # label of the reference table beside these
 
 
 @dataclass(frozen=True)
 class ReferenceTable:
-    """Per pT bin of 1 GeV, of r = pred / truth - 1, as fractions; in the definitions of the source, not relative."""
+    """Published results per pT bin of 1 GeV, of r = pred / truth - 1, as fractions, not relative to the response."""
 
     events: int
     half_width_K: NDArray[np.float64]  # of the central 68 %
@@ -55,15 +55,14 @@ REFERENCE = ReferenceTable(
 
 
 def compares_with_reference(binning: PtBinning, selection: str) -> bool:
-    """Whether scores in these bins, of events selected so, mean what the reference table's mean."""
+    """Decide whether scores in these bins, of events selected so, mean the same as the reference table's."""
     return selection == "strict" and np.array_equal(binning.edges_gev, np.arange(11.0))
 
 
 def reference_numbers() -> dict[str, float]:
-    """The report's own figures under the names of a trial's metrics.
+    """Return the report's results under the names of a trial's metrics.
 
-    Its sample is another one (full simulation). ``tail`` is a mean over bins, all of which held about as many
-    events.
+    Its sample is another one (full simulation). ``tail`` is a mean over bins, which all held about as many events.
     """
     return {
         "resolution": float(REFERENCE.relative_half_width.mean()),
@@ -77,7 +76,7 @@ def reference_numbers() -> dict[str, float]:
 
 
 def reference_columns(used: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]:
-    """The report's figures in those of the ten bins that are used, under the names of ``ResponseCurve``."""
+    """Return the report's results in the used ones of the ten bins, under the names of ``ResponseCurve``."""
     columns = {
         "resolution": REFERENCE.relative_half_width,
         "half_width": REFERENCE.half_width_K,
@@ -89,12 +88,12 @@ def reference_columns(used: NDArray[np.bool_]) -> dict[str, NDArray[np.float64]]
 
 
 def fit_c(train: Events) -> float:
-    """C of pT = C / dphi in GeV rad: the median of pT dphi over training events; 0.1922 in the report."""
+    """Fit C of pT = C / dphi in GeV rad: the median of pT dphi over training events; 0.1922 in the report."""
     return float(np.median(_truth_gev(train) * train.dphi_N.astype(np.float64)))
 
 
 def formula_predictions(train: Events, events: Events) -> dict[str, NDArray[np.float64]]:
-    """pT in GeV of ``events`` by each formula, by name.
+    """Predict pT in GeV of ``events`` by each formula, by name.
 
     ``C/dphi`` is the bending of a helix from the origin, with C fitted to the training events, ``E sin(theta)``
     the energy of the cluster at the EMCal's inner face and the direction from the origin to it.
@@ -108,18 +107,18 @@ def formula_predictions(train: Events, events: Events) -> dict[str, NDArray[np.f
 
 
 def naive_predictions(data: PtData) -> dict[str, NDArray[np.float64]]:
-    """pT in GeV of the validation events by each formula, by name."""
+    """Predict pT in GeV of the validation events by each formula, by name."""
     return formula_predictions(data.train, data.validation)
 
 
 def naive_scores(data: PtData) -> dict[str, Scores]:
-    """Scores of the formulas on the validation events, by name."""
+    """Score the formulas on the validation events, by name."""
     truth_N = _truth_gev(data.validation)
     return {name: score(pred_N, truth_N, data.binning) for name, pred_N in naive_predictions(data).items()}
 
 
 def naive_predictors(data: PtData) -> dict[str, dict[str, float]]:
-    """The numbers of ``naive_scores``, under the names of a trial's own metrics."""
+    """Return the numbers of ``naive_scores``, under the names of a trial's own metrics."""
     return {name: scores.numbers() for name, scores in naive_scores(data).items()}
 
 
@@ -129,7 +128,7 @@ def _truth_gev(events: Events) -> NDArray[np.float64]:
 
 
 def references(data: PtData) -> dict[str, dict[str, float]]:
-    """The report's result under the names of a trial's metrics, where the scores mean the same; else nothing."""
+    """Return the report's result under the names of a trial's metrics, where the scores mean the same; else nothing."""
     if not compares_with_reference(data.binning, data.selection):
         return {}
     numbers = reference_numbers()

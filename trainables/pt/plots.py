@@ -1,4 +1,4 @@
-"""Figures of scores against pT and of losses along epochs, of one pT model or of several: a PNG each."""
+"""Figures of scores against pT and of losses along epochs, of one pT model or of several, one PNG each."""
 
 # K pT bins, P points of a loss history
 
@@ -52,23 +52,23 @@ OUTLYING = 3  # of several trials, those this many times worse than the best may
 
 
 def plot_widths(path: Path, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns]) -> None:
-    """Resolution and core sigma against pT, of one or several models, beside other predictors in the same bins."""
+    """Draw resolution and core sigma against pT, of one or several models, beside other predictors."""
     _plot_pair(path, curves, others, ("resolution", "core_sigma"))
 
 
 def plot_biases(path: Path, curves: Mapping[str, ResponseCurve], others: Mapping[str, Columns]) -> None:
-    """Median and peak of r against pT, with the band that the constraint allows."""
+    """Draw median and peak of r against pT, with the band that the constraint allows."""
     _plot_pair(path, curves, others, ("median", "peak"))
 
 
 def plot_correction(path: Path, corrected: ResponseCurve, uncorrected: ResponseCurve) -> None:
-    """Resolution and median with and without the post-correction."""
+    """Draw resolution and median with and without the post-correction."""
     curves = {"with post-correction": corrected, "without": uncorrected}
     _plot_pair(path, curves, {}, ("resolution", "median"))
 
 
 def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:
-    """Resolution of models and formulas on the holdout, and the differences of models to the reference."""
+    """Draw the resolution of models and formulas on the holdout, and the differences of models to the reference."""
     draw_evaluations(evaluations, (ANGLE_FORMULA, ENERGY_FORMULA), file, reference)
 
 
@@ -104,7 +104,7 @@ def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping
 
 
 def _draw_curve(axes: Axes, series: Series, number: int, of: int, label: str) -> None:
-    """The points of the trial ``number`` of ``of``, beside those of the others; a thin line leads the eye."""
+    """Draw the points of trial ``number`` of ``of``, beside those of the others; a thin line guides the eye."""
     place = (number + 1) / (of + 1)
     draw_series(axes, series, number, place, label)
     if of > 1 and len(series.value_K) <= MANY_BINS:
@@ -122,7 +122,7 @@ def _name_unseen(axes: Axes, values: Mapping[str, NDArray[np.float64]]) -> None:
 
 
 def _draw_others(axes: Axes, bins: ResponseCurve, others: Mapping[str, NDArray[np.float64]]) -> None:
-    """Steps, dashed for formulas; grey squares for the report, whose events are others."""
+    """Draw steps, dashed for formulas; grey squares for the report, which has other events."""
     predictors = [name for name in others if name != REPORT]
     for name, style in zip(predictors, OTHER_STYLES, strict=False):
         draw_steps(axes, _percent(bins, others[name]), linewidth=1.1, label=name, **style)
@@ -137,7 +137,7 @@ def _percent(bins: ResponseCurve, value_K: NDArray[np.float64], error_K: NDArray
 
 
 def _range_of(curves_K: Iterable[NDArray[np.float64]], others_K: Iterable[NDArray[np.float64]]) -> float:
-    """Largest |value| to be shown: of all curves and others, unless far above that of the best curve; 0: of none."""
+    """Find the largest |value| to show: of all curves and others, unless far above the best curve's; 0: no values."""
     largest = [_largest(value_K) for value_K in curves_K]
     best = min((value for value in largest if value), default=0.0)
     worst = max((*largest, *(_largest(value_K) for value_K in others_K)), default=0.0)
@@ -149,7 +149,7 @@ def _largest(value_K: NDArray[np.float64]) -> float:
 
 
 def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
-    """Losses and learning rates along epochs, a panel for each: every column that begins with ``loss`` or ``lr``."""
+    """Draw losses and learning rates along epochs, a panel for each column that begins with ``loss`` or ``lr``."""
     losses = sorted(name for name in points if name.startswith("loss"))
     losses.sort(key=lambda name: name not in ("loss", "loss_main"))
     if points.get("loss") == points.get("loss_main") and "loss" in points:
@@ -164,7 +164,7 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
 
 
 def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
-    """Overlay resolution, bias and losses of several trials, given as label -> folder of its report."""
+    """Overlay resolution, bias and losses of several trials."""
     tables = {label: read_response_table(report / RESPONSE_TABLE) for label, report in reports.items()}
     others = {name: other for name, other in next(iter(tables.values()))[1].items() if name != UNCORRECTED}
     curves = {label: curve for label, (curve, _) in tables.items()}
@@ -197,6 +197,6 @@ def _history(
 
 
 def _readable(name: str) -> str:
-    """Of a column: ``loss_monotonic`` is the monotonic penalty."""
+    """Translate a column's name for people: ``loss_monotonic`` is the monotonic penalty."""
     known = {"loss": "total loss", "loss_main": "main loss", "lr": "learning rate"}
     return known.get(name) or (name.removeprefix("loss_").replace("_", " ") + " penalty" * name.startswith("loss_"))

@@ -1,4 +1,4 @@
-"""A finished pT trial's folder of figures and tables: what goes into it."""
+"""Write the report of a finished pT trial: its figures, and the tables behind them."""
 
 # K pT bins, P points of a curve
 
@@ -15,7 +15,7 @@ from trainables.evaluation.tables import write_columns
 from trainables.pt import event_plots, plots
 from trainables.pt.combined import BRANCH_ROWS, CombinedData
 from trainables.pt.cutflow import SELECTIONS, Efficiency
-from trainables.pt.detector import cluster_dphi, write_detector_table
+from trainables.pt.detector import cluster_dphi
 from trainables.pt.metrics import Scores, score
 from trainables.pt.naive import REPORT, compares_with_reference, fit_c, naive_scores, reference_columns
 from trainables.pt.tables import (
@@ -29,6 +29,7 @@ from trainables.pt.tables import (
     Columns,
     columns_of,
     write_cut_flow_table,
+    write_detector_table,
     write_efficiency_table,
     write_response_table,
 )
@@ -48,7 +49,7 @@ def write_report(
     curve: tuple[NDArray[Any], NDArray[Any]] | None = None,
     uncorrected: Scores | None = None,
 ) -> None:
-    """Write the figures of a physicist's first look, and the tables behind them, into an existing folder.
+    """Write figures for a physicist's first look, and the tables behind them, into an existing folder.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def _write_scores(folder: Path, data: PtData, scores: Scores, uncorrected: Score
 
 
 def _others(data: PtData, scores: Scores) -> dict[str, Columns]:
-    """What stands beside the model: the formulas, the branches it is built on, the report where it compares."""
+    """Collect what is shown beside the model: formulas, its branches, and the published report where comparable."""
     others = naive_scores(data)
     if isinstance(data, CombinedData):
         truth_N = data.validation.truth_N3[:, 0]

@@ -1,4 +1,4 @@
-"""Which events are accepted, which clusters an event is made of, and how far an electron bends."""
+"""Select events: the cuts, the clusters that make an event, and the bending angle."""
 
 # N events of one chunk, H clusters of all of them, C cuts, A some of the events, P pairs of event, layer; cm, GeV
 
@@ -25,7 +25,7 @@ LOOSE_ENERGY_GEV = 0.5  # the loose selection sees only clusters above this
 
 @dataclass(frozen=True)
 class Choice:
-    """What one selection chose in each event. Numbers of points are -1 where there is none."""
+    """The clusters that a selection chose in each event. Indices of points are -1 where there is none."""
 
     accepted_N: NDArray[np.bool_]  # passes all cuts
     left_CN: NDArray[np.bool_]  # passes this cut and all before, in the order of ``CUTS``
@@ -42,8 +42,7 @@ def select(content: Content, selection: Selection, charge: Charge) -> Choice:
 
     ``strict``: exactly one primary; exactly one cluster in the INTT layers 3 and 4, exactly one in 5 and 6; at
     least one in each MVTX layer; exactly one EMCal cluster, exactly one inner-face cluster; a bending angle
-    above 0.01 rad. ``loose``: the same without the MVTX, and both calorimeter clusters are those above 0.5 GeV:
-    softer ones are as if they were not there.
+    above 0.01 rad. ``loose``: the same without the MVTX, and calorimeter clusters of 0.5 GeV or less are ignored.
 
     Parameters
     ----------
@@ -76,10 +75,10 @@ def select(content: Content, selection: Selection, charge: Charge) -> Choice:
 def bending_angle(
     inner_A3: NDArray[np.float64], outer_A3: NDArray[np.float64], face_A3: NDArray[np.float64], charge: Charge
 ) -> NDArray[np.float64]:
-    """Angle from the direction between the INTT clusters to that from the outer one to the calorimeter.
+    """Compute the angle from the direction between the INTT clusters to that from the outer one to the calorimeter.
 
     ``dphi = phi(calo - outer INTT) - phi(outer INTT - inner INTT)``, in (-pi, pi], positive for electrons in the
-    field of sPHENIX; that of positrons is flipped, so that it is positive for whichever particle a file is about.
+    field of sPHENIX; that of positrons is flipped, so that it is positive for the particles of any file.
 
     Parameters
     ----------
@@ -92,7 +91,7 @@ def bending_angle(
 
 
 def wrapped(angle: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Angles in rad moved into (-pi, pi] by whole turns; those that are there already stay as they are."""
+    """Move angles in rad into (-pi, pi] by whole turns; those inside already stay exactly as they are."""
     turns: NDArray[np.float64] = np.ceil((angle - np.pi) / (2 * np.pi))
     return angle - 2 * np.pi * turns
 
@@ -103,7 +102,7 @@ def _phi(xyz_A3: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _the_one(points: Points, chosen_H: NDArray[np.bool_], events: int) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Number of the one chosen point of each event, -1 where there is not exactly one; whether there is."""
+    """Return each event's only chosen point, -1 where there is not exactly one; and whether there is one."""
     number_H = np.flatnonzero(chosen_H)
     event_H = points.event_H[number_H]
     one_N = np.bincount(event_H, minlength=events) == 1
@@ -115,7 +114,7 @@ def _the_one(points: Points, chosen_H: NDArray[np.bool_], events: int) -> tuple[
 def _nearest_mvtx(
     content: Content, inner_N: NDArray[np.int64], outer_N: NDArray[np.int64], pair_N: NDArray[np.bool_]
 ) -> NDArray[np.int64]:
-    """Number of the MVTX cluster of each layer that is nearest to the line through the two INTT clusters, (N, 3).
+    """Find in each MVTX layer the cluster nearest to the line through the two INTT clusters: indices (N, 3).
 
     Of two at the same distance the first in the file. -1 where the layer is empty or there is no line.
     """
@@ -142,7 +141,7 @@ def _bending_angles(
     wanted_N: NDArray[np.bool_],
     charge: Charge,
 ) -> NDArray[np.float64]:
-    """Bending angle of the wanted events, NaN for all other ones."""
+    """Compute the bending angle of the wanted events, NaN for all others."""
     inner_A3, outer_A3 = (content.tracker.xyz_cm_H3[index_N[wanted_N]] for index_N in (inner_N, outer_N))
     face_A3 = content.inner_face.xyz_cm_H3[face_N[wanted_N]]
     _refuse_same_place(content, wanted_N, outer_A3, face_A3, "outer INTT and inner-face cluster")
@@ -155,7 +154,7 @@ def _bending_angles(
 def _refuse_same_place(
     content: Content, chosen_N: NDArray[np.bool_], one_A3: NDArray[np.float64], other_A3: NDArray[np.float64], what: str
 ) -> None:
-    """Raise DataError where two points have the same x and y, so that no angle leads from one to the other."""
+    """Raise DataError where two points have the same x and y, because no angle is defined between them."""
     same_A = (one_A3[:, :2] == other_A3[:, :2]).all(axis=1)
     if same_A.any():
         first = int(np.argmax(same_A))

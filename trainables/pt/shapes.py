@@ -1,4 +1,4 @@
-"""Median, width and Gaussian core of a quantity in bins, for a whole sample, its jackknife groups and its replicas."""
+"""Find median, width and Gaussian core of a quantity in bins, for a sample, its jackknife groups and replicas."""
 
 # N events, K bins, G jackknife groups, V = 1 + G variants of the sample: all of it, then one group left out each,
 # C = V K cells (one bin of one variant, variant by variant), M events in all cells together; R bootstrap replicas
@@ -18,7 +18,7 @@ QUANTILES = (0.16, 0.5, 0.84)  # the central 68 % and the median
 CORE = 2.0  # half-width of the window of the Gaussian core, in its own sigma
 CORE_VARIANCE = 0.7737413  # of a unit Gaussian cut at +-2: 1 - 4 phi(2) / (2 Phi(2) - 1)
 CORE_STEPS = 25  # of the iteration; on a Gaussian each halves what is missing of the width
-FARTHEST = 20.0  # events farther from the median than this many half-widths count as if they were there
+FARTHEST = 20.0  # half-widths from the median; events farther away are moved there
 
 
 Cells = NDArray[np.float64]  # one number for each cell, or for each replica of one bin
@@ -27,7 +27,7 @@ WindowSums = Callable[[Cells, Cells], tuple[NDArray[np.int64], Cells, Cells]]
 
 @dataclass(frozen=True)
 class Shapes:
-    """Shape of r = pred / truth - 1 in each bin, for each variant of the sample; the first is all of it.
+    """The shape of r = pred / truth - 1 in each bin, for each variant of the sample; the first is all of it.
 
     Variants are those of ``shapes_of_bins``, or the bootstrap replicas of ``shapes_of_replicas``.
     """
@@ -49,10 +49,10 @@ class Shapes:
 
 
 def shapes_of_bins(value_N: NDArray[np.float64], bin_N: NDArray[np.int64], bins: int) -> Shapes:
-    """Shapes of ``value_N`` in bins 0 to ``bins - 1``, each of which has at least ``GROUPS`` events.
+    """Find the shapes of ``value_N`` in bins 0 to ``bins - 1``, each of which has at least ``GROUPS`` events.
 
-    The events of a bin go to the jackknife groups in turn, as they stand in the sample. Values that are not
-    finite make those of their bin meaningless.
+    The events of a bin go to the jackknife groups in turn, in the order of the sample. Values that are not finite
+    make the shape of their bin meaningless.
     """
     value_M, count_C = _cells(value_N, bin_N, bins)
     low_C, median_C, high_C = (_quantile(value_M, count_C, quantile) for quantile in QUANTILES)
@@ -62,7 +62,7 @@ def shapes_of_bins(value_N: NDArray[np.float64], bin_N: NDArray[np.int64], bins:
 
 
 def shapes_of_replicas(value_N: NDArray[np.float64], count_RN: NDArray[np.integer]) -> Shapes:
-    """Shapes (R, 1) of one bin, of which each replica draws N values: the first ``count_RN[:, 0]`` times, and so on.
+    """Find the shapes (R, 1) of one bin's replicas; each draws value 0 ``count_RN[:, 0]`` times, and so on.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def shapes_of_replicas(value_N: NDArray[np.float64], count_RN: NDArray[np.intege
 
 
 def jackknife_error(value_V: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard error, along the first axis: from the variants with one group left out, about their mean."""
+    """Compute the standard error along the first axis from the variants with one group left out."""
     spread_G = value_V[1:] - value_V[1:].mean(axis=0)
     error: NDArray[np.float64] = np.sqrt((GROUPS - 1) / GROUPS * np.square(spread_G).sum(axis=0))
     return error
@@ -101,7 +101,7 @@ def jackknife_error(value_V: NDArray[np.float64]) -> NDArray[np.float64]:
 def _cells(
     value_N: NDArray[np.float64], bin_N: NDArray[np.int64], bins: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """Values of all cells, one cell after another and sorted in each, and the number of events in each cell."""
+    """Return the values of all cells, one after another and sorted in each, and the number of events in each cell."""
     count_K = np.bincount(bin_N, minlength=bins)
     turn_N = np.arange(len(bin_N)) - np.repeat(np.cumsum(count_K) - count_K, count_K)
     group_N = np.empty(len(bin_N), np.int8)
@@ -114,7 +114,7 @@ def _cells(
 
 
 def _quantile(value_M: NDArray[np.float64], count_C: NDArray[np.int64], quantile: float) -> NDArray[np.float64]:
-    """Of each cell; between two events in proportion, as ``numpy.quantile`` does."""
+    """Compute a quantile of each cell, interpolated between two events like ``numpy.quantile``."""
     start_C, place_C = np.cumsum(count_C) - count_C, (count_C - 1) * quantile
     below_C = np.floor(place_C).astype(np.int64)
     above_C = np.minimum(below_C + 1, count_C - 1)
@@ -126,7 +126,7 @@ def _quantile(value_M: NDArray[np.float64], count_C: NDArray[np.int64], quantile
 def _quantile_of_counts(
     value_N: NDArray[np.float64], upto_RN: NDArray[np.int32], quantile: float
 ) -> NDArray[np.float64]:
-    """The same of each replica, from how many of its events are not above each value."""
+    """Compute a quantile of each replica, from how many of its events are not above each value."""
     place = (len(value_N) - 1) * quantile
     below = int(place)
     low_R, high_R = (value_N[(upto_RN > rank).argmax(axis=1)] for rank in (below, min(below + 1, len(value_N) - 1)))
@@ -140,10 +140,10 @@ def _core_of_cells(
     median_C: NDArray[np.float64],
     half_width_C: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Peak and sigma of the Gaussian core of each cell.
+    """Fit peak and sigma of the Gaussian core of each cell.
 
-    Sums over a window come from cumulative sums, its ends from a search among pairs (cell, value), for which
-    complex numbers stand: they are ordered by real, then by imaginary part.
+    Sums over a window come from cumulative sums, its ends from a search among pairs (cell, value). Complex numbers
+    represent the pairs, because they are ordered by real, then by imaginary part.
     """
     unit_C = np.where(half_width_C > 0, half_width_C, 1)
     z_M = np.clip((value_M - np.repeat(median_C, count_C)) / np.repeat(unit_C, count_C), -FARTHEST, FARTHEST)
@@ -162,10 +162,10 @@ def _core_of_cells(
 
 
 def _gaussian_core(window_sums: WindowSums, mean_C: Cells, sigma_C: Cells) -> tuple[Cells, Cells]:
-    """Mean and sigma of the Gaussian that has the moments of each cell's events within CORE sigma of its mean.
+    """Iterate to the Gaussian that has the moments of each cell's events within CORE sigma of its mean.
 
-    Begins with the mean and sigma given. ``window_sums`` says of the events between two values how many they are,
-    their sum and the sum of their squares.
+    Starts with the given mean and sigma. ``window_sums`` returns for the events between two values their number, their
+    sum and the sum of their squares.
     """
     for _ in range(CORE_STEPS):
         events_C, sum_C, square_C = window_sums(mean_C - CORE * sigma_C, mean_C + CORE * sigma_C)
@@ -177,7 +177,7 @@ def _gaussian_core(window_sums: WindowSums, mean_C: Cells, sigma_C: Cells) -> tu
 
 
 def _upto(sums_RN: NDArray[Any], end_R: NDArray[np.int64]) -> NDArray[Any]:
-    """Of the first ``end_R`` values, from cumulative sums."""
+    """Return the sum of the first ``end_R`` values, from cumulative sums."""
     return np.where(end_R > 0, sums_RN[np.arange(len(end_R)), np.maximum(end_R, 1) - 1], 0)
 
 

@@ -7,6 +7,7 @@ some 20 %; that is all: nothing physical may be concluded from it.
 """
 
 # N events, H silicon clusters, C calorimeter clusters, T towers; GeV, cm, rad
+# uproot and awkward take a second to import: only functions that make or write a file's columns do it.
 
 from __future__ import annotations
 
@@ -15,26 +16,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import awkward as ak
 import numpy as np
 import tyro
-import uproot
 from numpy.typing import NDArray
 
+from trainables.data.ingest import HASH
 from trainables.data.root_trees import Chunk
 from trainables.data.split import SPLIT_TWO, parts_of
 from trainables.pt import calorimeter, electrons
 from trainables.pt.calorimeter import CENTRE_CM, PITCH_CM, PITCH_RAD, TOWERS_KEPT, Clusters, Towers
 from trainables.pt.combined import CombinedData
-from trainables.pt.content import Content, content_of
+from trainables.pt.content import content_of
 from trainables.pt.cutflow import SELECTIONS, CutFlow
 from trainables.pt.data import Events, PtData
 from trainables.pt.electrons import CALORIMETER_CM
-from trainables.pt.ingest import accepted_rows, event_hashes
+from trainables.pt.ingest import EVENT_COLUMNS, accepted_rows, event_hashes
 from trainables.pt.layouts import TREE
 from trainables.pt.metrics import PtBinning
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, naive_predictions
-from trainables.pt.selection import Charge, Choice, select
+from trainables.pt.selection import Charge, select
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 TRUTH = "PrimaryG4P_"  # float in the experiment's own files, where positions and energies are double
@@ -45,7 +45,7 @@ Columns = dict[str, Any]  # branch -> awkward array or numpy array, of one entry
 
 @dataclass(frozen=True)
 class Batch:
-    """Simulated events as a file holds them; the event of every entry ascends from 0 to N - 1."""
+    """Simulated events in the form of a file; the event of every entry ascends from 0 to N - 1."""
 
     charge: Charge
     truth_N3: NDArray[np.float32]  # pT, eta, phi
@@ -60,7 +60,7 @@ class Batch:
 
 
 def simulate(events: int, rng: np.random.Generator, charge: Charge = -1) -> Batch:
-    """Electrons or positrons of the gun, with all that they leave.
+    """Simulate electrons or positrons of a particle gun, with all their hits, towers and clusters.
 
     Parameters
     ----------
@@ -86,31 +86,27 @@ def simulate(events: int, rng: np.random.Generator, charge: Charge = -1) -> Batc
 
 
 def simulate_batches(events: int, seed: int, charge: Charge = -1) -> Iterator[Batch]:
-    """Any number of events, in batches; the same seed gives the same events."""
+    """Simulate any number of events in batches; the same seed gives the same events."""
     for number, first in enumerate(range(0, events, CHUNK_EVENTS)):
         yield simulate(min(CHUNK_EVENTS, events - first), np.random.default_rng([seed, number]), charge)
 
 
 def simulate_data(events: int = 1000, seed: int = 0, binning: PtBinning | None = None) -> PtData:
-    """Simulated electrons as a trial receives them, without any file: for tests.
+    """Simulate the data of a trial without any file, for tests.
 
-    Parameters
-    ----------
-    events : int
-        Simulated ones: the strict selection accepts some 70 %, and four fifths of these train.
-    seed : int
-    binning : PtBinning, optional
-        None: two bins, which 250 events fill.
+    The strict selection accepts some 70 % of the events, and four fifths of these train. Without a binning there are
+    two bins, which 250 events fill.
     """
     flow, rows = CutFlow(), []
     for batch in simulate_batches(events, seed):
         content = content_of(chunk_of(batch))
         choices = {selection: select(content, selection, batch.charge) for selection in SELECTIONS}
         flow.count(content.truth_N3[:, 0], {selection: choice.left_CN for selection, choice in choices.items()})
-        rows.append(_accepted(content, choices["strict"]))
+        choice = choices["strict"]
+        rows.append(accepted_rows(content, choice) | {HASH: event_hashes(content)[choice.accepted_N]})
     kept = {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-    chosen = parts_of(kept.pop("event_hash"), SPLIT_TWO)
-    parts = {part: Events(*(values[of_part] for values in kept.values())) for part, of_part in chosen.items()}
+    chosen = parts_of(kept[HASH], SPLIT_TWO)
+    parts = {part: Events(*(kept[name][of_part] for name in EVENT_COLUMNS)) for part, of_part in chosen.items()}
     return PtData(
         train=parts["train"],
         validation=parts["validation"],
@@ -124,7 +120,7 @@ def simulate_data(events: int = 1000, seed: int = 0, binning: PtBinning | None =
 
 
 def simulate_combined_data(events: int = 1000, seed: int = 0, binning: PtBinning | None = None) -> CombinedData:
-    """The same with the analytic formulas in place of trained branches. Parameters as those of ``simulate_data``."""
+    """Simulate the data of pt-combined, with the analytic formulas in place of trained branches."""
     data = simulate_data(events, seed, binning)
     branch = {}
     for part in ("train", "validation"):
@@ -138,27 +134,22 @@ def simulate_combined_data(events: int = 1000, seed: int = 0, binning: PtBinning
 
 
 def chunk_of(batch: Batch) -> Chunk:
-    """The batch as the reader would give it of a file."""
+    """Make the chunk that the reader would give for a file of these events."""
     fields = columns(batch)
     return Chunk("simulated events", 0, fields, {name: name for name in fields})
 
 
-def _accepted(content: Content, choice: Choice) -> dict[str, NDArray[Any]]:
-    """Rows of the accepted events in the order of ``Events``, and their hashes."""
-    rows = accepted_rows(content, choice)
-    made = {name: rows[name] for name in ("hit", "cluster", "tower", "dphi", "truth", "surface_dphi")}
-    return made | {"event_hash": event_hashes(content)[choice.accepted_N]}
-
-
 def columns(batch: Batch, doubles: bool = False) -> Columns:
-    """Every branch of the tree, in the order of the Geant4 sample.
+    """Make every branch of the tree, in the order of the Geant4 sample.
 
     Parameters
     ----------
     batch : Batch
     doubles : bool
-        Real numbers as float64, but for the truth, as in the experiment's own files; values are those of float32.
+        Real numbers as float64, except the truth, as in the experiment's own files; values are those of float32.
     """
+    import awkward as ak
+
     towers, towers_N = _highest(batch.towers, len(batch))
     hits_N, clusters_N = _count(batch.hit_event_H, len(batch)), _count(batch.clusters.event_C, len(batch))
     one_N = np.ones(len(batch), np.int64)
@@ -179,7 +170,7 @@ def columns(batch: Batch, doubles: bool = False) -> Columns:
 
 
 def _as_stored(name: str, values: NDArray[Any], doubles: bool) -> NDArray[Any]:
-    """Whole numbers as they are, real ones rounded to float32."""
+    """Round real numbers to float32; return whole numbers unchanged."""
     if not np.issubdtype(values.dtype, np.floating):
         return values
     single = values.astype(np.float32)
@@ -192,7 +183,7 @@ def _hit_fields(batch: Batch) -> dict[str, NDArray[Any]]:
 
 
 def _highest(towers: Towers, events: int) -> tuple[Towers, NDArray[np.int64]]:
-    """The towers that a file keeps of each event, and their number."""
+    """Select the towers that a file keeps of each event; also return their number."""
     count_N = _count(towers.event_T, events)
     rank_T = np.arange(len(towers.event_T)) - np.repeat(np.cumsum(count_N) - count_N, count_N)
     kept = rank_T < TOWERS_KEPT
@@ -229,7 +220,7 @@ def _cluster_fields(clusters: Clusters) -> dict[str, NDArray[Any]]:
 
 
 def _truth_fields(batch: Batch) -> dict[str, NDArray[Any]]:
-    """The primary, and the point where it would meet the calorimeter if it lost nothing."""
+    """Make the primary, and the point where it would meet the calorimeter without losses."""
     pt_N, eta_N, phi_N = batch.truth_N3.T.astype(np.float64)
     turned_N = phi_N - batch.charge * np.arcsin(np.minimum(CALORIMETER_CM * SURFACE_FIELD / (2 * pt_N), 1.0))
     return {
@@ -250,10 +241,9 @@ def _count(event: NDArray[np.int64], events: int) -> NDArray[np.int64]:
 
 
 def write_file(path: Path, batches: Iterable[Batch], doubles: bool = False) -> int:
-    """Write events as a ROOT file, the branches those of the carried sample; returns the number of events.
+    """Write events as a ROOT file with the branches of the carried sample; return their number. Memory: one batch."""
+    import uproot
 
-    Memory: one batch.
-    """
     events, tree = 0, None
     with uproot.recreate(path, compression=uproot.LZ4(1)) as file:
         for batch in batches:
@@ -266,8 +256,8 @@ def write_file(path: Path, batches: Iterable[Batch], doubles: bool = False) -> i
 
 
 def branch_type(values: Any) -> Any:
-    """Type of a branch as uproot wants it, of an awkward or numpy array."""
-    return values.type.content if isinstance(values, ak.Array) else values.dtype
+    """Return the type of a branch for uproot, of an awkward or numpy array."""
+    return values.dtype if isinstance(values, np.ndarray) else values.type.content
 
 
 def main(

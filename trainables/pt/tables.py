@@ -1,4 +1,4 @@
-"""The tables of a trial's report: scores against pT, efficiency, cut flow and detector study, to CSV and back."""
+"""The tables of a trial's report as CSV: scores against pT, efficiency, cut flow and detector study."""
 
 # K pT bins with enough events, B bins of the efficiency
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from trainables.evaluation.tables import read_columns, write_columns
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Efficiency
+from trainables.pt.detector import ClusterDphi
 from trainables.pt.metrics import ResponseCurve
 
 RESPONSE_TABLE, LOSS_TABLE = "response_vs_pt.csv", "losses.csv"
@@ -28,12 +29,12 @@ Columns = Mapping[str, NDArray[np.float64]]  # quantities of ResponseCurve again
 
 
 def columns_of(curve: ResponseCurve) -> dict[str, NDArray[np.float64]]:
-    """The quantities of a curve under their names without shape, but not its bins."""
+    """Return the quantities of a curve, without its bins, under their names without shape."""
     return {name: value_K for name, value_K in _all_columns(curve).items() if name not in BINS}
 
 
 def write_response_table(path: Path, curve: ResponseCurve, others: Mapping[str, Columns]) -> None:
-    """One row for each pT bin with enough events: the model's scores, then those of other predictors there."""
+    """Write one row for each pT bin with enough events: the model's scores, then those of other predictors."""
     columns = _all_columns(curve)
     for name, other in others.items():
         columns |= {f"{quantity}{OF}{name}": value_K for quantity, value_K in other.items()}
@@ -41,7 +42,7 @@ def write_response_table(path: Path, curve: ResponseCurve, others: Mapping[str, 
 
 
 def read_response_table(path: Path) -> tuple[ResponseCurve, dict[str, dict[str, NDArray[np.float64]]]]:
-    """The model's curve, and the quantities of each other predictor in the same bins."""
+    """Read the model's curve, and the quantities of each other predictor in the same bins."""
     column = read_columns(path)
     others: dict[str, dict[str, NDArray[np.float64]]] = {}
     for title, value_K in column.items():
@@ -58,7 +59,7 @@ def _all_columns(curve: ResponseCurve) -> dict[str, NDArray[Any]]:
 
 
 def write_efficiency_table(path: Path, efficiencies: Mapping[str, Efficiency]) -> None:
-    """One row for each pT bin: generated events, then by selection accepted ones and efficiency with its interval."""
+    """Write one row for each pT bin: generated events, then by selection accepted ones and efficiency."""
     first = next(iter(efficiencies.values()))
     columns = {"low_edge_gev": first.low_edge_gev_B, "high_edge_gev": first.high_edge_gev_B}
     columns["generated"] = first.generated_B.astype(np.float64)
@@ -69,23 +70,8 @@ def write_efficiency_table(path: Path, efficiencies: Mapping[str, Efficiency]) -
     write_columns(path, {name: column.tolist() for name, column in columns.items()})
 
 
-def read_efficiency_table(path: Path) -> dict[str, Efficiency]:
-    """The efficiency of each selection."""
-    column = read_columns(path)
-    return {
-        selection: Efficiency(
-            column["low_edge_gev"],
-            column["high_edge_gev"],
-            column["generated"].astype(np.int64),
-            column[f"accepted{OF}{selection}"].astype(np.int64),
-            *(column[f"{name}{OF}{selection}"] for name in ("efficiency", "lower", "upper")),
-        )
-        for selection in SELECTIONS
-    }
-
-
 def write_cut_flow_table(path: Path, cut_flow: CutFlow) -> None:
-    """One row for each cut of each selection: events left after it, and their share of all generated ones."""
+    """Write one row for each cut of each selection: events left after it, and their share of all generated ones."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("selection", "cut", "events_left", "share_left"))
@@ -94,10 +80,7 @@ def write_cut_flow_table(path: Path, cut_flow: CutFlow) -> None:
             writer.writerows((selection, cut, n, n / max(cut_flow.events, 1)) for cut, n in left.items())
 
 
-def read_cut_flow_table(path: Path) -> dict[str, dict[str, int]]:
-    """Events left after each cut, by selection; the first is ``generated``."""
-    left: dict[str, dict[str, int]] = {}
-    with path.open(newline="") as file:
-        for row in csv.DictReader(file):
-            left.setdefault(row["selection"], {})[row["cut"]] = int(row["events_left"])
-    return left
+def write_detector_table(path: Path, study: ClusterDphi) -> None:
+    """Write one row for each pT bin with enough events, without single events."""
+    columns = {name.removesuffix("_K"): value for name, value in vars(study).items() if name.endswith("_K")}
+    write_columns(path, {name: value_K.tolist() for name, value_K in columns.items()})

@@ -1,11 +1,10 @@
-"""One training run of each of the three pT models: epochs, scores, state, and when it has to give up."""
+"""Train each of the three pT models: epochs, scores, state, and the stop at a loss that is not finite."""
 
 # N events, F features, B batch, K angles of the grid, P points of the boundary table
 
 from __future__ import annotations
 
 import copy
-from abc import abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,10 @@ from trainables.base.errors import TrainingDiverged
 from trainables.base.history import LossHistory
 from trainables.base.training import Training
 from trainables.base.updates import Updates
-from trainables.pt.combined import combined_inputs
+from trainables.pt.combined import CORRECTED_NUMBERS, combined_inputs
 from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.correction import PEAK, PostCorrection, fit_correction
-from trainables.pt.features import features
+from trainables.pt.features import feature_set, features
 from trainables.pt.loss import (
     boundary_deviation,
     boundary_inverse_dphi,
@@ -38,14 +37,11 @@ if TYPE_CHECKING:
     from trainables.pt.combined import CombinedData
     from trainables.pt.data import PtData
 
-# of pt-combined, reported with and without the correction of high pT
-CORRECTED_NUMBERS = ("resolution", "half_width", "core_sigma", "bias", "tail")
-
 
 class PtTraining(Training):
-    """What the three models share. An epoch is one pass over the training events in a fresh order, in whole batches.
+    """The training of all three models. An epoch is one pass over the training events in fresh order and whole batches.
 
-    Features are computed once and stay on the device. Nothing is drawn from the global random state.
+    Features are computed once and stay on the device. The global random state is not used.
 
     Raises
     ------
@@ -75,9 +71,10 @@ class PtTraining(Training):
         )
         self.history = LossHistory(points_per_epoch=1)
 
-    @abstractmethod
     def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Inputs of the network (N, F), of training and of validation events."""
+        """Return the network's inputs (N, F) of training and of validation events."""
+        name = feature_set(self.config)
+        return features(name, self.data.train), features(name, self.data.validation)
 
     def train_epoch(self) -> dict[str, float]:
         c, epoch = self.config, self.epoch + 1
@@ -97,14 +94,14 @@ class PtTraining(Training):
         return self.history.epoch_means(epoch) | {"lr": self.updates.lr, "updates": float(self.updates.made)}
 
     def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
-        """Weight and value of what is added to the main loss, by name."""
+        """Return weight and value of each term that is added to the main loss, by name."""
         return {}
 
     def validate(self) -> dict[str, float]:
         return self._scores().numbers()
 
     def _scores(self) -> Scores:
-        """Of the model as it would be used."""
+        """Score the model in the form that is used."""
         return self._scores_of(in_chunks(self.network, self.validation_NF))
 
     def _scores_of(self, pred_N: Tensor) -> Scores:
@@ -116,7 +113,7 @@ class PtTraining(Training):
         return copy.deepcopy(parts)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        state = copy.deepcopy(state)  # the optimizer would go on working in the caller's tensors
+        state = copy.deepcopy(state)  # the optimizer would otherwise work in the caller's tensors
         self.epoch = state["epoch"]
         self.updates.load_state(state["updates"])
         for random, saved in zip((self.batches.random, self.noise), state["random"], strict=True):
@@ -132,7 +129,7 @@ class PtTraining(Training):
         write_report(folder, self.data, self._scores(), self.history.points, **self._for_report())
 
     def _for_report(self) -> dict[str, Any]:
-        """What the report of this model alone shows, as arguments of ``write_report``."""
+        """Return what only this model's report shows, as arguments of ``write_report``."""
         return {}
 
     def _close_point(self, epoch: int, at: float) -> None:
@@ -145,10 +142,6 @@ class PtEnergyTraining(PtTraining):
     """Model 1: pT from positions in silicon and calorimeter and the cluster's energy; inputs are standardised."""
 
     config: PtEnergyConfig
-
-    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        name = self.config.features
-        return features(name, self.data.train), features(name, self.data.validation)
 
 
 class PtDphiTraining(PtTraining):
@@ -165,9 +158,6 @@ class PtDphiTraining(PtTraining):
         inverse_KP = torch.cat((self._inverse_K, boundary_inverse_dphi(device)))
         self._probe_KP2 = torch.stack((inverse_KP, torch.zeros_like(inverse_KP)), dim=1)
 
-    def _features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        return features("dphi", self.data.train), features("dphi", self.data.validation)
-
     def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
         weights = {"monotonic": self.config.lambda_mono if self.config.monotonic else 0.0}
         weights["boundary"] = self.config.lambda_boundary(epoch)
@@ -178,7 +168,7 @@ class PtDphiTraining(PtTraining):
         return {name: (weight, values[name]) for name, weight in weights.items() if weight}
 
     def _probe(self) -> tuple[Tensor, Tensor]:
-        """The present model's pT (K,) on the grid and (P,) at the boundary table, without dropout."""
+        """Predict pT (K,) on the grid and (P,) at the boundary table with the present model, without dropout."""
         pt_KP: Tensor = self.network(self._probe_KP2)
         return pt_KP[: len(self._inverse_K)], pt_KP[len(self._inverse_K) :]
 

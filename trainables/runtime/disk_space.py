@@ -1,5 +1,4 @@
-"""Room on the disk: whether there is enough to write, waiting until there is, and writing again what failed for want
-of it."""
+"""Room on the disk: measure it, wait for it, and retry what failed for want of it."""
 
 from __future__ import annotations
 
@@ -19,30 +18,30 @@ Say = Callable[[str], object]
 POLL_S = 3.0  # between two looks at a full disk
 _REMIND_S = 600.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-# torch.save to a path tells of a full disk without its number
+# torch.save to a path reports a full disk without its number
 _FULL_TEXTS = ("iostream error", "PytorchStreamWriter failed writing file", "inline_container.cc")
 
 
 class DiskFullError(OSError):
-    """Room was waited for, and nobody made any, or who waited had to leave."""
+    """A disk stayed full until the wait for room ended."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How a full disk is borne."""
+    """How a trial treats a full disk."""
 
     reserve_bytes: int = 32 * 2**20  # left by checkpoints to what is small and more important: the search's own state
-    limit_s: float = 3600.0  # then whoever waits fails
+    limit_s: float = 3600.0  # of waiting, then the trial fails
 
 
 def free_bytes(folder: Path) -> int:
-    """Free room on the disk of a folder, which need not exist yet."""
+    """Return the free room on the disk of a folder, which need not exist yet."""
     there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path("/"))
     return shutil.disk_usage(there).free
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder, each counted once however many names it has; 0 where there is none."""
+    """Sum the bytes of all files in a folder, each counted once however many names it has; 0 where there is none."""
     seen: dict[tuple[int, int], int] = {}
     for place, _, names in os.walk(folder):
         for name in names:
@@ -55,7 +54,7 @@ def size_of(folder: Path) -> int:
 
 
 def megabytes(size: int) -> str:
-    """As a person reads it."""
+    """Format a size for people."""
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
@@ -63,10 +62,10 @@ def megabytes(size: int) -> str:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Whether an exception, or one that led to it, says that a disk or a quota is full."""
+    """Decide whether an exception, or one that led to it, says that a disk or a quota is full."""
     while error is not None:
         if isinstance(error, DiskFullError):
-            return False  # that was waited for already
+            return False  # the wait for room is over
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
         if isinstance(error, RuntimeError) and any(text in str(error) for text in _FULL_TEXTS):
@@ -76,7 +75,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def can_write(folder: Path, size: int) -> bool:
-    """Whether a file of that size can be written: a quota, or files that ran out, do not show in the free room."""
+    """Try to write a file of that size, because the free room shows neither a quota nor a lack of inodes."""
     block = b"\0" * 2**20
     try:
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -96,7 +95,6 @@ def wait_for_room(
     needed_bytes: int,
     say: Say,
     *,
-    limit_s: float = float("inf"),
     by_writing: bool = False,
     leave: Callable[[], bool] = lambda: False,
 ) -> None:
@@ -105,64 +103,77 @@ def wait_for_room(
     Parameters
     ----------
     by_writing : bool
-        Do not believe the free room that the disk names, but try: see ``can_write``.
+        Try to write instead of trusting the free room that the disk names: see ``can_write``.
     leave : callable
-        Whether it has become senseless to wait.
+        Whether to stop waiting; asked after each look.
 
     Raises
     ------
     DiskFullError
-        After ``limit_s``, or when it is time to leave.
+        The disk was still full when it was time to leave.
     """
-    started, told = time.monotonic(), -_REMIND_S
+    started, said = time.monotonic(), -_REMIND_S
     while free_bytes(folder) < needed_bytes or (by_writing and not can_write(folder, needed_bytes)):
         waited = time.monotonic() - started
-        if waited >= limit_s or leave():
+        if leave():
             raise DiskFullError(f"{lacking(folder, needed_bytes)}, and nobody made room in {waited:.0f} s")
-        if waited - told >= _REMIND_S:
-            say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then goes on")
-            told = waited
-        time.sleep(min(POLL_S, limit_s - waited))
-    if told >= 0:
-        say(f"disk of {folder} has room again: going on")
+        if waited - said >= _REMIND_S:
+            say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then continues")
+            said = waited
+        time.sleep(POLL_S)
+    if said >= 0:
+        say(f"disk of {folder} has room again: continuing")
 
 
 def lacking(folder: Path, needed_bytes: int) -> str:
-    """Which disk is full, and how far."""
+    """Say which disk is full, and what is missing."""
     return f"disk full: {folder} has {megabytes(free_bytes(folder))} free, {megabytes(needed_bytes)} are needed"
 
 
-def patiently(
+def after(limit_s: float) -> Callable[[], bool]:
+    """Make a condition that becomes true ``limit_s`` after it was first asked."""
+    asked: list[float] = []
+
+    def passed() -> bool:
+        asked.append(time.monotonic())
+        return asked[-1] - asked[0] >= limit_s
+
+    return passed
+
+
+def retry(
     write: Callable[[], T],
     undo: Callable[[], object],
     needed_bytes: Callable[[], Mapping[Path, int]],
     say: Say,
     *,
-    limit_s: float = float("inf"),
     leave: Callable[[], bool] = lambda: False,
     passing: Callable[[BaseException], bool] = is_full,
 ) -> T:
-    """What ``write`` returns, once there was room for it.
+    """Call ``write`` until it succeeds, and return what it returns; wait for room before each attempt.
 
     Parameters
     ----------
     undo : callable
-        Removes what a write that failed has left, whatever it failed of.
+        Removes what a failed ``write`` has left, whatever the error was.
     needed_bytes : callable
-        In which folders, asked anew before each try.
+        The bytes that each folder needs, asked again before each attempt.
+    say : callable
+        Receives one line when the wait begins, now and then while it lasts, and when it ends.
+    leave : callable
+        Whether to stop waiting.
     passing : callable
-        Whether an error is worth waiting for its end.
+        Whether an error may pass, so that another attempt makes sense.
 
     Raises
     ------
     DiskFullError
-        There was no room for ``limit_s``, or until it was time to leave. (Another error that did not pass is raised
-        itself.)
+        The disk was still full when it was time to leave. (Another error that did not pass is raised itself.)
     """
     failed_at = 0.0
     while True:
         for folder, needed in needed_bytes().items():
-            wait_for_room(folder, needed, say, limit_s=limit_s, by_writing=bool(failed_at), leave=leave)
+            wait_for_room(folder, needed, say, by_writing=bool(failed_at), leave=leave)
         try:
             return write()
         except Exception as error:
@@ -170,7 +181,7 @@ def patiently(
             if not passing(error):
                 raise
             failed_at = failed_at or time.monotonic()
-            if time.monotonic() - failed_at > limit_s or leave():
+            if leave():
                 if not is_full(error):
                     raise
                 raise DiskFullError(

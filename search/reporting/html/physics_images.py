@@ -14,7 +14,7 @@ from search.config.redaction import first_line
 from search.reporting.html.load import SearchSnapshot
 from search.storage.trial_record import TrialRecord
 from search.workload import Workload
-from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
+from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
 
 _SIDE_BY_SIDE = 3  # best trials whose figures are shown, beside the best preset
 _TOGETHER = 5  # best trials drawn into the same figures, beside the best preset

@@ -1,4 +1,4 @@
-"""Drives any Training as a Ray Tune trial: one step an epoch, checkpoints, reuse of actors; alone imports ray here."""
+"""Run any Training as a Ray Tune trial: one step an epoch, checkpoints, reuse of actors; alone imports ray here."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import time
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,26 +17,32 @@ import torch
 from pyarrow.fs import FileSystem, LocalFileSystem
 from ray import tune
 
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_ERROR, REPORT_FOLDER, STATE_FILE, best_weights
 from trainables.base.errors import TrainingDiverged
 from trainables.base.objectives import Goal
 from trainables.base.training import Training, TrainingConfig
-from trainables.runtime.disk_space import Patience, is_full, patiently, size_of
+from trainables.runtime.disk_space import Patience, after, is_full, retry, size_of
 from trainables.runtime.gpu_memory import GpuPart, keep_to
 from trainables.runtime.object_store import as_folder, checkpoints_up_to, is_away
 
 T = TypeVar("T")
 
-STATE_FILE, BEST_FILE, LAST_FILE, REPORT_FOLDER = "state.pt", "best.pt", "last.pt", "report"
-REPORT_ERROR = "error.txt"  # in the report of a trial whose figures could not be drawn
+
+@dataclass(frozen=True)
+class Machine:
+    """What a trial may use of the machine that it runs on."""
+
+    threads: int
+    device: str
+    gpu_part: GpuPart | None = None
+    patience: Patience = field(default_factory=Patience)
 
 
 class EpochTrainable(tune.Trainable):  # type: ignore[misc]
     """One trial. Its result is nested: ``metrics`` are the physics, everything else is about the trial.
 
     ``outcome`` is ``running``, ``complete`` or ``diverged``. A diverged epoch carries no metrics at all, so that no
-    scheduler or sampler can take a number for it. A checkpoint folder holds ``state.pt`` (to go on from),
-    ``best.pt`` (weights of the best epoch) and, after the last epoch, ``last.pt`` (its weights, of which
-    the trial's value is) and ``report/`` (figures and tables).
+    scheduler or sampler can take a number for it. ``trainables.base.checkpoint`` names what a checkpoint holds.
     """
 
     def setup(
@@ -46,46 +53,43 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         training_config: type[TrainingConfig],
         data: Any,
         goal: Goal,
-        threads: int,
-        device: str,
-        gpu_part: GpuPart | None = None,
-        patience: Patience | None = None,
+        machine: Machine,
     ) -> None:
-        torch.set_num_threads(threads)  # two trials on two cores must not run four threads
+        torch.set_num_threads(machine.threads)  # two trials on two cores must not run four threads
         self._training_type, self._config_type, self._data = training, training_config, data
         self._goal = goal
-        self._patience, self._checkpoint_bytes = patience or Patience(), 0
-        self._device = torch.device(device)
-        if gpu_part:
-            keep_to(gpu_part, self._device)
-        self._begin(config)
+        self._patience, self._checkpoint_bytes = machine.patience, 0
+        self._device = torch.device(machine.device)
+        if machine.gpu_part:
+            keep_to(machine.gpu_part, self._device)
+        self._start(config)
 
-    def _begin(self, config: dict[str, Any]) -> None:
-        self._begin_anew(config)
-        if config.get("continue_from"):  # a search that was interrupted goes on
-            self._go_on(config, str(config["continue_from"]))
+    def _start(self, config: dict[str, Any]) -> None:
+        self._start_fresh(config)
+        if config.get("continue_from"):  # the search was interrupted and is resumed
+            self._resume(config, str(config["continue_from"]))
 
-    def _begin_anew(self, config: dict[str, Any]) -> None:
+    def _start_fresh(self, config: dict[str, Any]) -> None:
         hyperparameters = self._config_type(**config["hyperparameters"])
         self._training = self._training_type(hyperparameters, self._data, self._device)
         self._best: dict[str, Any] = {"epoch": 0, "value": None, "order": None, "weights": {}}
         self._complete = False
 
-    def _go_on(self, config: dict[str, Any], last: str) -> None:
-        """From the last checkpoint, or, where a death left that one broken, from one before it.
+    def _resume(self, config: dict[str, Any], last: str) -> None:
+        """Load the last checkpoint, or an earlier one where a crash left the last one broken.
 
-        Without any of them the trial begins anew: its epochs are the same again. (On a retry Tune loads the newest
-        checkpoint of this process next, and the one named may be deleted.) After the last epoch nothing can be gone on
-        with: of a trial whose end was not told the last epoch is repeated.
+        Without any of them the trial starts again: its epochs are the same again. (On a retry Tune loads the newest
+        checkpoint of this process next, and the one named may be deleted.) A checkpoint of the last epoch cannot be
+        resumed: where the search did not record the trial's end, the last epoch is repeated.
         """
-        for checkpoint in self._patiently(lambda: checkpoints_up_to(self._files, last)):
+        for checkpoint in self._retry(lambda: checkpoints_up_to(self._files, last)):
             try:
-                self._patiently(lambda checkpoint=checkpoint: self._load(checkpoint))  # type: ignore[misc]
+                self._retry(lambda checkpoint=checkpoint: self._load(checkpoint))  # type: ignore[misc]
                 if not self._training.finished:
                     break
-            except Exception as error:  # whatever torch makes of a broken file
+            except Exception as error:  # torch may raise anything at a broken file
                 print(f"checkpoint {checkpoint} cannot be used: {error}")
-            self._begin_anew(config)
+            self._start_fresh(config)
 
     def _load(self, checkpoint: str) -> None:
         with as_folder(self._files, checkpoint) as folder:
@@ -93,20 +97,20 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
 
     @property
     def _files(self) -> FileSystem:
-        """Where the search keeps its checkpoints, as this worker may read and write there."""
+        """The file system of the search's checkpoints, with this worker's own access to it."""
         return self._storage.storage_filesystem if self._storage else LocalFileSystem()
 
-    def _patiently(self, read: Callable[[], T]) -> T:
-        """Wait while a store is away."""
-        return patiently(read, lambda: None, dict, say=print, limit_s=self._patience.limit_s, passing=self._may_pass)
+    def _retry(self, read: Callable[[], T]) -> T:
+        """Retry while a store is away."""
+        return retry(read, lambda: None, dict, print, leave=after(self._patience.limit_s), passing=self._may_pass)
 
     def _may_pass(self, error: BaseException) -> bool:
         return is_full(error) or is_away(error, self._files)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another trial into this actor: nothing of the last one is left but the data."""
-        del self._training, self._best  # give their memory back before taking more
-        self._begin(new_config)
+        """Start another trial in this actor: of the previous one only the data stay."""
+        del self._training, self._best  # free their memory before taking more
+        self._start(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -153,20 +157,25 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._best = {"epoch": training.epoch, "value": value, "order": order, "weights": training.weights()}
 
     def save(self, checkpoint_dir: str | None = None) -> Any:
-        """Write a checkpoint into the search's storage, as Tune asks for it; wait while a disk is full, or it is away.
+        """Write a checkpoint into the search's storage; wait while a disk is full or the storage is away.
 
         Tune itself copies it there file by file. Where that fails no half checkpoint stays, and its number is used
-        again. Whoever waits for room in vain fails with ``DiskFullError``.
+        again.
+
+        Raises
+        ------
+        DiskFullError
+            There was no room for as long as ``Patience`` allows.
         """
         if checkpoint_dir or not self._storage:  # driven without Tune
             return super().save(checkpoint_dir)
         before = self._storage.current_checkpoint_index
-        return patiently(
+        return retry(
             self._save_once,
             lambda: self._undo_save(before),
             self._needed_bytes,
-            say=print,  # in the worker's own log; the search itself tells it where people look
-            limit_s=self._patience.limit_s,
+            print,  # into the worker's own log; the search reports it where people look
+            leave=after(self._patience.limit_s),
             passing=self._may_pass,
         )
 
@@ -201,7 +210,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._write_report(folder / REPORT_FOLDER)
 
     def _write_report(self, folder: Path) -> None:
-        """A drawing that fails must not cost a trained model."""
+        """Write figures and tables; a drawing that fails is recorded, because it must not cost a trained model."""
         folder.mkdir(exist_ok=True)
         try:
             self._training.write_report(folder)
@@ -217,14 +226,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         self._best = saved["best"] | {"weights": best_weights(folder)}
 
 
-def best_weights(checkpoint: Path) -> dict[str, torch.Tensor]:
-    """Those of a trial's best epoch, from the folder of its checkpoint, on the CPU; no code in the file is run."""
-    weights: dict[str, torch.Tensor] = torch.load(checkpoint / BEST_FILE, map_location="cpu", weights_only=True)
-    return weights
-
-
 def _save(content: dict[str, Any], file: Path) -> None:
-    with file.open("wb") as opened:  # given a path, torch does not say that the disk is full, only that it failed
+    with file.open("wb") as opened:  # given a path, torch reports a failure, but not that the disk is full
         torch.save(content, opened)
 
 
