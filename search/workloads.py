@@ -3,44 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from search.workload import Chain, Defaults, Promotion, Tolerance, Workload
+
+if TYPE_CHECKING:
+    from trainables.data.files import DataSettings
 
 T = TypeVar("T", bound=Workload | Chain)
 
 
-class Catalogue(MutableMapping[str, T], Generic[T]):
-    """Workloads or chains by name, made on first use because what they import takes seconds."""
+@dataclass(frozen=True)
+class Carried(Generic[T]):
+    """A workload or chain that is made on first use because what it imports takes seconds."""
 
-    def __init__(self, titles: Mapping[str, str], makers: Mapping[str, Callable[[str, str], T]]) -> None:
-        self._titles, self._makers, self._made = dict(titles), makers, dict[str, T]()
+    title: str
+    settings: str  # MODULE:CLASS of its data settings, which are imported in no time
+    make: Callable[[str, str], T]  # (name, title)
+
+
+class Catalogue(MutableMapping[str, T], Generic[T]):
+    """Workloads or chains by name."""
+
+    def __init__(self, carried: Mapping[str, Carried[T]]) -> None:
+        self._carried, self._made = dict(carried), dict[str, T]()
 
     @property
-    def titles(self) -> Mapping[str, str]:
+    def titles(self) -> dict[str, str]:
         """Title of each, known without an import."""
-        return self._titles
+        return {name: self._made[name].title if name in self._made else self._carried[name].title for name in self}
+
+    def settings(self, name: str) -> type[DataSettings]:
+        """Return the class of the data settings, without making the workload."""
+        if name not in self._carried:
+            first = self._made[name]
+            return first.settings if isinstance(first, Workload) else WORKLOADS.settings(first.workloads[0])
+        module, _, attribute = self._carried[name].settings.partition(":")
+        found: type[DataSettings] = getattr(import_module(module), attribute)
+        return found
 
     def __getitem__(self, name: str) -> T:
         if name not in self._made:
-            self._made[name] = self._makers[name](name, self._titles[name])
+            carried = self._carried[name]
+            self._made[name] = carried.make(name, carried.title)
         return self._made[name]
 
     def __setitem__(self, name: str, one: T) -> None:
-        self._titles[name], self._made[name] = one.title, one
+        self._made[name] = one
 
     def __delitem__(self, name: str) -> None:
-        del self._titles[name]
         self._made.pop(name, None)
+        self._carried.pop(name, None)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._titles
+        return name in self._made or name in self._carried
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._titles)
+        return iter(dict.fromkeys([*self._carried, *self._made]))
 
     def __len__(self) -> int:
-        return len(self._titles)
+        return len(self._carried.keys() | self._made.keys())
 
 
 def _zdc(name: str, title: str) -> Workload:
@@ -219,13 +243,17 @@ def _pt_chain(name: str, title: str) -> Chain:
     )
 
 
+_PT = "trainables.pt.data:PtDataSettings"
 WORKLOADS: Catalogue[Workload] = Catalogue(
     {
-        "zdc": "ZDC fast simulation: six parameters of a particle to its 20x20 hit map",
-        "pt-energy": "electron pT in sPHENIX from positions and the calorimeter's energy",
-        "pt-dphi": "electron pT in sPHENIX from the bending angle",
-        "pt-combined": "electron pT in sPHENIX from both models together",
-    },
-    {"zdc": _zdc, "pt-energy": _pt_energy, "pt-dphi": _pt_dphi, "pt-combined": _pt_combined},
+        "zdc": Carried(
+            "ZDC fast simulation: six parameters of a particle to its 20x20 hit map",
+            "trainables.zdc.data:ZDCDataSettings",
+            _zdc,
+        ),
+        "pt-energy": Carried("electron pT in sPHENIX from positions and the calorimeter's energy", _PT, _pt_energy),
+        "pt-dphi": Carried("electron pT in sPHENIX from the bending angle", _PT, _pt_dphi),
+        "pt-combined": Carried("electron pT in sPHENIX from both models together", _PT, _pt_combined),
+    }
 )
-CHAINS: Catalogue[Chain] = Catalogue({"pt": "electron pT, the three models one after another"}, {"pt": _pt_chain})
+CHAINS: Catalogue[Chain] = Catalogue({"pt": Carried("electron pT, the three models one after another", _PT, _pt_chain)})

@@ -16,7 +16,7 @@ import contextlib, io, runpy, sys
 sys.argv = sys.argv[1:]
 with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
     try:
-        runpy.run_module(sys.argv[0], run_name="__main__")
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as end:
         code = end.code or 0

@@ -10,7 +10,7 @@ import tyro
 
 from search.config.settings import SearchFlags, Site
 from search.workload import Chain, Workload
-from search.workloads import CHAINS, WORKLOADS
+from search.workloads import CHAINS, WORKLOADS, Catalogue
 
 # Old spellings, which --help does not show.
 _ALIASES = {
@@ -30,22 +30,22 @@ def parse(arguments: list[str]) -> tuple[Workload | Chain, SearchFlags[Any]]:
     name = arguments[0] if arguments else ""
     if name not in WORKLOADS and name not in CHAINS:
         _refuse_name(arguments)
-    what: Workload | Chain = WORKLOADS[name] if name in WORKLOADS else CHAINS[name]
-    first = what if isinstance(what, Workload) else WORKLOADS[what.workloads[0]]
+    catalogue: Catalogue[Any] = WORKLOADS if name in WORKLOADS else CHAINS
+    title = catalogue.titles[name]
 
     def flags(flags: Any) -> SearchFlags[Any]:
         return flags  # type: ignore[no-any-return]
 
-    flags.__annotations__["flags"] = SearchFlags[first.settings]  # type: ignore[name-defined]
-    flags.__doc__ = what.title
+    flags.__annotations__["flags"] = SearchFlags[catalogue.settings(name)]  # type: ignore[misc]
+    flags.__doc__ = title
     given = tyro.cli(
         flags,
         prog=f"{PROGRAM} {name}",
-        description=what.title,
+        description=title,
         args=standard_spelling(arguments[1:]),
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    return what, given
+    return catalogue[name], given
 
 
 def _refuse_name(arguments: list[str]) -> None:

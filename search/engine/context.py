@@ -7,20 +7,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.reporting.summary import ConsoleReporter
 from search.storage.event_log import EventLog
-from search.storage.search_dir import SearchDir
 from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
-from search.tuning.stopping import StopController
 
 SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
 
 if TYPE_CHECKING:
     from search.engine.upstream_in_directories import UpstreamModels
     from search.engine.warm_start import WarmStart
+    from search.reporting.summary import ConsoleReporter
+    from search.storage.search_dir import SearchDir
     from search.storage.trial_record import TrialRecord
     from search.tracking.client import Experiment
+    from search.tuning.stopping import StopController
     from search.workload import Data
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from search.storage.location import StoragePath
+if TYPE_CHECKING:
+    from search.storage.location import StoragePath
 
 Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 from optuna.trial import FrozenTrial
@@ -18,14 +18,16 @@ from search.config.spec import unknown
 from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
-from search.storage.location import Storage
 from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
 from search.storage.search_dir import SearchDir
-from search.storage.trial_record import TrialRecord
 from search.tuning.study import read_study
-from search.workload import Workload
 from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
+
+if TYPE_CHECKING:
+    from search.storage.location import Storage
+    from search.storage.trial_record import TrialRecord
+    from search.workload import Workload
 
 State = Literal["finished", "running", "interrupted", "failed"]
 _STATES: Mapping[str, State] = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import optuna
 import plotly.graph_objects as go
@@ -14,9 +15,11 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from optuna.visualization import plot_parallel_coordinate, plot_param_importances, plot_slice
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import Graph, axis_type, empty_graph
 from trainables.evaluation.plot_style import COLOURS
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
 
 _DIRECTIONS = {"min": StudyDirection.MINIMIZE, "max": StudyDirection.MAXIMIZE}
 _LEAST = 5  # complete trials, below which importances say nothing at all

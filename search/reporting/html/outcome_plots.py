@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     OUTCOME_COLOURS,
     OUTCOMES,
@@ -24,7 +23,10 @@ from search.reporting.html.plot_theme import (
     outcome_label,
     time_unit,
 )
-from search.storage.trial_record import TrialRecord
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.storage.trial_record import TrialRecord
 
 _REGIONS = 4  # of a parameter with many values: quarters of the trials
 _NOT_SET = "not set"

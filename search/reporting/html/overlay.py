@@ -6,16 +6,19 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.physics_images import Image, draw_comparison, open_reports
 from search.reporting.html.plot_theme import DASHES, Graph, axis_type, empty_graph, format_value, hover_text, time_unit
 from search.reporting.html.progress_plots import BestSoFar, best_so_far, cumulative_seconds
-from search.storage.trial_record import TrialRecord
 from trainables.base.objectives import Goal
 from trainables.evaluation.plot_style import COLOURS
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.storage.trial_record import TrialRecord
 
 
 @dataclass(frozen=True)

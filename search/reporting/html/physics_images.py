@@ -9,12 +9,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from search.config.redaction import first_line
-from search.reporting.html.load import SearchSnapshot
-from search.storage.trial_record import TrialRecord
-from search.workload import Workload
 from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.storage.trial_record import TrialRecord
+    from search.workload import Workload
 
 _SIDE_BY_SIDE = 3  # best trials whose figures are shown, beside the best preset
 _TOGETHER = 5  # best trials drawn into the same figures, beside the best preset

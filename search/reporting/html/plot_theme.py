@@ -7,12 +7,14 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from search.storage.trial_record import TrialRecord
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
+
+if TYPE_CHECKING:
+    from search.storage.trial_record import TrialRecord
 
 LINE, PAPER = "#e3e1da", "#ffffff"
 RUNNING = "running"

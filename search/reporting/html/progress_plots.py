@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
 from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     NAIVE_DASHES,
     OUTCOME_COLOURS,
@@ -24,10 +24,13 @@ from search.reporting.html.plot_theme import (
     outcome_label,
     time_unit,
 )
-from search.reporting.leaderboard import Row
-from search.storage.trial_record import TrialRecord
 from trainables.base.objectives import Goal
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.reporting.leaderboard import Row
+    from search.storage.trial_record import TrialRecord
 
 _WITH_VALUE = ("complete", "stopped_early")  # outcomes; a number of any other trial means nothing
 

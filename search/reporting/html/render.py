@@ -8,13 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.optuna_plots import importance_graphs, parallel_graph, slice_graphs, slice_note
 from search.reporting.html.outcome_plots import compute_by_outcome, compute_graph, group_by_reason, region_graphs
 from search.reporting.html.overlay import (
@@ -35,6 +34,9 @@ from search.reporting.html.plot_theme import (
 )
 from search.reporting.html.progress_plots import front_graphs, progress_graphs
 from search.reporting.leaderboard import number
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
 
 REPORT = "report.html"  # in the search directory, and in MLflow
 
