@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
-from pydantic import ValidationError
 
-from search.config.settings import Budget, Site
+from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
 from search.config.spec import unknown
 from search.engine.search_run import COMPLETE, INTERRUPTED
 from search.errors import SearchError, UsageError
@@ -40,18 +39,9 @@ class Flags:
     list: Annotated[bool, tyro.conf.arg(help="only show what was promoted")] = False
     rollback: Annotated[bool, tyro.conf.arg(help="only give the previous champion its place back")] = False
     export: Annotated[Path | None, tyro.conf.arg(help="only write the champion's files into this new folder")] = None
-    address: Annotated[str | None, tyro.conf.arg(help="Ray cluster, as of search.run")] = field(
-        default_factory=lambda: Site().address
-    )
-    cpus_per_trial: Annotated[float, tyro.conf.arg(help="CPU cores of one training")] = 1
-    gpus_per_trial: Annotated[float | None, tyro.conf.arg(help="GPUs of one training; None: as of search.run")] = None
-    max_concurrent: Annotated[int | None, tyro.conf.arg(help="trainings at the same time; None: what fits")] = None
-    retries: Annotated[int, tyro.conf.arg(help="restarts of a training that failed")] = 1
-    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the search")] = field(
-        default_factory=lambda: Site().storage
-    )
-    cache: Annotated[Path | None, tyro.conf.arg(help="folder of the data cache; None: cache in --storage")] = None
-    tracking_uri: Annotated[str | None, tyro.conf.arg(help="MLflow server, as of search.run")] = None
+    where: WhereFlags = field(default_factory=WhereFlags)
+    share: FixedShareFlags = field(default_factory=FixedShareFlags)
+    execution: ExecutionFlags = field(default_factory=ExecutionFlags)
 
     @property
     def wish(self) -> PromotionRequest:
@@ -68,18 +58,17 @@ class Flags:
 
     @property
     def site(self) -> Site:
-        names = ("address", "cpus_per_trial", "gpus_per_trial", "storage", "cache", "tracking_uri")
-        return Site(**{name: getattr(self, name) for name in names})
+        return Site(**self.where.model_dump(), **self.share.model_dump())
 
     @property
     def budget(self) -> Budget:
-        return Budget(max_concurrent=self.max_concurrent, retries=self.retries)
+        return Budget(**self.execution.model_dump())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Promote, or look at and change what was promoted; returns the exit code."""
     console = open_console(160)
-    flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments)
+    flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
         workload, wish, site = _workload(flags.workload), flags.wish, flags.site
         if not (flags.list or flags.rollback or flags.export):
@@ -99,10 +88,6 @@ def main(arguments: list[str] | None = None) -> int:
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
-    except ValidationError as error:
-        first = error.errors()[0]
-        console.print(f"error: --{first['loc'][0]}: {first['msg']}".replace("_", "-"), style="red", markup=False)
-        return WRONG_INPUT
     except KeyboardInterrupt:
         console.print("interrupted at once: the same command goes on from there")
         return INTERRUPTED

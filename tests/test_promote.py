@@ -222,7 +222,7 @@ def test_an_interrupted_registration_is_finished_by_the_next_try(busy: Shop, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Registry, "crown", died)
+        patched.setattr(Registry, "set_champion", died)
         assert busy.promote()[0] == 130
     assert busy.champion == before
     assert busy.promote()[0] == 0

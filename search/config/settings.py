@@ -83,7 +83,16 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Budget(Settings):
+class ExecutionFlags(Settings):
+    """How trials are run: side by side, and again after a failure."""
+
+    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
+    )
+    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
+
+
+class Budget(ExecutionFlags):
     """How much: trials, epochs, time."""
 
     trials: Annotated[str, BeforeValidator(_checked_trials)] | None = Field(
@@ -94,13 +103,9 @@ class Budget(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs of a whole trial; None: the workload's"
     )
-    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
-    )
     time_limit: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
         None, description="stop all trials after this long: 90s, 30m, 1h30m, 2d"
     )
-    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
     max_failures: int = Field(
         5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
     )
@@ -141,7 +146,65 @@ class Method(Settings):
     )
 
 
-class Site(Settings):
+class StorageFlags(Settings):
+    """Where searches are stored."""
+
+    storage: Annotated[str, BeforeValidator(str)] = Field(
+        default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
+        description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
+    )
+
+
+class TrackingFlags(StorageFlags):
+    """Where searches are stored and logged."""
+
+    tracking_uri: str | None = Field(
+        None,
+        description="MLflow server; journal: none is asked, what happens waits in the search's journal until --sync; "
+        "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
+    )
+
+    @property
+    def server(self) -> str | None:
+        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, because --help would show its password."""
+        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+
+    @property
+    def silent(self) -> bool:
+        """No server is asked for anything."""
+        return self.server == JOURNAL
+
+
+class ClusterFlags(Settings):
+    """Which Ray cluster trains."""
+
+    address: str | None = Field(
+        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
+        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
+    )
+
+
+class WhereFlags(ClusterFlags, TrackingFlags):
+    """The Ray cluster, the folders, and the MLflow server."""
+
+    cache: Path | None = Field(
+        None,
+        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
+    )
+
+
+class FixedShareFlags(Settings):
+    """A trial's share of the cluster, in numbers."""
+
+    cpus_per_trial: float = Field(
+        1, gt=0, allow_inf_nan=False, description="CPU cores of one trial, its threads follow"
+    )
+    gpus_per_trial: Annotated[float | None, BeforeValidator(_checked_gpus)] = Field(
+        None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
+    )
+
+
+class Site(WhereFlags):
     """Where: the cluster, a trial's share of it, and the folders. Paths are made absolute."""
 
     name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
@@ -149,10 +212,6 @@ class Site(Settings):
     )
     resume: Literal["no", "yes", "auto"] = Field(
         "no", description="go on with the search of this --name; auto: if there is one, else begin it"
-    )
-    address: str | None = Field(
-        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
-        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
     )
     cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
         None,
@@ -164,29 +223,6 @@ class Site(Settings):
         description="GPUs of one trial, fractions too; auto: one trial is run for a moment, and the fraction that "
         "fits; None: 1 where the cluster has any, else 0",
     )
-    storage: Annotated[str, BeforeValidator(str)] = Field(
-        default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
-        description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
-    )
-    cache: Path | None = Field(
-        None,
-        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
-    )
     keep: int = Field(
         5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
     )
-    tracking_uri: str | None = Field(
-        None,
-        description="MLflow server; journal: none is asked, what happens waits in the search's journal until --sync; "
-        "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
-    )
-
-    @property
-    def server(self) -> str | None:
-        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, for --help would show its password."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
-
-    @property
-    def silent(self) -> bool:
-        """No server is asked for anything."""
-        return self.server == JOURNAL
