@@ -10,11 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from search.errors import TrackingError, UsageError, first_line
-from search.tracking.client import MlflowClient, MlflowException, Run
+from search.tracking.client import MlflowClient, MlflowException, Run, find_champion
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
-
-CHAMPION = "champion"  # alias of the promoted version in the model registry
 
 
 @dataclass(frozen=True)
@@ -142,13 +140,8 @@ def _default(client: MlflowClient, workload: str, workloads: Sequence[str], fing
 
 
 def _champion(client: MlflowClient, workload: str) -> tuple[Run, str] | None:
-    try:
-        version = client.get_model_version_by_alias(workload, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return client.get_run(version.run_id), f"champion, version {version.version}"
+    version = find_champion(client, workload)
+    return (client.get_run(version.run_id), f"champion, version {version.version}") if version else None
 
 
 def _digest(run: Run) -> str:
