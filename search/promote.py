@@ -1,4 +1,4 @@
-"""The best model of a search, chosen on the holdout, into the registry: python -m search.promote WORKLOAD."""
+"""Put the best model of a search, compared on the holdout, into the registry: python -m search.promote WORKLOAD."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class Flags:
     execution: ExecutionFlags = field(default_factory=ExecutionFlags)
 
     @property
-    def wish(self) -> PromotionRequest:
-        """What is asked of a promotion; raises UsageError where that makes no sense."""
+    def request(self) -> PromotionRequest:
+        """What is asked of a promotion; raises UsageError for values out of range."""
         if self.top < 1 or self.seeds < 1:
             raise UsageError("--top, --seeds: expected at least 1 of each.")
         if not 0.5 <= self.confidence < 1:
@@ -67,15 +67,15 @@ class Flags:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Promote, or look at and change what was promoted; returns the exit code."""
+    """Promote a model, or show, roll back or export what was promoted; return the exit code."""
     console = open_console(160)
     flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
-        workload, wish, site = _workload(flags.workload), flags.wish, flags.site
+        workload, request, site = _workload(flags.workload), flags.request, flags.site
         if not (flags.list or flags.rollback or flags.export):
-            code = promote(workload, wish, site, flags.budget, console)
+            code = promote(workload, request, site, flags.budget, console)
             if code == INTERRUPTED:
-                console.print("interrupted: the same command goes on from there")
+                console.print("interrupted: the same command resumes it")
             return code
         experiment = open_experiment(site.server, Storage.of(site).folder, workload.name)
         registry = Registry(experiment.client, workload.name)
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
     except KeyboardInterrupt:
-        console.print("interrupted at once: the same command goes on from there")
+        console.print("interrupted at once: the same command resumes it")
         return INTERRUPTED
 
 

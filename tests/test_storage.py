@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import judged
+import evaluations
 import promotable
 import pytest
 import torch
@@ -620,7 +620,7 @@ def test_a_search_is_promoted_on_another_machine(
     server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without being named, from what is in the store alone."""
-    for module in (judged, promotable):
+    for module in (evaluations, promotable):
         cloudpickle.register_pickle_by_value(module)
     url, workload = f"local://{tmp_path}/shared", promotable.make_promotable(good={"x": 0.1, "y": 0.0})
     where = ("--storage", url, "--tracking-uri", server.uri)

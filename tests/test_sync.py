@@ -27,7 +27,7 @@ from search.cluster.site_config import SlurmSite
 from search.cluster.slurm import batch_script
 from search.config.settings import Site
 from search.errors import UsageError
-from search.promotion.run import _require_told
+from search.promotion.run import _require_exported
 from search.storage.event_log import read_entries
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
@@ -119,9 +119,9 @@ def test_a_promotion_needs_its_export_first(tmp_path: Path) -> None:
     about = json.loads((untold / "search.json").read_text())
     about["facts"]["run_id"] = ""
     (untold / "search.json").write_text(json.dumps(about))
-    _require_told(SearchDir(tmp_path, told.name))
-    with pytest.raises(UsageError, match=r"has not heard of search 'untold'.*--sync untold"):
-        _require_told(SearchDir(tmp_path, "untold"))
+    _require_exported(SearchDir(tmp_path, told.name))
+    with pytest.raises(UsageError, match=r"Search 'untold' is not in MLflow.*--sync untold"):
+        _require_exported(SearchDir(tmp_path, "untold"))
 
 
 def test_a_warm_start_is_read_from_folders_alone(quiet: Finished) -> None:

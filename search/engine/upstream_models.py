@@ -12,11 +12,9 @@ from search.config.redaction import first_line
 from search.engine.upstream_in_directories import UpstreamModels, find_in_directories, is_only_in_directory
 from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
-from search.tracking.client import Experiment, MlflowClient, MlflowException, Run
+from search.tracking.client import Experiment, MlflowClient, MlflowException, Run, find_champion
 from trainables.base.checkpoint import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
-
-CHAMPION = "champion"  # alias of the promoted version in the model registry
 
 
 def find_upstream_models(
@@ -130,13 +128,8 @@ def _default(client: MlflowClient, workload: str, workloads: Sequence[str], fing
 
 
 def _champion(client: MlflowClient, workload: str) -> tuple[Run, str] | None:
-    try:
-        version = client.get_model_version_by_alias(workload, CHAMPION)
-    except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
-            raise
-        return None
-    return client.get_run(version.run_id), f"champion, version {version.version}"
+    version = find_champion(client, workload)
+    return (client.get_run(version.run_id), f"champion, version {version.version}") if version else None
 
 
 def _digest(run: Run) -> str:

@@ -29,6 +29,7 @@ from mlflow.entities import Metric as Metric
 from mlflow.entities import Param as Param
 from mlflow.entities import Run as Run
 from mlflow.entities import RunTag as RunTag
+from mlflow.entities.model_registry import ModelVersion as ModelVersion
 from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
@@ -40,6 +41,7 @@ from search.tracking.run_info import OwnRun, RunFacts
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
+CHAMPION = "champion"  # alias of the promoted version of a registered model
 NEVER = {400, 404, 409, 413, 422}  # HTTP statuses that another attempt will not change
 _PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of requests without which a search cannot begin
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
@@ -162,6 +164,16 @@ def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> 
         except Exception as error:  # a failing server must not end a search
             failures.append(f"{type(error).__name__}: {first_line(error)}")
     return failures
+
+
+def find_champion(client: MlflowClient, workload: str) -> ModelVersion | None:
+    """Return the promoted version of a workload's registered model, if there is one."""
+    try:
+        return client.get_model_version_by_alias(workload, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no alias
+            raise
+        return None
 
 
 def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
