@@ -16,7 +16,7 @@ from search.reporting.html.load import read_search
 from search.reporting.html.render import REPORT, make_overlay, make_page, write_page
 from search.reporting.summary import Summary
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 
 _LONGEST = 120  # characters in the name of a file
 
@@ -64,7 +64,7 @@ def write_pages(pages: Pages, summary: Summary) -> None:
     for searched in searches:
         _write(make_page(searched), alone or searched.path / REPORT, summary)
         if not alone:
-            SearchFolder(storage, searched.name).share(REPORT)
+            SearchDir(storage, searched.name).upload(REPORT)
     if len(searches) > 1:
         overlay = storage.folder / "reports" / f"{'--'.join(names)[:_LONGEST]}.html"
         _write(make_overlay(searches), pages.out or overlay, summary)

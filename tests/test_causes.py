@@ -14,10 +14,10 @@ from finished import Finished, run_search
 from optuna.trial import TrialState
 from tiny import TinyTraining, make_tiny, suggest
 
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.causes import Cause, cause_of, reason_of
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher, Space, make_sampler, open_study
-from search.tuning.recorder import Outcome, TrialRecord
 from trainables.base.objectives import Goal
 
 # As Ray 2.60 and torch 2.13 wrote them; [...]: shortened.

@@ -15,7 +15,7 @@ from tiny import make_tiny
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan, make_plan
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
-from search.tuning.recorder import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Mode
 
 

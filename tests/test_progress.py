@@ -13,7 +13,7 @@ from tiny import make_tiny
 from search.config.settings import Budget, Method, Site
 from search.config.spec import make_plan
 from search.reporting.progress import Progress
-from search.tuning.recorder import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord
 
 
 def view(*, terminal: bool, height: int = 40, trials: int = 5, epochs: int = 8) -> tuple[Progress, io.StringIO]:

@@ -20,7 +20,7 @@ from finished import Finished, registered, run_search
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 from tiny import make_tiny
-from written import Fate, Told, write_search
+from written import Fate, WrittenSearch, write_search
 
 import search.report
 from search.reporting.html.load import SearchSnapshot, names_of, read_search
@@ -51,7 +51,7 @@ def written(tmp_path: Path) -> Callable[..., SearchSnapshot]:
     """``written(name, fates, objective=..., ...)``: the search, read back from its folder."""
 
     def write(name: str, fates: list[Fate], **told: Any) -> SearchSnapshot:
-        write_search(tmp_path, name, fates, Told(**told))
+        write_search(tmp_path, name, fates, WrittenSearch(**told))
         return read_search(Storage(tmp_path), name)
 
     return write
@@ -138,7 +138,7 @@ def test_every_search_has_a_page_that_says_how_it_stands(written: Callable[..., 
 
 
 def test_a_search_that_runs_has_a_page_that_says_so(tmp_path: Path) -> None:
-    told = Told(status=None, leaderboard=False)
+    told = WrittenSearch(status=None, leaderboard=False)
     folder = write_search(tmp_path, "now", [Fate(), Fate(None, epochs=1)], told)
     owner = {"host": os.uname().nodename, "pid": os.getpid()}
     (folder / "owner.json").write_text(json.dumps(owner))
@@ -154,7 +154,7 @@ def test_a_search_that_runs_has_a_page_that_says_so(tmp_path: Path) -> None:
 
 def test_a_search_that_goes_on_is_shown_as_it_is_now_with_the_naive_predictors_of_before(tmp_path: Path) -> None:
     """The leaderboard in the folder is of its last end."""
-    folder = write_search(tmp_path, "more", [Fate()] * 3, Told(status=None))
+    folder = write_search(tmp_path, "more", [Fate()] * 3, WrittenSearch(status=None))
     board = json.loads((folder / "leaderboard.json").read_text())
     board["rows"] = [row for row in board["rows"] if row["number"] != 2]
     (folder / "leaderboard.json").write_text(json.dumps(board))

@@ -12,10 +12,11 @@ import optuna
 import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState, create_trial
-from ray.tune import Checkpoint
 from ray.tune.search import Searcher
 from tiny import TinyConfig, expected_loss, suggest
 
+from search.storage.location import local_path
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.optuna_searcher import (
     LEARNS_FROM_OTHERS,
     OptunaSearcher,
@@ -24,7 +25,6 @@ from search.tuning.optuna_searcher import (
     open_study,
     read_study,
 )
-from search.tuning.recorder import Outcome, TrialRecord
 from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
 
@@ -204,7 +204,7 @@ def test_an_interrupted_study_goes_on_with_what_it_left_open(tmp_path: Path) -> 
     asked = before.suggest("1")
     running = record_of("1", asked)
     running.epoch, running.metrics, running.outcome = 1, {"loss": 0.9}, "interrupted"
-    running.checkpoint = Checkpoint(str(tmp_path / "somewhere"))
+    running.checkpoint = local_path(tmp_path / "somewhere")
     before.epoch_ended(running)
     before.trial_ended(running)
     never_begun = before.suggest("2")

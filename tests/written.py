@@ -13,12 +13,12 @@ from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan, make_plan
 from search.reporting.leaderboard import make_leaderboard
-from search.storage.event_log import Journal
-from search.storage.search_dir import LEADERBOARD, SearchFolder
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
+from search.storage.event_log import EventLog
+from search.storage.names import LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import Outcome, TrialRecord
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, TrialRecord
 from trainables.data.files import DataSettings
 
 STARTED_S = 1_800_000_000.0
@@ -35,8 +35,8 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told of the search beside its trials."""
+class WrittenSearch:
+    """The search beside its trials."""
 
     objective: str = "loss"
     limit: tuple[str, ...] = ()
@@ -46,28 +46,28 @@ class Told:
     leaderboard: bool = True
 
 
-def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | None = None) -> Path:
+def write_search(storage: Path, name: str, fates: Iterable[Fate], about: WrittenSearch | None = None) -> Path:
     """The folder of a search of tiny whose trials, presets first, had these fates."""
-    told, fates = told or Told(), list(fates)
-    workload = make_tiny(**told.presets)
-    budget = Budget(trials=str(max(len(fates) - len(told.presets), 1)))
-    method = Method(objective=told.objective, limit=told.limit)
+    about, fates = about or WrittenSearch(), list(fates)
+    workload = make_tiny(**about.presets)
+    budget = Budget(trials=str(max(len(fates) - len(about.presets), 1)))
+    method = Method(objective=about.objective, limit=about.limit)
     plan = make_plan(workload, budget, method, Site(name=name), demo=True)
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
-    folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
-    event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
+    folder.describe(plan, TinyData(objective_version=about.version), DataSettings(), facts=facts, branches=[])
+    event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
-    if told.leaderboard:
-        board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
+    if about.leaderboard:
+        board = make_leaderboard(plan, records, workload.baselines(TinyData()), about.version)
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
-    if told.status:
-        event_recorder.end(told.status)
+    if about.status:
+        event_recorder.search_ended(about.status)
     return folder.path
 
 
-def _run(plan: Plan, folder: SearchFolder, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
+def _run(plan: Plan, folder: SearchDir, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
     study = open_study(folder.path, plan.name, plan.goal.objectives.values(), make_sampler("random", 0))
     fixed = {"epochs": plan.epochs}
     searcher = OptunaSearcher(study, plan.space, fixed=fixed, trials=plan.trials, goal=plan.goal, seed=0)

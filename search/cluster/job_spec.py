@@ -10,9 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from search.config.flags import Command, parse
+from search.config.redaction import without_passwords
 from search.config.settings import JOURNAL
 from search.config.spec import make_plan, new_name
-from search.errors import UsageError, without_passwords
+from search.errors import UsageError
 from search.storage.location import Storage
 from search.workloads import Workload
 

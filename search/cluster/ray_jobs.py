@@ -22,9 +22,10 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
 from search.cluster.code_archive import CodeArchive, locked_requirements, pack
-from search.config.environment import environment
+from search.config.environment import changed_environment
 from search.config.provenance import git_commit
-from search.errors import ClusterError, UsageError, first_line, without_passwords
+from search.config.redaction import first_line, without_passwords
+from search.errors import ClusterError, UsageError
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -76,7 +77,7 @@ class JobServer:
         token = read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         # Ray's client would prefer these variables to the address
-        with self._errors(), environment(RAY_API_SERVER_ADDRESS=None, RAY_ADDRESS=None):
+        with self._errors(), changed_environment({"RAY_API_SERVER_ADDRESS": None, "RAY_ADDRESS": None}):
             _require_listener(self.address)
             self._client = JobSubmissionClient(self.address, headers=headers)
 

@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from search.config.redaction import names_secret, without_passwords
 from search.config.settings import Settings
-from search.errors import UsageError, names_secret, without_passwords
+from search.errors import UsageError
 
 _ELSEWHERE = (
     "which would stand in scripts. Put it into the environment from which you submit, into ~/.mlflow/credentials, or "

@@ -1,4 +1,4 @@
-"""Environment variables that hold for the length of a block."""
+"""Change environment variables for a limited time."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def environment(**variables: str | None) -> Iterator[None]:
-    """Set variables, or unset those that are None, and restore all of them at the end of the block."""
-    before = {name: os.environ.get(name) for name in variables}
-    _apply(variables)
+def changed_environment(changes: Mapping[str, str | None]) -> Iterator[None]:
+    """Set these variables, or unset those whose value is None, and restore the former values at the end."""
+    before = {name: os.environ.get(name) for name in changes}
+    _apply(changes)
     try:
         yield
     finally:
         _apply(before)
 
 
-def _apply(variables: Mapping[str, str | None]) -> None:
-    for name, value in variables.items():
+def _apply(values: Mapping[str, str | None]) -> None:
+    for name, value in values.items():
         if value is None:
             os.environ.pop(name, None)
         else:

@@ -14,9 +14,9 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.config.redaction import first_line, without_passwords
 from search.diagnostics.finding import Finding, fine, wrong
 from search.diagnostics.probes.network import reach_port
-from search.errors import first_line, without_passwords
 
 
 def check_database(uri: str) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from search.errors import without_passwords
+from search.config.redaction import without_passwords
 
 Level = Literal["fine", "warning", "wrong"]
 _MOST_NAMES = 4  # in one line

@@ -10,10 +10,10 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from search.config.redaction import without_passwords
 from search.diagnostics.context import DRIVER, DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.machine import limits
-from search.errors import without_passwords
 
 NEEDED_FILES = 4096  # open files, with fewer of which Ray itself warns
 Problem = Callable[[str, int], str]  # from the value of a variable and the node's cores to what is wrong, or empty

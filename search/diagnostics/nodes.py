@@ -12,9 +12,9 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.config.redaction import first_line
 from search.diagnostics import probes
 from search.diagnostics.finding import Finding, nodes_by_text, wrong
-from search.errors import first_line
 
 ray.cloudpickle.register_pickle_by_value(probes)
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from queue import Empty, Queue
 from typing import Literal, get_args
 
+from search.config.redaction import first_line
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, warning, wrong
-from search.errors import first_line
 
 Check = Literal[  # in their order; each has a module of its name
     "cluster", "machine", "versions", "gpus", "clocks", "storage",

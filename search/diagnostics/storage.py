@@ -8,12 +8,12 @@ from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
+from search.config.redaction import first_line
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.storage import delete_token, exchange_tokens, read_token, write_token
-from search.errors import first_line
-from search.storage.location import meaning
-from search.tuning.resources import on_network_file_system
+from search.storage.disk import on_network_file_system
+from search.storage.location import explanation
 
 
 def check(context: DiagnosticContext) -> Iterator[Finding]:
@@ -25,7 +25,7 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
             context.folder.mkdir(parents=True, exist_ok=True)
         write_token(context.storage, token, token)
     except Exception as error:  # whatever file systems raise
-        found, fix = meaning(error), "see there, or name another with --storage (or $SEARCH_STORAGE)"
+        found, fix = explanation(error), "see there, or name another with --storage (or $SEARCH_STORAGE)"
         if context.folder:
             found = first_line(error)
             fix = f"chmod u+rwx {context.storage}, or name another with --storage (or $SEARCH_STORAGE)"

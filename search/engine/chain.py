@@ -16,17 +16,16 @@ from rich.table import Table
 from search.config.flags import Command
 from search.config.settings import Budget, Method, seconds
 from search.config.spec import Plan, make_plan, new_name, unknown
-from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
+from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import Summary
-from search.storage.disk import write_atomically
-from search.storage.event_log import Journal
+from search.storage.disk import check_writable, write_atomically
+from search.storage.event_log import EventLog
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import log_texts, open_experiment
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tuning.resources import ray_session
 from search.workloads import WORKLOADS, Chain, Workload
 
@@ -50,8 +49,8 @@ def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[st
     with ray_session(command.site.address):
         for place, (plan, stage) in enumerate(zip(plans, commands, strict=True)):
             stage = _settled(stage, done, plan.workload, _share(command.budget, started, len(plans) - place))
-            later = any(SearchFolder(storage, other.name).begun for other in plans[place + 1 :])
-            ended = finished(plan, SearchFolder(storage, plan.name), all_trials=False) if later else None
+            later = any(SearchDir(storage, other.name).begun for other in plans[place + 1 :])
+            ended = finished(plan, SearchDir(storage, plan.name), all_trials=False) if later else None
             ended = ended or run_search(plan, stage, console, {"chain": name})  # its winner must not change any more
             done[plan.workload.name] = ended
             if ended.code != COMPLETE:
@@ -66,7 +65,7 @@ def _check_name(command: Command[Any], name: str, workloads: list[Workload], sto
     resume = command.site.resume
     if resume != "no" and command.site.name is None:
         raise UsageError(f"--resume {resume}: say with --name which chain is to go on.")
-    folders = [SearchFolder(storage, f"{name}.{workload.name}") for workload in workloads]
+    folders = [SearchDir(storage, f"{name}.{workload.name}") for workload in workloads]
     for folder in folders:
         folder.fetch()
     if resume == "yes" and not any(folder.path.exists() for folder in folders):
@@ -153,14 +152,14 @@ def _conclude(
     console.print(_table(chain, name, rows))
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
-    shared = SearchFolder(storage, last.name)
+    shared = SearchDir(storage, last.name)
     folder = shared.path
     files = {folder / file: text for file, text in texts.items()}
     if command.json is not None:
         files[command.json] = texts["chain.json"]
     for file, text in files.items():
         write_atomically(file, text)
-    shared.share(*texts)
+    shared.upload(*texts)
     run_id = done[last.workload.name].run_id
     if command.site.silent or not run_id:
         _write_down(shared, texts, summary)
@@ -170,13 +169,13 @@ def _conclude(
     summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
 
 
-def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
+def _write_down(folder: SearchDir, texts: Mapping[str, str], summary: Summary) -> None:
     """In the journal of a search that has ended, for its run in MLflow."""
-    with folder.held(say=summary.say):
-        event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
+    with folder.locked(say=summary.say):
+        event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
         for file, text in texts.items():
-            event_recorder.text(text, file)
-        event_recorder.end("FINISHED")
+            event_recorder.log_text(text, file)
+        event_recorder.search_ended("FINISHED")
         folder.push()
 
 

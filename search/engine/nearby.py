@@ -9,14 +9,14 @@ from pathlib import Path
 
 from search.engine.upstream_models import UpstreamModels
 from search.errors import UsageError
-from search.storage.event_log import read
+from search.storage.event_log import read_entries
 from search.storage.location import Storage
-from search.storage.search_dir import LEADERBOARD, SearchFolder
-from search.tracking.outbox import Outbox
-from search.tuning.recorder import TrialRecord
+from search.storage.names import LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
+from search.tracking.events import StagedFiles
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel
-from trainables.runtime.object_store import as_folder
 
 
 def find_nearby(storage: Storage, workloads: Sequence[str], named: Sequence[str], fingerprint: str) -> UpstreamModels:
@@ -60,16 +60,16 @@ def is_nearby(storage: Storage, name: str) -> bool:
     return folder is not None and not folder.description()["facts"]["run_id"]
 
 
-def _found(storage: Storage, name: str) -> SearchFolder | None:
+def _found(storage: Storage, name: str) -> SearchDir | None:
     search = name.partition("/")[0]
     if Path(search).name != search:
         return None
-    folder = SearchFolder(storage, search)
+    folder = SearchDir(storage, search)
     folder.fetch()
     return folder if folder.begun else None
 
 
-def _folder(storage: Storage, name: str) -> SearchFolder:
+def _folder(storage: Storage, name: str) -> SearchDir:
     folder = _found(storage, name)
     if folder is None:
         raise UsageError(
@@ -79,24 +79,24 @@ def _folder(storage: Storage, name: str) -> SearchFolder:
     return folder
 
 
-def _trial(folder: SearchFolder, name: str) -> TrialRecord:
+def _trial(folder: SearchDir, name: str) -> TrialRecord:
     label = name.partition("/")[2] or _best(folder)
     if not label:
         raise UsageError(f"--branches {name}: no trial of that search is complete.")
-    for record in folder.records():
+    for record in folder.history.records():
         if record.label == label and record.outcome == "complete":
             return record
     raise UsageError(f"--branches {name}: that search has no complete trial {label}.")
 
 
-def _best(folder: SearchFolder) -> str:
+def _best(folder: SearchDir) -> str:
     """Label of the best trial; empty where the search has none, or no result yet."""
     file = folder.path / LEADERBOARD
     rows = json.loads(file.read_text())["rows"] if file.exists() else []
     return next((str(row["label"]) for row in rows if row["rank"] == 1 and row["number"] is not None), "")
 
 
-def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedModel:
+def _load(folder: SearchDir, workload: str, trial: TrialRecord) -> TrainedModel:
     name = f"{folder.path.name}/{trial.label}"  # MLflow, too, finds it by that, once it is there
     with ExitStack() as held:
         for place in _places(folder, trial, held):
@@ -107,13 +107,13 @@ def _load(folder: SearchFolder, workload: str, trial: TrialRecord) -> TrainedMod
     )
 
 
-def _places(folder: SearchFolder, trial: TrialRecord, held: ExitStack) -> Iterator[Path]:
+def _places(folder: SearchDir, trial: TrialRecord, held: ExitStack) -> Iterator[Path]:
     """Where its weights may be: on their way to MLflow, or in its checkpoint."""
-    for entry in read(folder.journal):
+    for entry in read_entries(folder.event_log):
         if entry.event == "files" and entry.content["number"] == trial.number:
-            yield Outbox(folder.path).path / entry.content["parcel"] / "checkpoint"
+            yield StagedFiles(folder.path).folder_of(entry) / "checkpoint"
     if trial.checkpoint is not None:
         try:
-            yield held.enter_context(as_folder(trial.checkpoint.filesystem, trial.checkpoint.path))
+            yield held.enter_context(trial.checkpoint.as_folder())
         except FileNotFoundError:
             return

@@ -11,10 +11,12 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.config.redaction import first_line
 from search.config.spec import unknown
-from search.errors import TrackingError, UsageError, first_line
+from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.names import DESCRIPTION
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, MlflowException, Run, find_runs
 from search.tuning.optuna_searcher import read_study
 
@@ -52,7 +54,7 @@ def find_earlier(name: str, workload: str, storage: Storage, experiment: Experim
     TrackingError
         MLflow is asked and refuses.
     """
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     folder.fetch()
     found = _in_folder(name, workload, folder.path)
     if found is not None:
@@ -74,7 +76,7 @@ def find_earlier(name: str, workload: str, storage: Storage, experiment: Experim
 def _in_folder(name: str, workload: str, folder: Path) -> EarlierSearch | None:
     """From the study in the search's folder; None where it has none that says enough."""
     try:
-        about = json.loads((folder / "search.json").read_text())
+        about = json.loads((folder / DESCRIPTION).read_text())
     except FileNotFoundError:
         return None
     if about["workload"] != workload:

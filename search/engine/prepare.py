@@ -7,20 +7,21 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from search.config.flags import Command
-from search.config.provenance import git_commit
+from search.config.provenance import command_line, git_commit
 from search.config.settings import Site
 from search.config.spec import Plan
 from search.engine.nearby import find_nearby, is_nearby
 from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError, UsageError
+from search.reporting.mlflow_notes import opening_note
 from search.reporting.summary import Summary
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
 from search.tuning.optuna_searcher import read_study
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import Share
 from search.workloads import Data
 
@@ -38,7 +39,7 @@ class PreparedSearch:
 
 
 def prepare_search(
-    plan: Plan, command: Command[Any], folder: SearchFolder, resumed: bool, summary: Summary
+    plan: Plan, command: Command[Any], folder: SearchDir, resumed: bool, summary: Summary
 ) -> PreparedSearch:
     """Load the data and find all that the search builds on; a search that goes on must be the one that began."""
     site, storage = command.site, Storage.of(command.site)
@@ -55,7 +56,7 @@ def prepare_search(
     lines, warnings = [*data.summary, *branches.lines, *warm.lines], [*branches.warnings, *warm.warnings]
     summary.announce(plan, command.budget, command.method, lines, warnings)
     summary.tell_tracking(site, asked=experiment is not None)
-    return PreparedSearch(resumed, folder.records() if resumed else [], data, experiment, branches, warm)
+    return PreparedSearch(resumed, folder.history.records() if resumed else [], data, experiment, branches, warm)
 
 
 def run_facts(
@@ -63,7 +64,7 @@ def run_facts(
     plan: Plan,
     command: Command[Any],
     share: Share,
-    folder: SearchFolder,
+    folder: SearchDir,
     more_tags: Mapping[str, str],
 ) -> RunFacts:
     """What the search's MLflow runs have in common: of a new run, or as its folder keeps it."""
@@ -78,7 +79,8 @@ def run_facts(
     }
     tags = {"workload": plan.workload.name, **tags}
     facts = new_facts(tags, opened.data.fingerprint, "\n".join(opened.data.summary))
-    own = new_run(plan.name, folder.token(), _settings(plan, command, share), facts)
+    note = opening_note(command_line(), facts.source)
+    own = new_run(plan.name, folder.token(), _settings(plan, command, share), facts, note)
     if opened.experiment:
         facts = create_search_run(opened.experiment, own, facts)
     method = {"sampler": command.method.sampler, "scheduler": plan.scheduler, "time_limit": command.budget.time_limit}
@@ -95,7 +97,7 @@ def run_facts(
     return facts
 
 
-def known_facts(experiment: Experiment | None, folder: SearchFolder) -> RunFacts:
+def known_facts(experiment: Experiment | None, folder: SearchDir) -> RunFacts:
     """As a folder keeps them; of a search that no server has heard of, its own run is made now, where one is asked.
 
     Raises
@@ -111,7 +113,7 @@ def known_facts(experiment: Experiment | None, folder: SearchFolder) -> RunFacts
     return facts
 
 
-def _experiment(plan: Plan, site: Site, folder: SearchFolder, resumed: bool, summary: Summary) -> Experiment | None:
+def _experiment(plan: Plan, site: Site, folder: SearchDir, resumed: bool, summary: Summary) -> Experiment | None:
     """The workload's experiment. A new search needs a server that answers; one that goes on does not.
 
     None: no server is asked. A search that began so goes on so until one is named.
@@ -142,9 +144,7 @@ def _branches(
     return find_upstream_models(experiment.client, builds_on, names, data.fingerprint)
 
 
-def _warm(
-    plan: Plan, command: Command[Any], data: Data, folder: SearchFolder, experiment: Experiment | None
-) -> WarmStart:
+def _warm(plan: Plan, command: Command[Any], data: Data, folder: SearchDir, experiment: Experiment | None) -> WarmStart:
     """Trials of earlier searches, for a new study; one that goes on has its own beside it."""
     method = command.method
     if not method.warm_from or read_study(folder.path, plan.name) is not None:

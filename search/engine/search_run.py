@@ -13,26 +13,28 @@ from typing import Any
 from rich.console import Console
 
 from search.config.flags import Command
+from search.config.redaction import first_line
 from search.config.settings import Site, seconds
 from search.config.spec import Plan
 from search.engine.prepare import PreparedSearch, prepare_search, run_facts
 from search.engine.trials import run_trials
-from search.errors import UsageError, first_line
+from search.errors import UsageError
 from search.reporting.comparison_plots import draw_gallery
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.summary import Summary
-from search.storage.disk import waiting_until, write_atomically
-from search.storage.event_log import Journal
+from search.storage.disk import check_writable, stop_waiting_when, write_atomically
+from search.storage.event_log import EventLog
 from search.storage.location import Storage
-from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.names import LEADERBOARD, TOKEN
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
-from search.tracking.events import EventRecorder
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
-from search.tuning.recorder import TrialRecord
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.tuner import StopController
 
@@ -59,36 +61,36 @@ def run_search(
     tags : mapping of str to str, optional
         Put on the MLflow runs of the search and of its trials, beside the usual ones.
     """
-    folder = SearchFolder(Storage.of(command.site), plan.name)
+    folder = SearchDir(Storage.of(command.site), plan.name)
     check_writable(command.json)
-    with folder.held(patient=command.site.resume == "auto", say=Summary(console).say):
+    with folder.locked(wait=command.site.resume == "auto", say=Summary(console).say):
         plan, resumed = _settled(plan, command.site, folder)
         if resumed and (ended := finished(plan, folder)):
             return _tell_finished(ended, plan, command, folder, Summary(console))
         return _run(plan, command, console, folder, resumed, tags or {})
 
 
-def _settled(plan: Plan, site: Site, folder: SearchFolder) -> tuple[Plan, bool]:
+def _settled(plan: Plan, site: Site, folder: SearchDir) -> tuple[Plan, bool]:
     """The plan with its number of trials, and whether a search goes on."""
     if site.resume == "no" and not plan.added:
         folder.refuse_if_taken()
         return plan, False
     if not folder.begun:
-        if plan.added or (site.resume == "yes" and not (folder.path / "token").exists()):
+        if plan.added or (site.resume == "yes" and not (folder.path / TOKEN).exists()):
             raise UsageError(f"--resume: no search named {plan.name!r} is in {site.storage}.")
         return plan, False
-    folder.mend()
+    folder.repair()
     before = int(folder.description()["trials"])
     if not plan.added:
         return replace(plan, trials=max(before, plan.trials) if plan.trials_asked else before), True
-    if not folder.ended(before + len(plan.space.presets)):
+    if not folder.history.complete(before + len(plan.space.presets)):
         return replace(plan, trials=before), True  # of a job that died: what it was to add is counted already
     return replace(plan, trials=before + plan.trials), True
 
 
-def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> SearchResult | None:
+def finished(plan: Plan, folder: SearchDir, all_trials: bool = True) -> SearchResult | None:
     """What a search left, if nothing is left to do in it; without ``all_trials`` a time limit may have cut it short."""
-    if not (folder.path / LEADERBOARD).exists() or not folder.ended(plan.samples if all_trials else 0):
+    if not (folder.path / LEADERBOARD).exists() or not folder.history.complete(plan.samples if all_trials else 0):
         return None
     folder.require_same(plan)
     leaderboard = Leaderboard.from_dict(jsonlib.loads((folder.path / LEADERBOARD).read_text()))
@@ -97,7 +99,7 @@ def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> Searc
 
 
 def _tell_finished(
-    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
+    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchDir, summary: Summary
 ) -> SearchResult:
     summary.say(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
     summary.conclude(ended.leaderboard, folder.path, command.site)
@@ -106,7 +108,7 @@ def _tell_finished(
 
 
 def _run(
-    plan: Plan, command: Command[Any], console: Console, folder: SearchFolder, resumed: bool, tags: Mapping[str, str]
+    plan: Plan, command: Command[Any], console: Console, folder: SearchDir, resumed: bool, tags: Mapping[str, str]
 ) -> SearchResult:
     site, summary = command.site, Summary(console)
     opened = prepare_search(plan, command, folder, resumed, summary)
@@ -117,23 +119,23 @@ def _run(
         share = resolve_share(plan, data, command, nodes, folder.path, summary.say)
         summary.device(share, gpu_names(nodes))
         facts = run_facts(opened, plan, command, share, folder, tags)
-        outbox = Outbox(folder.path)
-        journal = Journal(folder.journal)
-        event_recorder = EventRecorder(journal, outbox)
-        exporter = _exporter(opened, facts, plan, folder, outbox, summary)
-        folder.lost = partial(_tell_lost, summary, stop_controller)
+        staged = StagedFiles(folder.path)
+        log = EventLog(folder.event_log)
+        event_recorder = EventRecorder(log, staged)
+        exporter = _exporter(opened, facts, plan, folder, staged, summary)
+        folder.on_taken_over = partial(_tell_lost, summary, stop_controller)
         exporting, metrics = (
             _exporting(event_recorder, exporter, stop_controller),
             system_metrics(opened.experiment, facts.run_id, resumed),
         )
-        with waiting_until(stop_controller.due), exporting, metrics:
-            if journal.entries:
-                event_recorder.resumed()
+        with stop_waiting_when(stop_controller.due), exporting, metrics:
+            if log.entry_count:
+                event_recorder.search_resumed()
             else:
-                event_recorder.opened(plan)
-                event_recorder.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
+                record_opening(event_recorder, plan.workload, plan.goal)
+                event_recorder.log_text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
             if (folder.path / SIZING).exists():
-                event_recorder.text((folder.path / SIZING).read_text(), SIZING)
+                event_recorder.log_text((folder.path / SIZING).read_text(), SIZING)
             folder.push()
             records = run_trials(
                 plan, command, opened, share, folder, event_recorder, exporter, stop_controller, console
@@ -141,9 +143,9 @@ def _run(
             leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
             _keep(leaderboard, folder.path / LEADERBOARD, command.json)
-            event_recorder.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
-            event_recorder.text(leaderboard.as_csv(), "leaderboard.csv")
-            event_recorder.result(leaderboard)
+            event_recorder.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+            event_recorder.log_text(leaderboard.as_csv(), "leaderboard.csv")
+            record_result(event_recorder, leaderboard)
             summary.conclude(leaderboard, folder.path, site)
             if stop_controller.reason not in ("", "interrupted"):
                 summary.say(f"ended    early: {stop_controller.reason}")
@@ -156,12 +158,12 @@ def _run(
 
 
 def _exporter(
-    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchDir, staged: StagedFiles, summary: Summary
 ) -> MlflowExporter | NullExporter:
     if opened.experiment is None:
         return NullExporter()
-    target = MlflowWriter(opened.experiment.client, facts, plan.goal, outbox)
-    return MlflowExporter(folder.journal, target, summary.say, folder.delivered_up_to)
+    target = MlflowWriter(opened.experiment.client, facts, plan.goal, staged)
+    return MlflowExporter(folder.event_log, target, summary.say, folder.safe_log_bytes)
 
 
 def _tell_lost(summary: Summary, stop_controller: StopController, other: str) -> None:
@@ -181,7 +183,7 @@ def _exporting(
         yield
         status = "KILLED" if stop_controller.reason == "interrupted" else "FINISHED"
     finally:
-        event_recorder.end(status)
+        event_recorder.search_ended(status)
         exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
 
 
@@ -194,7 +196,7 @@ def _draw(
         summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
 
 
-def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summary) -> None:
+def _report(folder: SearchDir, event_recorder: EventRecorder, summary: Summary) -> None:
     """The page that python -m search.report makes, here and in MLflow."""
     try:
         from search.reporting.html.load import read_search
@@ -206,7 +208,7 @@ def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summar
 
         page = make_page(read_search(folder.storage, folder.path.name, "finished"))
         write_page(page, folder.path / REPORT)
-        event_recorder.text(page, REPORT)
+        event_recorder.log_text(page, REPORT)
     except Exception as error:  # nor must a page
         summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:
@@ -216,14 +218,3 @@ def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summar
 def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:
     for file in filter(None, files):
         write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
-
-
-def check_writable(file: Path | None) -> None:
-    """Before the first trial, not after the last."""
-    if file is None:
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
-    except OSError as error:
-        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error

@@ -9,14 +9,14 @@ from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
 from search.reporting.summary import Summary
+from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
+from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.resources import on_network_file_system
 from trainables.base.objectives import Goal
 
 
@@ -34,28 +34,28 @@ def sync(command: Sync, console: Console) -> None:
     """
     summary, site = Summary(console), Site(storage=command.storage, tracking_uri=command.tracking_uri)
     storage = Storage.of(site)
-    folder = SearchFolder(storage, command.sync)
+    folder = SearchDir(storage, command.sync)
     folder.fetch()
     if not folder.begun:
         raise UsageError(f"--sync: no search named {command.sync!r} is in {storage}.")
-    with folder.held(say=summary.say):
-        folder.mend()
+    with folder.locked(say=summary.say):
+        folder.repair()
         client, facts = _known(site, storage, folder)
-        about, outbox = folder.description(), Outbox(folder.path)
-        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(folder.journal, target, summary.say)
+        about, staged = folder.description(), StagedFiles(folder.path)
+        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), staged)
+        exporter = MlflowExporter(folder.event_log, target, summary.say)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
             raise TrackingError(
-                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {folder.journal}. "
+                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {folder.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
         summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
         summary.tell_refused(exporter.refused)
 
 
-def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:
+def _known(site: Site, storage: Storage, folder: SearchDir) -> tuple[MlflowClient, RunFacts]:
     """Where to deliver, and the search's own run there, which is made at the first time."""
     about = folder.description()
     facts = RunFacts(**about["facts"])

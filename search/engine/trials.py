@@ -15,15 +15,16 @@ from search.config.spec import Plan
 from search.engine.prepare import PreparedSearch
 from search.reporting.progress import Progress
 from search.reporting.summary import Summary
-from search.storage.disk import RoomGuard
+from search.storage.disk import DiskSpaceGuard
 from search.storage.remote.mirror import Mirror
-from search.storage.retention import Keeper, checkpoint_bytes
-from search.storage.search_dir import SearchFolder
+from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tracking.events import EventRecorder
 from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, Recorder, TrialRecord
+from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.tuner import StopController, checkpoints_kept, make_scheduler, make_tuner
 
@@ -35,7 +36,7 @@ def run_trials(
     command: Command[Any],
     opened: PreparedSearch,
     share: Share,
-    folder: SearchFolder,
+    folder: SearchDir,
     event_recorder: EventRecorder,
     exporter: MlflowExporter | NullExporter,
     stop_controller: StopController,
@@ -56,16 +57,16 @@ def run_trials(
     with Progress(console, plan, share.concurrent, exporter, known) as progress, _signals(stop_controller, console):
         mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
         say = Summary(console).say
-        keeper = _keeper(plan, command, known, folder, say)
+        retention = _retention(plan, command, known, folder, say)
         watch = FailureWatch(stop_controller, budget.max_failures, known)
         recorder = Recorder(
-            [event_recorder, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
+            [event_recorder, searcher, *_mirrors(folder), progress, retention, watch], mutable, known, git_commit()
         )
         recorder.catch_up(searcher.ended())
-        here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
-        stop_controller.guard = RoomGuard(folder.path, say, here)
+        here = None if folder.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
+        stop_controller.guard = DiskSpaceGuard(folder.path, say, here)
         with ExitStack() as closing:
-            closing.callback(keeper.close)
+            closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=stop_controller.reason == "interrupted"))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
             if searcher.left:
@@ -79,28 +80,31 @@ def run_trials(
                     share=share,
                     retries=budget.retries,
                     stop_controller=stop_controller,
-                    place=folder.place,
+                    place=folder.storage_path,
                 ).fit()
     return list(recorder.records.values())
 
 
-def _keeper(
-    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchFolder, say: Callable[[str], object]
-) -> Keeper:
+def _retention(
+    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchDir, say: Callable[[str], object]
+) -> CheckpointRetention:
     mirror = folder.mirror
-    return Keeper(
-        plan.goal,
+    policy = RetentionPolicy(
         command.site.keep,
-        folder.place,
+        per_running_trial=checkpoints_kept(plan.scheduler) if mirror else None,
+        only_at_end=plan.scheduler == "pbt",
+    )
+    return CheckpointRetention(
+        plan.goal,
+        policy,
+        folder.storage_path,
         say,
         known=known,
-        at_end=plan.scheduler == "pbt",
-        each=checkpoints_kept(plan.scheduler) if mirror else None,
         safe=lambda: mirror is None or not mirror.behind,
     )
 
 
-def _mirrors(folder: SearchFolder) -> list[Mirror]:
+def _mirrors(folder: SearchDir) -> list[Mirror]:
     """Who copies to a URL what was written, before anything is deleted there."""
     return [folder.mirror] if folder.mirror else []
 

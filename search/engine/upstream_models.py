@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.errors import TrackingError, UsageError, first_line
+from search.config.redaction import first_line
+from search.errors import TrackingError, UsageError
 from search.tracking.client import MlflowClient, MlflowException, Run
 from trainables.base.trainable import BEST_FILE, best_weights
 from trainables.base.training import TrainedModel

@@ -12,7 +12,7 @@ from search.promotion.registry import Registry, Version
 from search.promotion.retrain import Finalist, Trained, searched_preset
 from search.promotion.source_search import Subject
 from search.storage.location import Storage
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.export.package import read_package
 
 CHAMPION = "champion"

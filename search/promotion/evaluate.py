@@ -10,9 +10,10 @@ from typing import Any
 import ray
 import torch
 
+from search.config.redaction import first_line
 from search.config.settings import Site
-from search.errors import ClusterError, UsageError, first_line
-from search.tuning.recorder import TrialRecord
+from search.errors import ClusterError, UsageError
+from search.storage.trial_record import TrialRecord
 from search.tuning.resources import Share, ray_session, share_of
 from search.workloads import Promotion
 from trainables.base.trainable import best_weights
@@ -47,7 +48,7 @@ def kept_model(workload: str, record: TrialRecord) -> TrainedModel:
     try:
         if record.checkpoint is None:
             raise FileNotFoundError("it has no checkpoint")
-        with record.checkpoint.as_directory() as folder:
+        with record.checkpoint.as_folder() as folder:
             weights = best_weights(Path(folder))
     except (OSError, RuntimeError) as error:
         raise UsageError(

@@ -16,7 +16,7 @@ from search.promotion.model_card import FIGURE, Facts, description, model_card
 from search.promotion.registry import NONE, Registry, Version
 from search.promotion.result import Result
 from search.promotion.source_search import Subject
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.evaluation.scores import Evaluation
 from trainables.export.package import Package
 

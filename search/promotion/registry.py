@@ -13,8 +13,9 @@ from typing import Literal
 import mlflow
 from mlflow.entities.model_registry import ModelVersion
 
+from search.config.redaction import first_line, without_passwords
 from search.engine.upstream_models import CHAMPION
-from search.errors import TrackingError, UsageError, first_line, without_passwords
+from search.errors import TrackingError, UsageError
 from search.promotion.mlflow_model import PACKAGE, save_model
 from search.tracking.client import MlflowClient, MlflowException
 from trainables.export.package import Package

@@ -20,9 +20,9 @@ from search.promotion.evaluate import kept_model
 from search.promotion.source_search import Subject
 from search.reporting.leaderboard import Row
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tuning.optuna_searcher import Space
-from search.tuning.recorder import TrialRecord
 from trainables.base.training import TrainedModel
 
 FIRST_SEED = 1_000_000  # no trial of a search comes near
@@ -75,7 +75,7 @@ def yardstick(subject: Subject, finalists: Sequence[Finalist], storage: Storage)
 
 def searched_preset(subject: Subject, storage: Storage) -> TrainedModel | None:
     """The preset as the search has trained it; None where it is not complete there, or its weights are gone."""
-    for record in SearchFolder(storage, subject.name).records():
+    for record in SearchDir(storage, subject.name).history.records():
         if record.label == subject.promotion.preset and record.outcome == "complete":
             with suppress(UsageError):
                 return kept_model(subject.workload.name, record)
@@ -115,7 +115,7 @@ def retrain(subject: Subject, finalists: Sequence[Finalist], site: Site, budget:
         site=site.model_copy(update={"name": name, "resume": "auto", "keep": len(points)}),
     )
     code = run_search(plan, command, console, {"kind": KIND, "finalists_of": subject.name}).code
-    records = {record.label: record for record in SearchFolder(Storage.of(site), name).records()}
+    records = {record.label: record for record in SearchDir(Storage.of(site), name).history.records()}
     return Trained(name, records, code)
 
 

@@ -23,7 +23,7 @@ from search.promotion.source_search import find_search, open_subject
 from search.reporting.summary import Summary, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import open_experiment
 from search.workloads import Workload
 
@@ -71,9 +71,9 @@ def promote(workload: Workload, wish: PromotionRequest, site: Site, budget: Budg
     hearing = HoldoutComparison(subject, finalists, contenders, judged, naive, champion, wish.confidence)
     uses = registry.note_use(hearing.holdout, trained.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
     result = hearing.result(trained.name, uses)
-    finals = SearchFolder(storage, trained.name)
+    finals = SearchDir(storage, trained.name)
     write_atomically(finals.path / RESULT, json.dumps(result.as_dict(), indent=2))
-    finals.share(RESULT)
+    finals.upload(RESULT)
     console.print(result.as_table())
     for line in result.about():
         say(line)
@@ -84,7 +84,7 @@ def promote(workload: Workload, wish: PromotionRequest, site: Site, budget: Budg
     return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO
 
 
-def _require_told(folder: SearchFolder) -> None:
+def _require_told(folder: SearchDir) -> None:
     """A champion's origin is to be found in MLflow."""
     if not folder.description()["facts"]["run_id"]:
         name = folder.path.name

@@ -13,7 +13,8 @@ from search.engine.upstream_models import UpstreamModels, find_upstream_models
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.storage.names import DESCRIPTION, LEADERBOARD
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment
 from search.workloads import Data, Promotion, Workload
 from trainables.base.objectives import Goal
@@ -45,7 +46,7 @@ class Subject:
         return self.workload.promotion
 
 
-def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchFolder:
+def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchDir:
     """The folder of that search of the workload; without a name, of the one that ended last in good order.
 
     Raises
@@ -54,10 +55,10 @@ def find_search(workload: Workload, name: str | None, storage: Storage) -> Searc
         There is none, it is of another workload, or it has no result.
     """
     for one in (storage.names() if storage.url else ()) if name is None else (name,):
-        SearchFolder(storage, one).fetch()
+        SearchDir(storage, one).fetch()
     if name is None:
         return _newest(workload, storage)
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     if not folder.begun:
         raise unknown("search", name, tuple(found.path.name for found in _ended(workload, storage)))
     if (what := folder.description()["workload"]) != workload.name:
@@ -67,7 +68,7 @@ def find_search(workload: Workload, name: str | None, storage: Storage) -> Searc
     return folder
 
 
-def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experiment: Experiment) -> Subject:
+def open_subject(workload: Workload, folder: SearchDir, cache: Path, experiment: Experiment) -> Subject:
     """The search in this folder, with the data that it had.
 
     Raises
@@ -100,14 +101,14 @@ def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experime
         data=data,
         events=events,
         branches=branches,
-        whole=folder.ended_well(),
+        whole=folder.history.finished(),
     )
 
 
-def _newest(workload: Workload, storage: Storage) -> SearchFolder:
+def _newest(workload: Workload, storage: Storage) -> SearchDir:
     """Of those that ended in good order; an interrupted one may go on and find a better trial."""
     ended = sorted(_ended(workload, storage), key=lambda one: (one.path / LEADERBOARD).stat().st_mtime, reverse=True)
-    if whole := next((folder for folder in ended if folder.ended_well()), None):
+    if whole := next((folder for folder in ended if folder.history.finished()), None):
         return whole
     if ended:
         name = ended[0].path.name
@@ -121,10 +122,10 @@ def _newest(workload: Workload, storage: Storage) -> SearchFolder:
     )
 
 
-def _ended(workload: Workload, storage: Storage) -> Iterator[SearchFolder]:
+def _ended(workload: Workload, storage: Storage) -> Iterator[SearchDir]:
     """Searches of a workload that have a result, interrupted ones too, finalists of earlier promotions left out."""
     for file in sorted((storage.folder / "searches").glob(f"*/{DESCRIPTION}")):
-        folder = SearchFolder(storage, file.parent.name)
+        folder = SearchDir(storage, file.parent.name)
         description: dict[str, Any] = folder.description()
         own = description["workload"] == workload.name and "finalists_of" not in description["facts"]["tags"]
         if own and (folder.path / LEADERBOARD).exists():

@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from search.config.spec import Plan
 from search.reporting.front import draw_front
 from search.reporting.leaderboard import Leaderboard
+from search.storage.trial_record import TrialRecord
 from search.tracking.events import EventRecorder
-from search.tuning.recorder import TrialRecord
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
 _TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
@@ -34,7 +34,7 @@ def draw_gallery(
             folder.mkdir()
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
             plan.workload.compare(shown, folder)
-            event_recorder.comparison(record, folder)
+            event_recorder.log_comparison(record, folder)
 
         for label in reports:
             draw(complete[label], [label, *presets])
@@ -44,12 +44,12 @@ def draw_gallery(
             folder = Path(temporary) / "front"
             folder.mkdir()
             draw_front(folder / "pareto_front.png", leaderboard)
-            event_recorder.comparison(None, folder)
+            event_recorder.log_comparison(None, folder)
 
 
 def _report(record: TrialRecord, held: ExitStack) -> Path | None:
     """Folder of a trial's report; None where it could not be drawn, or the search ended before it was kept."""
     if record.checkpoint is None:
         return None
-    folder = Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+    folder = held.enter_context(record.checkpoint.as_folder()) / REPORT_FOLDER
     return folder if folder.exists() and not (folder / REPORT_ERROR).exists() else None

@@ -13,7 +13,7 @@ from typing import Any
 from rich.table import Table
 
 from search.config.spec import Plan
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.base.objectives import Goal, Mode
 
 _COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them

@@ -13,13 +13,13 @@ from rich.text import Text
 
 from search.config.spec import Plan
 from search.reporting.leaderboard import number
+from search.storage.trial_record import TrialListener, TrialRecord
 from search.tracking.exporter import MlflowExporter, NullExporter
-from search.tuning.recorder import TrialRecord
 
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
 
 
-class Progress:
+class Progress(TrialListener):
     """A listener that draws; used as a context around the search."""
 
     def __init__(
@@ -62,8 +62,6 @@ class Progress:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
             self._say(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         reason = f" ({trial.reason})" if trial.reason else ""

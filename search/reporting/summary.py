@@ -13,12 +13,12 @@ from rich.console import Console
 from search.config.settings import Budget, Method, Site
 from search.config.spec import Plan
 from search.reporting.leaderboard import Leaderboard
-from search.storage.disk import files_line
+from search.storage.disk import files_line, on_network_file_system
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION
+from search.storage.names import DESCRIPTION
 from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_ui import view_page
-from search.tuning.resources import Share, on_network_file_system
+from search.tuning.resources import Share
 
 
 class Summary:

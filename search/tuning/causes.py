@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Literal, get_args
 
-from search.errors import without_passwords
+from search.config.redaction import without_passwords
 
 Cause = Literal["out_of_gpu_memory", "out_of_memory", "node_died", "worker_died", "error"]
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Protocol
 
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord
 
 _WORKED = ("complete", "stopped_early")
 
@@ -18,7 +18,7 @@ class Stoppable(Protocol):
     def request_stop(self, reason: str) -> None: ...
 
 
-class FailureWatch:
+class FailureWatch(TrialListener):
     """Listen for failed trials and request a stop when ``most`` trials have failed and nothing works.
 
     Something works where a trial of this search, now or in an earlier process, was complete or was stopped by the
@@ -43,12 +43,6 @@ class FailureWatch:
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._running[trial.number] = trial
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
-    def epoch_ended(self, trial: TrialRecord) -> None: ...
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self._running.pop(trial.number, None)

@@ -25,16 +25,16 @@ from optuna.trial import FrozenTrial, TrialState
 from ray.tune.search import Searcher
 
 from search.storage.disk import append_whole
+from search.storage.names import STUDY
+from search.storage.trial_record import Outcome, TrialListener, TrialRecord
 from search.tuning import history_sampler as memory
 from search.tuning.causes import OUT_OF_MEMORY, cause_of
-from search.tuning.recorder import Outcome, TrialRecord
 from trainables.base.objectives import Goal, Mode
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 LEARNS_FROM_OTHERS = ("tpe", "gp")  # samplers; cmaes keeps its state in its own trials, qmc and random have none
 _MOST_SEEN = {TPESampler: 1_000, GPSampler: 250}  # ended trials: TPE's time grows with them, GP's with their cube
-_JOURNAL = "optuna.journal"
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def open_study(
 
 def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
     """All trials of the study of a search; None where it has not begun to ask for points."""
-    if not (folder / _JOURNAL).exists():
+    if not (folder / STUDY).exists():
         return None
     storage = _journal(folder)
     if name not in optuna.get_all_study_names(storage):
@@ -172,12 +172,12 @@ def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
 
 
 def _journal(folder: Path) -> JournalStorage:
-    journal = str(folder / _JOURNAL)
+    journal = str(folder / STUDY)
     backend = _WholeLines(journal, lock_obj=JournalFileOpenLock(journal))  # holds on network file systems
     return JournalStorage(backend)
 
 
-class OptunaSearcher(Searcher):  # type: ignore[misc]
+class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
     """Asks the study for points and, as a listener of the records, tells it what became of them.
 
     Parameters
@@ -301,20 +301,12 @@ class OptunaSearcher(Searcher):  # type: ignore[misc]
 
     # --- the records tell
 
-    def trial_started(self, trial: TrialRecord) -> None: ...
-
-    def trial_resumed(self, trial: TrialRecord) -> None: ...
-
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-
     def epoch_ended(self, trial: TrialRecord) -> None:
         if self._goal.several:  # Optuna takes intermediate values of one objective only
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it has the epoch already
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
 
     def trial_ended(self, trial: TrialRecord) -> None:
         asked = self._open.pop(trial.number, None)

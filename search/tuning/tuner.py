@@ -31,7 +31,7 @@ from ray.tune.schedulers import (
     TrialScheduler,
 )
 
-from search.storage.disk import RoomGuard, patience_of_checkpoints
+from search.storage.disk import DiskSpaceGuard, checkpoint_patience
 from search.storage.location import StoragePath
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
@@ -56,7 +56,7 @@ class StopController(tune.Stopper):  # type: ignore[misc]
 
     def __init__(self, time_limit_s: float | None) -> None:
         self._deadline = time.monotonic() + time_limit_s if time_limit_s else float("inf")
-        self.guard: RoomGuard | None = None
+        self.guard: DiskSpaceGuard | None = None
         self.reason = ""  # why the search was ended; empty: it was not
 
     def __getstate__(self) -> dict[str, Any]:
@@ -219,7 +219,7 @@ def make_tuner(
         threads=share.threads,
         device=share.device,
         gpu_part=GpuPart(share.gpus, share.gpu_context),
-        patience=patience_of_checkpoints(),
+        patience=checkpoint_patience(),
     )
     return tune.Tuner(
         tune.with_resources(trainable, PlacementGroupFactory([share.bundle])),

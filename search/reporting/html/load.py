@@ -19,9 +19,10 @@ from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
 from search.reporting.leaderboard import Leaderboard, Row, make_leaderboard
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tuning.optuna_searcher import Space, read_study
-from search.tuning.recorder import TrialRecord
 from search.workloads import WORKLOADS, Workload
 from trainables.base.objectives import Goal
 
@@ -99,7 +100,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
     UsageError
         There is none, or its files are damaged.
     """
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     if state is None:
         folder.fetch()
     if name not in names_of(storage):
@@ -109,7 +110,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
         raise unknown(f"search in {where}", name, tuple(dict.fromkeys([*near, *names[:_NAMED]])))
     try:
         about = folder.description()
-        records = sorted(folder.records(), key=lambda record: record.number)
+        records = sorted(folder.history.records(), key=lambda record: record.number)
         trials = read_study(folder.path, name) or []
         kept = _kept_leaderboard(folder)
         state = state or _state(folder)
@@ -125,10 +126,10 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
     return SearchSnapshot(name, folder.path, state, about, board, records, trials, whole)
 
 
-def _state(folder: SearchFolder) -> State:
-    if ending := folder.ending():
+def _state(folder: SearchDir) -> State:
+    if ending := folder.history.status():
         return _STATES[ending]
-    return "running" if _held(folder.path / "owner.json") or folder.held_elsewhere() else "interrupted"
+    return "running" if _held(folder.path / OWNER) or folder.locked_elsewhere() else "interrupted"
 
 
 def _held(owner: Path) -> bool:
@@ -140,7 +141,7 @@ def _held(owner: Path) -> bool:
     return bool(content["host"] != platform.node() or psutil.pid_exists(content["pid"]))
 
 
-def _kept_leaderboard(folder: SearchFolder) -> Leaderboard | None:
+def _kept_leaderboard(folder: SearchDir) -> Leaderboard | None:
     file = folder.path / LEADERBOARD
     return Leaderboard.from_dict(json.loads(file.read_text())) if file.exists() else None
 

@@ -25,7 +25,7 @@ from search.reporting.html.plot_theme import (
     short,
     trial_time,
 )
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 
 _REGIONS = 4  # of a parameter with many values: quarters of the trials
 _NOT_SET = "not set"

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.errors import first_line
+from search.config.redaction import first_line
 from search.reporting.html.load import SearchSnapshot
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from search.workloads import Workload
 from trainables.base.trainable import REPORT_ERROR, REPORT_FOLDER
 
@@ -90,11 +90,11 @@ def _report(searched: SearchSnapshot, record: TrialRecord, held: ExitStack) -> P
     moved = searched.path / path.parent.name / path.name
     if moved.exists():
         checkpoint = moved
-    elif record.checkpoint.filesystem.type_name == "local":
+    elif record.checkpoint.is_local:
         checkpoint = path
     else:
         try:
-            checkpoint = Path(held.enter_context(record.checkpoint.as_directory()))
+            checkpoint = held.enter_context(record.checkpoint.as_folder())
         except OSError:  # a store that is away
             return None
     report = checkpoint / REPORT_FOLDER

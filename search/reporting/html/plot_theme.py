@@ -10,7 +10,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
 
 LINE, PAPER = "#e3e1da", "#ffffff"

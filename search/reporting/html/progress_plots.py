@@ -24,7 +24,7 @@ from search.reporting.html.plot_theme import (
     trial_time,
 )
 from search.reporting.leaderboard import Row
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.base.objectives import Goal
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
 
