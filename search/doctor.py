@@ -15,8 +15,8 @@ from search.diagnostics.console import FindingPrinter
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
 from search.errors import UsageError
-from search.reporting.summary import open_console
-from search.storage.disk import write_atomically
+from search.reporting.console import open_console
+from search.storage.disk import check_writable, write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 _DESCRIPTION = (
@@ -53,7 +53,7 @@ def main(arguments: list[str] | None = None) -> int:
     console = open_console()
     try:
         context = _context(flags)
-    except ValueError as error:
+    except (ValueError, UsageError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return WRONG_USAGE
     printer, findings = FindingPrinter(console), []
@@ -76,13 +76,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _context(flags: Flags) -> DiagnosticContext:
-    """Validate the flags. Raises ValueError."""
-    if flags.json:
-        try:
-            flags.json.parent.mkdir(parents=True, exist_ok=True)
-            flags.json.open("a").close()
-        except OSError as error:
-            raise ValueError(f"--json {flags.json}: cannot be written: {error.strerror}.") from error
+    """Validate the flags. Raises ValueError or UsageError."""
+    check_writable(flags.json)
     return DiagnosticContext(
         address=flags.cluster.address,
         server=flags.tracking.server,
@@ -101,17 +96,14 @@ def _storage(storage: str) -> str:
         return str(Path(storage.removeprefix("file://")).expanduser().resolve())
     from search.storage.location import Storage  # here, because a machine may be checked that cannot import it
 
-    try:
-        return str(Storage(storage))
-    except UsageError as error:
-        raise ValueError(str(error)) from error
+    return str(Storage(storage))
 
 
 def _workload(name: str) -> str:
     from search.workloads import WORKLOADS  # here, because a machine may be checked that cannot import them
 
     if name not in WORKLOADS:
-        raise ValueError(f"--workload {name}: there is none of that name; there are {', '.join(WORKLOADS)}.")
+        raise UsageError(f"--workload {name}: there is none of that name; there are {', '.join(WORKLOADS)}.")
     return name
 
 

@@ -21,6 +21,7 @@ from search.tracking.client import MlflowClient, MlflowException, embedded_uri
 from search.workloads import WORKLOADS
 
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials (mlflow/README.md)"
+_ONE_SHORT_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
@@ -59,7 +60,7 @@ def _check_server(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
         fix = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
         yield wrong(f"server {uri}", f"no answer ({message})", "MLflow", fix)
         return
-    with changed_environment({"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}):
+    with changed_environment(_ONE_SHORT_TRY):
         login = _check_login(uri)
         yield login
         if login.level == "fine":
