@@ -59,7 +59,7 @@ class ConsoleReporter:
         presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
         limit = f", at most {budget.time_limit}" if budget.time_limit else ""
         by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
-        blind = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
+        blind = " (ignores limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
         self.print_line(f"budget   {presets}, sampler {method.sampler}{blind}, scheduler {plan.scheduler}{by}{limit}")
 
     def print_tracking(self, site: Site, *, tracked: bool) -> None:
