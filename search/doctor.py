@@ -15,7 +15,7 @@ from search.diagnostics.console import FindingPrinter
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
 from search.errors import UsageError
-from search.reporting.console import open_console
+from search.reporting.summary import open_console
 from search.storage.disk import check_writable, write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes

@@ -326,7 +326,7 @@ def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(
     assert ran.state == "COMPLETED", ran.text
     assert int(ran.about["Restarts"]) >= 1
     assert "the time is nearly over: the search saves itself" in ran.text
-    assert "slow: goes on after epoch" in ran.text
+    assert "slow: resumes after epoch" in ran.text
     config = TinyConfig(x=0.1)
     assert ran.done.board["outcomes"] == {"complete": 1}
     assert ran.done.curve("slow", "loss") == [

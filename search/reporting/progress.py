@@ -66,7 +66,7 @@ class Progress(TrialListener):
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
-        self._print(f"{trial.label}: goes on after epoch {trial.epoch}")
+        self._print(f"{trial.label}: resumes after epoch {trial.epoch}")
 
     def trial_retried(self, trial: TrialRecord) -> None:
         self._print(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")

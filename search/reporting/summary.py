@@ -57,7 +57,7 @@ class ConsoleReporter:
         presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
         limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
         by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
-        blind = " (ignores constraints)" if spec.goal.limits and spec.method.sampler not in ("tpe", "gp") else ""
+        blind = " (ignores limits)" if spec.goal.limits and spec.method.sampler not in ("tpe", "gp") else ""
         self.print_line(
             f"budget   {presets}, sampler {spec.method.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}"
         )
