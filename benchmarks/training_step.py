@@ -24,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.data import Events, ZDCData
+from trainables.zdc.data import ZDCData
+from trainables.zdc.events import Events
 from trainables.zdc.loss import adversarial_loss, discriminator_loss, regression_loss, sampled_hits
 from trainables.zdc.model import build_networks
 from trainables.zdc.simulate import simulate_data

@@ -69,12 +69,11 @@ class Catalogue(MutableMapping[str, T], Generic[T]):
 
 def _zdc(name: str, title: str) -> Workload:
     import spaces.zdc
+    import trainables.zdc.binning
     import trainables.zdc.data
     import trainables.zdc.evaluation
     import trainables.zdc.export
     import trainables.zdc.ingest
-    import trainables.zdc.metrics
-    import trainables.zdc.naive
     import trainables.zdc.plots
     import trainables.zdc.simulate
     from trainables.zdc.config import ZDCConfig
@@ -93,9 +92,9 @@ def _zdc(name: str, title: str) -> Workload:
         optional=spaces.zdc.OPTIONAL,
         mutable=spaces.zdc.MUTABLE,
         sizing={"gan": float, "hidden_dim": float, "batch_size": float},
-        objectives=trainables.zdc.metrics.OBJECTIVES,
+        objectives=trainables.zdc.binning.OBJECTIVES,
         columns=("brier",),
-        baselines=trainables.zdc.naive.naive_predictors,
+        baselines=trainables.zdc.data.naive_predictors,
         compare=trainables.zdc.plots.compare_trials,
         demo=Defaults(
             trials=3,

@@ -36,7 +36,7 @@ from trainables.export.mlflow_loader import (
 )
 from trainables.export.package import PackageError, read_package
 from trainables.pt.inference import predict, raw_inputs
-from trainables.zdc.data import CONDITIONS
+from trainables.zdc.events import CONDITIONS
 from trainables.zdc.inference import build_mask
 
 pytestmark = pytest.mark.usefixtures("one_thread")

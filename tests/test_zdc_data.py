@@ -19,8 +19,9 @@ from zdc_files import LAYOUTS, WIDE, Columns, both_layouts, flat_branches, load,
 import trainables.zdc.ingest
 from trainables.base.errors import DataError
 from trainables.data.split import SPLIT_NONE
-from trainables.zdc.data import CONDITIONS, ZDCDataSettings, load_data, load_holdout
+from trainables.zdc.data import ZDCDataSettings, load_data, load_holdout
 from trainables.zdc.energies import BinningSettings
+from trainables.zdc.events import CONDITIONS
 from trainables.zdc.ingest import Reading, ingest
 from trainables.zdc.layouts import read_chunks
 from trainables.zdc.simulate import Showers, write_file

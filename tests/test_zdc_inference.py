@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from trainables.export.onnx import Graph, export_graph
 from trainables.export.package import Package
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.data import CONDITIONS
+from trainables.zdc.events import CONDITIONS
 from trainables.zdc.inference import build_mask
 from trainables.zdc.train import ZDCTraining
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.evaluation.tables import read_columns
+from trainables.evaluation.tables import read_columns, write_columns
+from trainables.zdc.binning import Binning
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.metrics import Binning, ScoreSums
+from trainables.zdc.metrics import ScoreSums
 from trainables.zdc.plots import compare_trials, plot_mse
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table, write_mse_table
@@ -80,6 +81,26 @@ def test_a_table_comes_back_as_it_was_and_can_be_drawn_with_gaps(tmp_path: Path)
     again, naive = read_mse_table(tmp_path / MSE_TABLE)
     for name, column in vars(curve).items():
         np.testing.assert_array_equal(getattr(again, name), column)
-    np.testing.assert_array_equal(naive["constant-mask"], curve.mse_K)
+        np.testing.assert_array_equal(getattr(naive["constant-mask"], name), column)
     plot_mse(tmp_path / "mse.png", again, naive)
+    assert is_png(tmp_path / "mse.png")
+
+
+def test_a_table_of_version_zdc_1_is_drawn_without_what_it_does_not_hold(tmp_path: Path) -> None:
+    columns = {
+        "low_edge_mev": [0.0, 1000.0],
+        "high_edge_mev": [1000.0, 2000.0],
+        "events": [30, 40],
+        "mse": [2e-4, 3e-4],
+        "floor": [3e-4, 2e-4],
+        "excess": [-1e-4, 1e-4],
+        "error": [1e-5, 2e-5],
+        "mse_of_constant-mask": [5e-4, 6e-4],
+    }
+    write_columns(tmp_path / MSE_TABLE, columns)
+    curve, naive = read_mse_table(tmp_path / MSE_TABLE)
+    assert curve.energy_only_K.tolist() == columns["floor"]
+    assert np.isnan(curve.excess).all()
+    assert naive["constant-mask"].mse_K.tolist() == columns["mse_of_constant-mask"]
+    plot_mse(tmp_path / "mse.png", curve, naive)
     assert is_png(tmp_path / "mse.png")

@@ -11,7 +11,8 @@ import pytest
 import uproot
 from zdc_files import load, rows_of
 
-from trainables.zdc.data import Events, ZDCData, ZDCDataSettings, load_data
+from trainables.zdc.data import ZDCData, ZDCDataSettings, load_data
+from trainables.zdc.events import Events
 from trainables.zdc.simulate import CHUNK_EVENTS, simulate_batches, simulate_data, write_file
 
 

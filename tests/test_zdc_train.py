@@ -13,10 +13,9 @@ from pydantic import ValidationError
 
 from trainables.base.errors import DataError, TrainingDiverged
 from trainables.zdc import train as train_module
+from trainables.zdc.binning import OBJECTIVES, Binning
 from trainables.zdc.config import ZDCConfig
-from trainables.zdc.data import ZDCData
-from trainables.zdc.metrics import OBJECTIVES, Binning
-from trainables.zdc.naive import naive_predictors
+from trainables.zdc.data import ZDCData, naive_predictors
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.train import ZDCTraining
 

@@ -9,8 +9,9 @@ import awkward as ak
 import numpy as np
 import uproot
 
-from trainables.zdc.data import Events, ZDCDataSettings, load_data
+from trainables.zdc.data import ZDCDataSettings, load_data
 from trainables.zdc.energies import BinningSettings
+from trainables.zdc.events import Events
 from trainables.zdc.simulate import Showers, edm4hep_columns, mytree_columns, simulate
 
 LAYOUTS = ("mytree", "edm4hep")

@@ -1,4 +1,4 @@
-"""Every hyperparameter of the ZDC model and of its training, with unit, range and default."""
+"""Hyperparameters of the ZDC model and of its training, with unit, range and default."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from trainables.base.training import TrainingConfig
 
 
 class ZDCConfig(TrainingConfig):
-    """Defaults are the report's test26-lr4; what the report leaves open is ours and marked (ours).
+    """Hyperparameters of one run. Defaults are the report's test26-lr4; what it leaves open is marked (ours).
 
     Source: ZDC status report of 2025-08-07.
     """
@@ -48,10 +48,10 @@ class ZDCConfig(TrainingConfig):
 
     @property
     def dis_updates(self) -> int:
-        """Discriminator updates per iteration."""
+        """Return the discriminator updates per iteration."""
         return int(self.dis_gen_ratio.split(":")[0])
 
     @property
     def gen_updates(self) -> int:
-        """Generator updates per iteration."""
+        """Return the generator updates per iteration."""
         return int(self.dis_gen_ratio.split(":")[1])

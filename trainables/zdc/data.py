@@ -1,6 +1,4 @@
-"""What a ZDC search sees of its data: settings, the arrays of train and validation, and the holdout."""
-
-# N events, 6 conditions, 400 crystals (20 ix + iy), 50 bytes = 400 bits
+"""Data of a ZDC search: user settings, the training and validation events, and the holdout."""
 
 from __future__ import annotations
 
@@ -8,21 +6,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field
 
 from trainables.data.cache import Cache
 from trainables.data.files import DataSettings, expand_files
 from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
+from trainables.zdc.binning import Binning
 from trainables.zdc.energies import BinningSettings, check_energies, choose_binning
-from trainables.zdc.ingest import Reading, ingest
-from trainables.zdc.metrics import Binning, Scores
-from trainables.zdc.naive import naive_scores
+from trainables.zdc.events import Events
 
-CONDITIONS = ("energy_gev", "px_gev", "py_gev", "pz_gev", "theta_rad", "phi_rad")
+if TYPE_CHECKING:
+    from trainables.zdc.metrics import Scores
+
 SAMPLE = Path(__file__).parent / "sample" / "gamma_sample_16k.mytree.root"
 SAMPLE_HOLDOUT = Path(__file__).parent / "sample" / "gamma_holdout_4k.edm4hep.root"
 CARRIED = Carried(SAMPLE, SAMPLE_HOLDOUT, "Geant4 photons")
@@ -35,7 +33,7 @@ COUNTED = {  # in the meta of a cache
 
 
 class ZDCDataSettings(DataSettings):
-    """What a user may say about ZDC files."""
+    """User settings for ZDC files."""
 
     layout: Literal["auto", "mytree", "edm4hep"] = Field("auto", description="layout of the files; auto: look")
     hit_threshold_mev: float = Field(
@@ -45,19 +43,8 @@ class ZDCDataSettings(DataSettings):
 
 
 @dataclass(frozen=True)
-class Events:
-    """Events of one part of the sample. Arrays are read-only maps of the cache."""
-
-    condition_N6: NDArray[np.float32]  # in the order of CONDITIONS
-    mask_packed_N50: NDArray[np.uint8]  # np.packbits of 0/1 at 20 ix + iy
-
-    def __len__(self) -> int:
-        return len(self.condition_N6)
-
-
-@dataclass(frozen=True)
 class ZDCData:
-    """What a trial receives: never the holdout."""
+    """Data of a trial, without the holdout."""
 
     train: Events
     validation: Events
@@ -67,23 +54,25 @@ class ZDCData:
 
     @cached_property
     def naive(self) -> dict[str, Scores]:
-        """Scores of the naive predictors: one pass over all events, made once and sent along to the trials."""
-        return naive_scores(self)
+        """Return the scores of the naive predictors; computed once, then sent to the trials with the events."""
+        from trainables.zdc.naive import naive_scores  # torch
+
+        return naive_scores(self.train, self.validation, self.binning)
 
     @property
     def objective_version(self) -> str:
-        """What an mse is a mean over; values with another word here are never compared."""
+        """Return the version of the scores; values of different versions are never compared."""
         return self.binning.objective_version
 
 
 def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
-    """Train and validation events of the user's files, or of the carried sample where none is named.
+    """Load train and validation events of the user's files, or of the carried sample where none is named.
 
     Parameters
     ----------
     settings : ZDCDataSettings
     cache_dir : Path
-        Folder of the columnar caches; made where it is not there.
+        Folder of the columnar caches; created where it does not exist.
 
     Returns
     -------
@@ -109,11 +98,18 @@ def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
 
 
 def load_holdout(settings: ZDCDataSettings, cache_dir: Path) -> Events:
-    """The events that no trial sees; promotion alone calls this. Raises as ``load_data`` does."""
+    """Load the events that no trial sees, for promotion alone. Raises as ``load_data`` does."""
     return _events(_sample(settings, cache_dir).hidden, "test")
 
 
+def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:
+    """Return the metrics of the naive predictors on the validation events, under the names of a trial's metrics."""
+    return {name: scores.numbers() for name, scores in data.naive.items()}
+
+
 def _sample(settings: ZDCDataSettings, cache_dir: Path) -> Sample:
+    from trainables.zdc.ingest import Reading, ingest  # uproot
+
     def cache_of(names: tuple[str, ...], split: Mapping[str, float]) -> Cache:
         layout = settings.layout if names in (settings.data, settings.holdout) else "auto"  # carried files
         reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)

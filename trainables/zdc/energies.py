@@ -1,6 +1,6 @@
-"""Fits energy bins to the energies of a sample: chooses a width, refuses a sample that cannot be scored."""
+"""Fit the energy bins to a sample: choose their width, refuse a sample that cannot be scored."""
 
-# N events, B bins; energies in MeV, as the bins are
+# N events; energies in MeV
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
-from trainables.zdc.metrics import Binning, check_binning
+from trainables.zdc.binning import Binning, check_binning
 
 DEFAULT = Binning()
 BINS_OF_RANGE = (200, 100, 40, 20, 8, 4)  # bin widths to choose from; of 20 GeV: 0.1, 0.2, 0.5, 1, 2.5, 5 GeV
@@ -21,7 +21,7 @@ MEDIAN_SAMPLE = 1_000_000  # events whose median is taken
 
 
 class BinningSettings(BaseModel):
-    """The energy bins of the scores and their three regions, as a user gives them."""
+    """User settings for the energy bins and their three regions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -47,21 +47,15 @@ class BinningSettings(BaseModel):
         return self
 
     def resolved(self, width_mev: float) -> Binning:
-        """The bins, of ``width_mev`` where the user gave no width."""
-        return Binning(
-            bin_width_mev=self.bin_width_mev or width_mev,
-            max_energy_mev=self.max_energy_mev,
-            low_energy_mev=self.low_energy_mev,
-            high_energy_mev=self.high_energy_mev,
-            min_bin_count=self.min_bin_count,
-        )
+        """Return the bins, of ``width_mev`` where the user gave no width."""
+        return Binning(**{"bin_width_mev": width_mev} | self.model_dump(exclude_none=True))
 
 
 def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | None) -> tuple[Binning, str]:
-    """The bins of the scores, and a line that says why.
+    """Choose the bins of the scores, and describe the choice in a line.
 
-    A width that neither the user nor the caller gives is the narrowest of ``BINS_OF_RANGE`` whose bins hold
-    twice ``min_bin_count`` validation events on average: narrow bins of a small sample would all be left out.
+    Where neither the user nor the caller gives a width, take the narrowest of ``BINS_OF_RANGE`` whose bins hold
+    twice ``min_bin_count`` validation events on average, because narrow bins of a small sample are all left out.
 
     Parameters
     ----------
@@ -69,7 +63,7 @@ def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | N
     cache : Cache
         Of ``ingest``.
     width_mev : float or None
-        Width for a user who gives none.
+        Default width. None: choose one.
     """
     reason = ""
     if settings.bin_width_mev is None and width_mev is None:
@@ -88,7 +82,7 @@ def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | N
 
 
 def check_energies(binning: Binning, cache: Cache) -> list[str]:
-    """Refuse a sample that the scores cannot judge; lines about what lies outside the bins. Memory: flat.
+    """Refuse a sample that cannot be scored; return lines about what lies outside the bins. Memory: flat.
 
     Raises
     ------
@@ -119,7 +113,7 @@ def check_energies(binning: Binning, cache: Cache) -> list[str]:
 
 
 def _check_unit(binning: Binning, median: float, outside: int, high: int) -> None:
-    """A median about 1000 times too high; or too low, but only where no event reaches mse_high anyway."""
+    """Refuse a median about 1000 times too high, or too low where no event reaches mse_high anyway."""
     limit = binning.max_energy_mev
     too_high = median > 30 * limit and median <= UNIT_FACTOR * limit
     too_low = high == 0 and outside == 0 and limit / 30 < median * UNIT_FACTOR <= limit

@@ -1,4 +1,4 @@
-"""Scores of a ZDC model on the holdout, with their bootstrap replicas: the metrics of validation and mse(E)."""
+"""Scores of a ZDC model on the holdout with bootstrap replicas: the metrics of validation and mse(E)."""
 
 # R rows: the events as they are, then one replica each; K used energy bins, N events, n of one bin, B of a block,
 # X crystals
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,13 +16,13 @@ from torch import Tensor
 from trainables.base.training import TrainedModel
 from trainables.evaluation.bootstrap import resampled
 from trainables.evaluation.scores import Curve, Evaluation, fingerprint
+from trainables.zdc.binning import Binning, check_binning
+from trainables.zdc.data import ZDCData
+from trainables.zdc.events import Events
 from trainables.zdc.inference import build_mask
-from trainables.zdc.metrics import CRYSTALS, Binning, MaskProb, brier_and_bce, check_binning
+from trainables.zdc.metrics import CRYSTALS, MaskProb, brier_and_bce
 from trainables.zdc.naive import fit_naive
 from trainables.zdc.resident import ResidentEvents
-
-if TYPE_CHECKING:
-    from trainables.zdc.data import Events, ZDCData
 
 CPU = torch.device("cpu")
 
@@ -36,17 +35,16 @@ def evaluate(
     seed: int = 0,
     device: torch.device = CPU,
 ) -> Evaluation:
-    """Evaluate a model: one pass over the events, one energy bin after another.
+    """Evaluate a model in one pass over the events, one energy bin after another.
 
     Events with energies outside of the binning are resampled among themselves; they are in no mse, but count in
     brier and bce.
 
-    In a replica MC is the mean hit of the events that it draws, and the floor is that of this MC: the same for
-    every model, so that a difference in mse is one in its excess too. A replica fluctuates about the sample as the
-    sample does about the truth. Its mse would therefore be higher than that of the events as they are, on average
-    over all possible draws by exactly ``(brier - mse) / n`` in a bin of n events, and its floor lower by the factor
-    ``1 - 1 / n``. Both are put right, so that replicas lie about the value. Where mse is mostly chance, near the
-    floor, they spread too far (1.2 to 1.5 times on simulated showers, more with fewer events in a bin): the
+    A replica fluctuates about the sample as the sample does about the truth. Its mse would therefore be higher than
+    that of the events as they are, on average over all possible draws by exactly ``(brier - mse) / n`` in a bin of n
+    events. This is subtracted, so that replicas lie about the value. Floor and excess of a replica follow from its
+    mse and Brier score as in ``Scores``, and lie about their values too. Where mse is mostly chance, near the floor,
+    replicas spread too far (1.2 to 1.5 times on simulated showers, more with fewer events in a bin), so the
     intervals are cautious. In differences of models that know the same the chance cancels, and with it most of this.
 
     Parameters
@@ -66,7 +64,7 @@ def evaluate(
     DataError
         A region of the objective has no energy bin with enough events.
     """
-    check_binning(binning, [holdout.condition_N6[:, 0].astype(np.float64) * 1000], "holdout")
+    check_binning(binning, [holdout.energy_mev], "holdout")
     events = ResidentEvents(holdout, device)
     bin_N = binning.bin_of(events.condition_N6[:, 0])
     sums = []
@@ -93,20 +91,19 @@ def evaluate_model(
     replicas: int,
     device: torch.device,
 ) -> Evaluation:
-    """Evaluate a trained model, in the form that its users have, in the bins of the data. As ``evaluate`` otherwise."""
+    """Evaluate a trained model, in the form that its users get, in the bins of the data; see ``evaluate``."""
     return evaluate(build_mask(model).to(device), events, data.binning, replicas, device=device)
 
 
 def naive_evaluations(data: ZDCData, holdout: Events, replicas: int = 1000, seed: int = 0) -> dict[str, Evaluation]:
-    """The naive predictors, fitted to the training events, on the holdout; by name. Raises as ``evaluate`` does."""
-    return {
-        name: evaluate(mask_prob, holdout, data.binning, replicas, seed) for name, mask_prob in fit_naive(data).items()
-    }
+    """Evaluate the naive predictors, fitted to the training events, on the holdout; by name. See ``evaluate``."""
+    fitted = fit_naive(data.train, data.binning)
+    return {name: evaluate(mask_prob, holdout, data.binning, replicas, seed) for name, mask_prob in fitted.items()}
 
 
 @dataclass(frozen=True)
 class _Bin:
-    """What is kept of an energy bin."""
+    """Scores of one energy bin."""
 
     events: int
     mse_R: NDArray[np.float64]
@@ -122,33 +119,31 @@ class _Sums:
             return torch.zeros((1 + replicas, columns), dtype=torch.float64, device=device)
 
         self._replicas, self._device, self._events = replicas, device, 0
-        self._miss_RX, self._hit_RX, self._brier_bce_R2 = zeros(CRYSTALS), zeros(CRYSTALS), zeros(2)
+        self._miss_RX, self._brier_bce_R2 = zeros(CRYSTALS), zeros(2)
 
     @torch.no_grad()
     def add_all(self, mask_prob: MaskProb, events: ResidentEvents, index_n: Tensor, seed: int, number: int) -> None:
-        """Add the events with these numbers: those of the bin of this number."""
+        """Add the events with these indices, which are those of bin ``number``."""
         self._events = len(index_n)
         for place, drawn_RB in resampled(len(index_n), self._replicas, seed, number):
             condition_B6, hit_BHW = events.batch(index_n[place])
             prob_BX, hit_BX = mask_prob(condition_B6).flatten(1).float(), hit_BHW.flatten(1)
             count_RB = torch.from_numpy(drawn_RB).to(self._device)
-            self._hit_RX += count_RB.float() @ hit_BX  # whole numbers: exact
             self._miss_RX += count_RB.double() @ (prob_BX.double() - hit_BX)
-            self._brier_bce_R2 += count_RB.double() @ brier_and_bce(prob_BX, hit_BX).double()
+            self._brier_bce_R2 += count_RB.double() @ brier_and_bce(prob_BX, hit_BX)
 
     def reduced(self) -> _Bin:
         events = max(self._events, 1)
         rest = max(events - 1, 1)
         mse_R = (self._miss_RX / events).square().mean(dim=1)
-        mse_R[1:] -= (self._brier_bce_R2[0, 0] / events - mse_R[0]) / events
-        mc_RX = self._hit_RX / events
-        floor_R = (mc_RX * (1 - mc_RX)).mean(dim=1) / rest
-        floor_R[1:] *= events / rest
+        brier_R = self._brier_bce_R2[:, 0] / events
+        mse_R[1:] -= (brier_R[0] - mse_R[0]) / events
+        floor_R = (brier_R - mse_R) / rest
         return _Bin(self._events, *(one.cpu().numpy() for one in (mse_R, floor_R, self._brier_bce_R2)))
 
 
 def _metrics(sums: Sequence[_Bin], used_K: NDArray[np.int64], binning: Binning) -> dict[str, NDArray[np.float64]]:
-    """As ``Scores.numbers``, each (R,), without errors."""
+    """Return the metrics of ``Scores.numbers`` without errors, each (R,)."""
     metrics: dict[str, NDArray[np.float64]] = {}
     for region, in_region in binning.in_region.items():
         of_region = [sums[number] for number in used_K if in_region[number]]

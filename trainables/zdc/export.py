@@ -1,6 +1,6 @@
-"""Packs a ZDC model for its users: weights, an ONNX graph that is checked on the holdout, and what to know of both."""
+"""Package a ZDC model for its users: weights, an ONNX graph checked on the holdout, and their description."""
 
-# N events; 6 conditions as in data.CONDITIONS
+# N events; 6 conditions as in events.CONDITIONS
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from trainables.base.training import TrainedModel
 from trainables.export.manifest import Column, Description, Output
 from trainables.export.onnx import LIMIT, Graph, export_graph
 from trainables.export.package import Package, write_package
-from trainables.zdc.data import CONDITIONS, Events, ZDCDataSettings
+from trainables.zdc.data import ZDCDataSettings
+from trainables.zdc.events import CONDITIONS, Events
 from trainables.zdc.inference import Mask, build_mask
 from trainables.zdc.model import SIDE
 
@@ -42,25 +43,25 @@ def package(
     about: Mapping[str, Any],
     folder: Path,
 ) -> Package:
-    """Write a model with its ONNX file, which is checked on the holdout.
+    """Write a model with its ONNX file, and check the file on the holdout.
 
     Parameters
     ----------
     model : TrainedModel
     branches : mapping
-        Empty: this workload builds on none.
+        Empty: this workload has no upstream models.
     holdout : Events
     settings : ZDCDataSettings
-        Of the data that the model was trained on.
+        Settings of the data that the model was trained on.
     about : mapping of str to JSON values
-        What else there is to say: search, trial, seed, commit, fingerprint, objective version ...
+        Provenance: search, trial, seed, commit, fingerprint, objective version ...
     folder : Path
         Must not exist, or be empty.
 
     Raises
     ------
     DataError
-        The ONNX file does not give what PyTorch gives.
+        The outputs of the ONNX file differ from those of PyTorch.
     """
     mask = build_mask(model)
     condition_N6 = np.asarray(holdout.condition_N6)
@@ -84,7 +85,7 @@ def package(
 
 
 def _columns(mask: Mask, condition_N6: NDArray[np.float32]) -> tuple[Column, ...]:
-    """Ranges of the holdout; of the energy that of the training events, where the model remembers it."""
+    """Return the ranges of the holdout; for the energy that of the training events, where the model holds it."""
     energy, *others = Column.all_of(CONDITIONS, condition_N6)
     constants = mask.generator.normalisation
     if constants.scale_6[0] != 1:

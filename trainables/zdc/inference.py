@@ -1,4 +1,4 @@
-"""The ZDC model as its users have it: raw conditions in, hit probabilities out."""
+"""The ZDC model for inference: raw conditions in, hit probabilities out."""
 
 # B batch, H row (ix), W column (iy); 6 conditions as in data.CONDITIONS
 
@@ -12,10 +12,10 @@ from trainables.zdc.model import Generator, load_generator
 
 
 class Mask(nn.Module):
-    """Raw conditions (B, 6) in GeV and rad -> probability of a hit (B, 20, 20). Nothing in it is random.
+    """Map from raw conditions (B, 6) in GeV and rad to hit probabilities (B, 20, 20); deterministic.
 
-    The logistic function is written out: that of ONNX Runtime is good to 1e-7, but small probabilities are then wrong
-    by 1 % of themselves.
+    The logistic function is written out, because that of ONNX Runtime has an absolute error of 1e-7, which is 1 % of
+    a small probability.
     """
 
     def __init__(self, generator: Generator) -> None:
@@ -28,12 +28,12 @@ class Mask(nn.Module):
 
 
 def build_mask(model: TrainedModel) -> Mask:
-    """A trained model for inference on the CPU.
+    """Build a trained model for inference on the CPU.
 
     Raises
     ------
     ValidationError
-        Hyperparameters that no configuration has.
+        Invalid hyperparameters.
     RuntimeError
         Weights of another architecture.
     """

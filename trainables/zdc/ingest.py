@@ -1,4 +1,4 @@
-"""ZDC files to rows of the cache: conditions and hit masks of every event, and what was odd."""
+"""Ingest of ZDC files into the cache: conditions and hit masks of every event, and counts of oddities."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Reading:
-    """How files are read: with their content, all that the arrays depend on."""
+    """How files are read. Together with their content it determines the arrays."""
 
     layout: Literal["auto", "mytree", "edm4hep"]
     hit_threshold_mev: float
@@ -38,7 +38,7 @@ class Reading:
 
 
 def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
-    """The cache of these files, opened or built.
+    """Open or build the cache of these files.
 
     Parameters
     ----------
@@ -50,13 +50,13 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     Returns
     -------
     Cache
-        Columns ``COLUMNS``; parts those of ``reading.split``. Its ``meta`` holds, beside what every ingest
-        leaves there, the counts of ``FileTally`` summed over files, and ``without_hits`` (files).
+        Columns ``COLUMNS``; parts those of ``reading.split``. Its ``meta`` holds, beside the entries of every
+        ingest, the counts of ``FileTally`` summed over files, and ``without_hits`` (files).
 
     Raises
     ------
     DataError
-        Anything is wrong with a file or with all of them together. Nothing is cached then.
+        A file is wrong, or all of them together. Nothing is cached then.
     """
     key = {"reader": READER_VERSION, **asdict(reading)}
     request = Request("zdc", key, COLUMNS, reading.split, reading.skip_bad_files)
@@ -64,7 +64,7 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
 
 
 class ZDCReader(FileReader):
-    """Reads ZDC files, and counts."""
+    """Reader of ZDC files that counts oddities."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -107,7 +107,7 @@ def _rows(chunk: Chunk, threshold_mev: float, tally: showers.FileTally) -> Rows:
     mask_N50 = touched_N50 if threshold_mev == 0 else showers.pack_mask(sum_mev_N400, threshold_mev)
     tally.hit_crystals += int(np.bitwise_count(mask_N50).sum())
     tally.largest_sum_mev = max(tally.largest_sum_mev, float(sum_mev_N400.max(initial=0.0)))
-    # Without the threshold, so that an event stays in its part whatever the threshold is.
+    # Without the threshold, so that an event stays in its part at any threshold.
     event_hash_N = hash_events([condition_N6[:, 1:4], touched_N50]).astype("<u8")
     return {"condition": condition_N6, "mask_packed": mask_N50, HASH: event_hash_N}
 

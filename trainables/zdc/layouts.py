@@ -1,4 +1,4 @@
-"""The two layouts of ZDC files: which tree, which branches, what belongs together."""
+"""The two layouts of ZDC files: their trees and branches, read in chunks."""
 
 # N events and H hits of one chunk; GeV and mm
 
@@ -23,7 +23,7 @@ TREE_ADVICE = "Check --layout and --data."
 BRANCH_ADVICE = "Layout {} needs it: pass the other --layout, or write the file with this branch."
 ADVICE = "Pass the other --layout, or write the file so."
 
-# What we call a field, and its branch. Fields of hits begin with "hit_", the other ones belong to particles.
+# Name of a field here, and its branch. Fields of hits begin with "hit_", the others belong to particles.
 MYTREE_FIELDS = {
     "energy": "mcPar_energy",
     "px": "mcPar_momX",
@@ -49,13 +49,13 @@ EDM4HEP_OPTIONAL = {"hit_x": "HITS.position.x", "hit_y": "HITS.position.y", "hit
 
 @dataclass(frozen=True)
 class Chunk(trees.Chunk):
-    """Entries of one file by the names above; lengths agree within particles and within hits."""
+    """Entries of one file under the names above; lengths agree within particles and within hits."""
 
     layout: Layout
 
 
 def detect_layout(file: str) -> Layout:
-    """Layout of a file, told by its trees. Raises ``UnreadableFile`` where it has neither."""
+    """Detect the layout of a file from its trees. Raises ``UnreadableFile`` where it has neither."""
     with trees.opened(file) as root_file:
         there = trees.trees_in(root_file)
         found = [layout for layout, tree in TREES.items() if tree in there]
@@ -69,7 +69,7 @@ def detect_layout(file: str) -> Layout:
 
 
 def count_entries(file: str, layout: Layout) -> int:
-    """Number of events of a file; also makes sure that every needed branch is there.
+    """Count the events of a file, after a check that every needed branch is there.
 
     Raises
     ------
@@ -85,12 +85,12 @@ def count_entries(file: str, layout: Layout) -> int:
 
 
 def count_hits(file: str, layout: Layout) -> int:
-    """Number of entries of the hit collection of a whole file."""
+    """Count the entries of the hit collection of a whole file."""
     return sum(int(ak.count(chunk.fields["hit_energy"])) for chunk in read_chunks(file, layout))
 
 
 def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[Chunk]:
-    """Stream a file. Memory: one chunk and the baskets it lies in.
+    """Stream a file in chunks. Memory: one chunk and the baskets that hold it.
 
     Parameters
     ----------
@@ -117,12 +117,12 @@ def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_B
 
 
 def branch_names(file: str, layout: Layout, present: list[str]) -> dict[str, str]:
-    """The branch of each field of a layout, among those present: podio's ``A/A.b`` or flat ``A.b``.
+    """Return the branch of each field of a layout, among those present: podio's ``A/A.b`` or flat ``A.b``.
 
     Raises
     ------
     DataError
-        A needed branch is missing; names the nearest ones.
+        A needed branch is missing; the message names the nearest ones.
     """
     if layout == "mytree":
         needed, optional = MYTREE_FIELDS, MYTREE_OPTIONAL

@@ -1,4 +1,4 @@
-"""What the two networks minimise, and the noisy sample of hits that the discriminator judges."""
+"""Losses of the two networks, and the noisy sample of hits that the discriminator judges."""
 
 # B batch, H row, W column; hits are 0 or 1
 
@@ -10,12 +10,12 @@ from torch.nn import functional
 
 
 def regression_loss(mask_logit_BHW: Tensor, hit_BHW: Tensor) -> Tensor:
-    """Binary cross-entropy of the MASK against Geant4's hits: mean over crystals and events, in nats."""
+    """Return the binary cross-entropy of the MASK against Geant4's hits: mean over crystals and events, in nats."""
     return functional.binary_cross_entropy_with_logits(mask_logit_BHW, hit_BHW)
 
 
 def sampled_hits(mask_logit_BHW: Tensor, noise_strength: float, random: torch.Generator) -> Tensor:
-    """Fake hits of 0 and 1 drawn from the MASK, through which the gradient reaches the MASK.
+    """Draw fake hits of 0 and 1 from the MASK, through which the gradient reaches the MASK.
 
     Ours: the report multiplies "the noisy level of the Generated samples" by 0.7 to 1.0 and does not show
     where the noise enters. Here a crystal is hit where ``mask_logit + noise_strength * L > 0`` with L of the
@@ -33,12 +33,12 @@ def sampled_hits(mask_logit_BHW: Tensor, noise_strength: float, random: torch.Ge
 
 
 def adversarial_loss(fake_logit_B: Tensor) -> Tensor:
-    """Non-saturating loss of the generator, ``-log D(fake)`` (arXiv:1406.2661): log 2 where D cannot tell."""
+    """Return the non-saturating loss of the generator, ``-log D(fake)`` (arXiv:1406.2661): log 2 for chance."""
     return functional.softplus(-fake_logit_B).mean()
 
 
 def discriminator_loss(real_logit_B: Tensor, fake_logit_B: Tensor, smoothing: float) -> Tensor:
-    """Binary cross-entropy, target ``1 - smoothing`` for Geant4 and 0 for fakes; log 2 where D cannot tell.
+    """Return the binary cross-entropy, target ``1 - smoothing`` for Geant4 and 0 for fakes; log 2 for chance.
 
     One-sided label smoothing (arXiv:1606.03498): only the real target is lowered.
     """
@@ -48,5 +48,5 @@ def discriminator_loss(real_logit_B: Tensor, fake_logit_B: Tensor, smoothing: fl
 
 
 def discriminator_accuracy(real_logit_B: Tensor, fake_logit_B: Tensor) -> Tensor:
-    """Share of events, real and fake, on the right side of zero; 0.5 where D cannot tell."""
+    """Return the share of events, real and fake, on the right side of zero; 0.5 for chance."""
     return ((real_logit_B > 0).float().mean() + (fake_logit_B <= 0).float().mean()) / 2

@@ -1,12 +1,12 @@
-"""The two networks: six parameters of a particle to a hit map, and the judge of such maps."""
+"""The two networks: a generator from six particle parameters to a hit map, and a discriminator of such maps."""
 
-# B batch, C channel, H row (ix), W column (iy), h hidden_dim; 6 conditions as in data.CONDITIONS.
+# B batch, C channel, H row (ix), W column (iy), h hidden_dim; 6 conditions as in events.CONDITIONS.
 # Flattening H, W gives the crystal number 20 ix + iy.
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from trainables.zdc.config import ZDCConfig
-
-if TYPE_CHECKING:
-    from trainables.zdc.data import Events
+from trainables.zdc.events import Events
 
 SIDE = 20  # crystals along x and along y
 GROUPS = 4  # of channels normalised together; the third argument of the report's LinearBlock
@@ -24,7 +22,7 @@ LEAK = 0.2  # ours: slope of LeakyReLU below zero, the usual one of convolutiona
 
 
 class Normalisation(nn.Module):
-    """Raw physical inputs to numbers of order one; the constants are buffers and travel with the model.
+    """Normalisation of raw physical inputs to numbers of order one; its constants are buffers of the model.
 
     Energy is mapped to [0, 1] by the smallest and the largest training energy, the other five are z-scored.
     Source: ZDC status report of 2025-08-07, "Development 1: Normalisation".
@@ -39,7 +37,7 @@ class Normalisation(nn.Module):
         self.register_buffer("scale_6", torch.ones(6))
 
     def fit(self, condition_N6: NDArray[np.float32]) -> None:
-        """Take the constants from training events, (N, 6) in GeV and rad; sums are in float64."""
+        """Compute the constants from training events, (N, 6) in GeV and rad; sums are in float64."""
         events = len(condition_N6)
         mean_6 = sum(part.sum(axis=0, dtype=np.float64) for part in _parts(condition_N6)) / events
         square_6 = sum(np.square(part - mean_6).sum(axis=0) for part in _parts(condition_N6)) / events
@@ -63,8 +61,8 @@ class LinearBlock(nn.Sequential):
 class ConvBlock(nn.Sequential):
     """Convolution that keeps H, W -> GroupNorm -> LeakyReLU: Conv2dBlockH3W3 (kernel 3), Conv2dBlockH5W5 (5).
 
-    Ours, as the report does not show its inside. GroupNorm costs a fifth of the time and halves the epochs to
-    the same cross-entropy; unlike BatchNorm it makes no event depend on the others of its batch.
+    Ours, because the report does not show its inside. GroupNorm costs a fifth of the time and halves the epochs to
+    the same cross-entropy. Unlike BatchNorm it makes no event depend on the others of its batch.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
@@ -123,9 +121,9 @@ class Generator(nn.Module):
         self.head = nn.Conv2d(h, 1, kernel_size=1)  # ours: the listing ends before the output
 
     def start_at(self, hit_rate: float) -> None:
-        """Begin with a nearly flat MASK at the mean hit rate of the training sample, in (0, 1).
+        """Initialise the head to a nearly flat MASK at the mean hit rate of the training sample, in (0, 1).
 
-        Ours: the model need not spend its first epochs on learning that most crystals are dark.
+        Ours: otherwise the model spends its first epochs on learning that most crystals are dark.
         """
         with torch.no_grad():
             self.head.weight.mul_(0.1)
@@ -142,8 +140,8 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Hits (B, 20, 20) of 0 and 1 with raw conditions (B, 6) -> one logit (B,): above zero means Geant4.
 
-    Ours, as the report does not show it: strided convolutions, and a projection of the conditions onto the
-    image's features (arXiv:1802.05637). Nothing is normalised over the batch, as real and fake share a pass.
+    Ours, because the report does not show it: strided convolutions, and a projection of the conditions onto the
+    image's features (arXiv:1802.05637). Nothing is normalised over the batch, because real and fake share a pass.
     """
 
     def __init__(self, hidden_dim: int) -> None:
@@ -170,10 +168,10 @@ class Discriminator(nn.Module):
 
 
 def build_networks(config: ZDCConfig, train: Events, seed: int) -> tuple[Generator, Discriminator]:
-    """Both networks on the CPU, ready for their first update; the global random state is left as it was.
+    """Build both networks on the CPU, ready for their first update; the global random state does not change.
 
     The generator's weights are channels_last, which makes its updates 1.15 times faster on a CPU (bare
-    convolutions 1.3 to 2 times); the discriminator's are not, as its few channels make it slower so.
+    convolutions 1.3 to 2 times). The discriminator's are not, because it has few channels and would be slower.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -190,12 +188,12 @@ def build_networks(config: ZDCConfig, train: Events, seed: int) -> tuple[Generat
 
 
 def load_generator(config: ZDCConfig, weights: dict[str, Tensor]) -> Generator:
-    """The generator of a run's ``weights()``, for inference on the CPU."""
+    """Build the generator from a run's ``weights()``, for inference on the CPU."""
     generator = Generator(config.hidden_dim)
     generator.load_state_dict(weights)
     return generator.eval()
 
 
 def _parts(array: NDArray[Any], rows: int = 1_000_000) -> Iterator[NDArray[Any]]:
-    """The array in slices, so that temporaries stay small whatever the number of events."""
+    """Yield slices of the array, so that temporaries stay small for any number of events."""
     return (array[first : first + rows] for first in range(0, len(array), rows))

@@ -1,31 +1,32 @@
-"""Two predictors that have learnt nothing of a single event: the measure below which no trial may fall."""
+"""Naive predictors: two masks that know nothing of a single event, the baselines of every leaderboard."""
 
 # B batch, K energy bins (one more for energies outside), X crystals, H row, W column
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
-from trainables.zdc.metrics import CHUNK, CRYSTALS, Binning, MaskProb, Scores, score_events
+from trainables.zdc.binning import Binning
+from trainables.zdc.events import Events
+from trainables.zdc.metrics import CHUNK, CRYSTALS, MaskProb, Scores, score_events
 from trainables.zdc.resident import ResidentEvents
-
-if TYPE_CHECKING:
-    from trainables.zdc.data import ZDCData
 
 CONSTANT_MASK, MEAN_MASK_PER_BIN = "constant-mask", "mean-mask-per-bin"
 
 
-def fit_naive(data: ZDCData) -> dict[str, MaskProb]:
-    """What is fitted to the training events, by name; for conditions on the CPU.
+def fit_naive(train: Events, binning: Binning) -> dict[str, MaskProb]:
+    """Fit both predictors to training events. Their conditions must be on the CPU.
 
-    ``constant-mask`` says of every event the mean hit map of all training events, ``mean-mask-per-bin`` that
-    of the training events in the event's energy bin.
+    ``constant-mask`` returns the mean hit map of all training events, ``mean-mask-per-bin`` that of the training
+    events in the event's energy bin.
+
+    Returns
+    -------
+    dict of name to callable
+        Raw conditions (B, 6) -> probabilities (B, 20, 20).
     """
-    binning = data.binning
-    mask_KHW = _mean_masks(ResidentEvents(data.train, torch.device("cpu")), binning)
+    mask_KHW = _mean_masks(ResidentEvents(train, torch.device("cpu")), binning)
 
     def constant(condition_B6: Tensor) -> Tensor:
         return mask_KHW[-1].expand(len(condition_B6), -1, -1)
@@ -36,22 +37,17 @@ def fit_naive(data: ZDCData) -> dict[str, MaskProb]:
     return {CONSTANT_MASK: constant, MEAN_MASK_PER_BIN: per_bin}
 
 
-def naive_scores(data: ZDCData) -> dict[str, Scores]:
-    """Scores of both on the validation events, by name."""
-    validation = ResidentEvents(data.validation, torch.device("cpu"))
-    return {name: score_events(mask_prob, validation, data.binning) for name, mask_prob in fit_naive(data).items()}
-
-
-def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:
-    """The numbers of ``data.naive``, under the names of a trial's own metrics."""
-    return {name: scores.numbers() for name, scores in data.naive.items()}
+def naive_scores(train: Events, validation: Events, binning: Binning) -> dict[str, Scores]:
+    """Score both predictors, fitted to the training events, on the validation events; by name."""
+    resident = ResidentEvents(validation, torch.device("cpu"))
+    return {name: score_events(mask_prob, resident, binning) for name, mask_prob in fit_naive(train, binning).items()}
 
 
 def _mean_masks(train: ResidentEvents, binning: Binning) -> Tensor:
-    """Mean hit map of each energy bin, (K, 20, 20); the last is that of all events.
+    """Return the mean hit map of each energy bin, (K, 20, 20); the last is that of all events.
 
-    Ours: each is drawn a little towards the wider one (all events get half a hit in one event more, a bin
-    gets one average event more), so that no crystal is called impossible because the sample is small.
+    Ours: each is drawn a little towards the wider one, because no crystal should have probability 0 only because
+    the sample is small. All events get half a hit in one event more, a bin gets one average event more.
     """
     rows = len(binning.edges_mev)
     hits_KX = torch.zeros(rows, CRYSTALS, dtype=torch.float64)

@@ -1,10 +1,10 @@
-"""Figures of ZDC models, for the screen and for print: one function each, arrays in, a PNG out."""
+"""Figures of ZDC models: one function each, arrays in, a PNG out."""
 
 # K energy bins, H row (ix), W column (iy)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,10 +23,13 @@ from trainables.evaluation.plot_style import (
     draw_series,
     draw_steps,
     drawn,
+    legend_above,
 )
 from trainables.evaluation.scores import Evaluation
 from trainables.evaluation.tables import read_columns
-from trainables.zdc.metrics import Binning, MseCurve, Scores
+from trainables.zdc.binning import Binning
+from trainables.zdc.events import Events
+from trainables.zdc.metrics import MseCurve, Scores
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
 
@@ -34,21 +37,19 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
 
-    from trainables.zdc.data import Events
-
 SHOWN_EVENTS = 200_000  # of a large sample are enough for a histogram
 
 
-def plot_mse(path: Path, curve: MseCurve, naive_mse: Mapping[str, NDArray[np.float64]], label: str = "MASK") -> None:
-    """The report's central figure: mse(E) of one model, its floor and the naive predictors."""
-    _plot_curves(path, {label: curve}, naive_mse)
+def plot_mse(path: Path, curve: MseCurve, naive: Mapping[str, MseCurve], label: str = "MASK") -> None:
+    """Draw the report's central figure: mse(E) of one model with its floor, its excess, and the naive predictors."""
+    _plot_curves(path, {label: curve}, naive)
 
 
 def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
     """Overlay mse(E) and the regression losses of several trials, given as label -> folder of its report."""
     tables = {label: read_mse_table(report / MSE_TABLE) for label, report in reports.items()}
-    naive_mse = next(iter(tables.values()))[1]
-    _plot_curves(folder / "mse_vs_energy.png", {label: curve for label, (curve, _) in tables.items()}, naive_mse)
+    naive = next(iter(tables.values()))[1]
+    _plot_curves(folder / "mse_vs_energy.png", {label: curve for label, (curve, _) in tables.items()}, naive)
     with drawn(folder / "losses.png", 7.0, 4.6) as figure:
         axes = figure.add_subplot()
         for number, (label, report) in enumerate(reports.items()):
@@ -65,12 +66,12 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
 
 
 def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:
-    """mse(E) of models and naive predictors on the holdout, and the differences of models to the reference."""
+    """Draw mse(E) of models and naive predictors on the holdout, and the models' differences to the reference."""
     draw_evaluations(evaluations, (CONSTANT_MASK, MEAN_MASK_PER_BIN), file, reference)
 
 
 def plot_masks(path: Path, scores: Scores) -> None:
-    """Mean hit maps of Geant4 and of the model, and their difference, at low, middle and high energy."""
+    """Draw mean hit maps of Geant4 and of the model, and their difference, at low, middle and high energy."""
     with drawn(path, 9.4, 8.4, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels_33 = figure.subplots(3, 3, sharex=True, sharey=True)
         for panel_3, region in zip(panels_33, ("low", "mid", "high"), strict=True):
@@ -96,7 +97,7 @@ def _map(axes: Axes, map_HW: NDArray[np.float64], colours: dict[str, Any]) -> Ax
 
 
 def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
-    """Losses of both networks and their learning rates against the generator's steps."""
+    """Draw the losses of both networks and their learning rates against the generator's steps."""
     gan = "loss_dis" in points
     step, epochs = np.array(points["step"]), points["epoch"][-1]
     with drawn(path, 7.2, 7.6 if gan else 5.4) as figure:
@@ -121,7 +122,7 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
 
 
 def plot_inputs(path: Path, train: Events, validation: Events) -> None:
-    """Distributions of the six conditions and of the number of hit crystals, in both parts of the sample."""
+    """Draw the distributions of the six conditions and of the number of hit crystals, in both parts of the sample."""
     labels = ("energy [GeV]", "$p_x$ [GeV]", "$p_y$ [GeV]", "$p_z$ [GeV]", r"$\theta$ [rad]", r"$\phi$ [rad]")
     with drawn(path, 11.0, 5.6, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels = figure.subplots(2, 4)
@@ -149,19 +150,34 @@ def _density(
     axes.set(xlabel=xlabel)
 
 
-def _plot_curves(path: Path, curves: Mapping[str, MseCurve], naive_mse: Mapping[str, NDArray[np.float64]]) -> None:
-    with drawn(path, 7.6, 5.0) as figure:
-        axes = figure.add_subplot()
-        first = next(iter(curves.values()))
-        floor = {"color": GREY, "alpha": 0.35, "linewidth": 0, "label": "floor of MC"}
-        draw_steps(axes, _in_gev(first, first.floor_K), baseline=0, fill=True, **floor)
-        for (name, mse_K), dashes in zip(naive_mse.items(), NAIVE_STYLES, strict=False):
-            draw_steps(axes, _in_gev(first, mse_K), color=INK, ls=dashes, linewidth=1.1, label=name)
+def _plot_curves(path: Path, curves: Mapping[str, MseCurve], naive: Mapping[str, MseCurve]) -> None:
+    """Draw mse(E) with the floors above, the excess with its error below."""
+    (best, first), *_ = curves.items()
+    with drawn(path, 7.6, 7.4) as figure:
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+        energy_only = {"color": GREY, "alpha": 0.35, "linewidth": 0, "label": "least for a mask of energy alone"}
+        draw_steps(upper, _in_gev(first, first.energy_only_K), baseline=0, fill=True, **energy_only)
+        draw_steps(upper, _in_gev(first, first.floor_K), color=INK, linewidth=1.1, label=f"floor of {best}")
+        lower.axhline(0, color=INK, linewidth=1.1)
+        for (name, curve), dashes in zip(naive.items(), NAIVE_STYLES, strict=False):
+            draw_steps(upper, _in_gev(curve, curve.mse_K), color=INK, ls=dashes, linewidth=1.1, label=name)
+            draw_steps(lower, _in_gev(curve, curve.excess), color=INK, ls=dashes, linewidth=1.1)
         for number, (label, curve) in enumerate(curves.items()):
-            draw_series(axes, _in_gev(curve, curve.mse_K), number, (number + 1) / (len(curves) + 1), label)
-        axes.set(yscale="log", xlim=(0, first.high_edge_mev_K[-1] / 1000))
-        axes.set(xlabel="energy of the primary [GeV]", ylabel="mse(E) of MASK against MC")
-        axes.legend(ncols=2)
+            place = (number + 1) / (len(curves) + 1)
+            draw_series(upper, _in_gev(curve, curve.mse_K), number, place, label)
+            draw_series(lower, _in_gev(curve, curve.excess), number, place, label)
+        upper.set(yscale="log", ylabel="mse(E) of MASK against MC", xlim=(0, first.high_edge_mev_K[-1] / 1000))
+        lower.set(ylim=_excess_range(curves.values()), ylabel="excess: mse(E) - floor")
+        lower.set(xlabel="energy of the primary [GeV]")
+        legend_above(figure, [upper])
+
+
+def _excess_range(curves: Collection[MseCurve]) -> tuple[float, float]:
+    """Return the ends of an axis that holds the models' excess with its errors, and 0."""
+    low = [float(np.nanmin(curve.excess - curve.error_K, initial=0)) for curve in curves]
+    high = [float(np.nanmax(curve.excess + curve.error_K, initial=0)) for curve in curves]
+    room = 0.1 * (max(high) - min(low)) or 1.0
+    return min(low) - room, max(high) + room
 
 
 def _in_gev(curve: MseCurve, value_K: NDArray[np.float64]) -> Series:

@@ -1,4 +1,4 @@
-"""A finished trial's folder of figures and tables: what goes into it."""
+"""The folder of figures and tables of a finished trial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def write_report(folder: Path, data: ZDCData, scores: Scores, points: Mapping[str, list[float]]) -> None:
-    """Write the figures of a physicist's first look, and the tables behind them, into an existing folder.
+    """Write the figures of a physicist's first look, and their tables, into an existing folder.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def write_report(folder: Path, data: ZDCData, scores: Scores, points: Mapping[st
     curve = scores.curve
     naive = {name: other.curve for name, other in data.naive.items()}
     write_mse_table(folder / MSE_TABLE, curve, naive)
-    plots.plot_mse(folder / "mse_vs_energy.png", curve, {name: other.mse_K for name, other in naive.items()})
+    plots.plot_mse(folder / "mse_vs_energy.png", curve, naive)
     plots.plot_masks(folder / "masks.png", scores)
     plots.plot_inputs(folder / "input_distributions.png", data.train, data.validation)
     if points:

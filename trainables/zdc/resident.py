@@ -1,25 +1,22 @@
-"""ZDC events on the device: moved there once, hits unpacked only for the batch in hand."""
+"""ZDC events in device memory: moved there once, hits unpacked batch by batch."""
 
 # N events, B batch, H row (ix), W column (iy); 6 conditions, 50 bytes = 400 crystals
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from trainables.base.batches import on_device
-
-if TYPE_CHECKING:
-    from trainables.zdc.data import Events
+from trainables.zdc.events import Events
 
 
 class ResidentEvents:
-    """One part of the sample, 74 bytes an event on the device.
+    """One part of the sample on the device, 74 bytes an event.
 
-    On the CPU nothing is copied: the tensors look at the arrays, which may be read-only and shared by trials.
+    On the CPU nothing is copied: the tensors share the memory of the arrays, which may be read-only.
     """
 
     def __init__(self, events: Events, device: torch.device) -> None:
@@ -31,11 +28,11 @@ class ResidentEvents:
         return len(self.condition_N6)
 
     def batch(self, index_B: Tensor) -> tuple[Tensor, Tensor]:
-        """Raw conditions (B, 6) and hits (B, 20, 20) of 0.0 and 1.0, of the events with these numbers."""
+        """Return raw conditions (B, 6) and hits (B, 20, 20) of 0.0 and 1.0 of the events with these indices."""
         return self.condition_N6.index_select(0, index_B), self._hits(self.mask_packed_N50.index_select(0, index_B))
 
     def in_order(self, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """All events once, as they stand, in chunks."""
+        """Yield all events once, in their order, in chunks; as ``batch`` returns them."""
         for first in range(0, len(self), chunk):
             yield (
                 self.condition_N6[first : first + chunk],

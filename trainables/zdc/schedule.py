@@ -1,6 +1,6 @@
-"""What changes along a run by plan, learning rates and noise strength, as pure functions of the step.
+"""Schedules of learning rate and noise strength, as pure functions of the step.
 
-Pure, so that a resumed run, or one whose peak rate was changed on the way, has nothing to restore.
+Pure, because a resumed run, or one whose peak rate is changed on the way, then has nothing to restore.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ FINAL_DIVISOR = 1e4  # and last rate = first rate / 10,000
 
 
 def one_cycle_lr(update: int, total_updates: int, max_lr: float, pct_start: float) -> float:
-    """Learning rate of update 0, 1, ... of ``total_updates``, as PyTorch's OneCycleLR (arXiv:1708.07120).
+    """Return the learning rate of update 0, 1, ... of ``total_updates``, as PyTorch's OneCycleLR (arXiv:1708.07120).
 
-    Differs from it in two things: the peak falls on a whole update, so that the maximum is really reached,
-    and cycles of one to three updates work. Adam's betas are not cycled (ours: they are set for the GAN).
+    It differs in two points: the peak falls on a whole update, so that the maximum is really reached, and cycles
+    of one to three updates work. Adam's betas are not cycled (ours: they are set for the GAN).
     """
     first_lr = max_lr / START_DIVISOR
     last_lr = first_lr / FINAL_DIVISOR
@@ -30,7 +30,7 @@ def one_cycle_lr(update: int, total_updates: int, max_lr: float, pct_start: floa
 def noise_strength(
     epoch: int, epochs: int, shape: Literal["constant", "linear", "cosine"], start: float, end: float
 ) -> float:
-    """Noise strength of epoch 1, 2, ... of ``epochs``: ``start`` in the first, ``end`` in the last."""
+    """Return the noise strength of epoch 1, 2, ... of ``epochs``: ``start`` in the first, ``end`` in the last."""
     if shape == "constant":
         return start
     share = (epoch - 1) / (epochs - 1) if epochs > 1 else 0.0

@@ -1,4 +1,4 @@
-"""One chunk of a ZDC file to conditions and crystal sums: alone knows what makes an event good."""
+"""Conversion of one chunk of a ZDC file to conditions and crystal sums, with the checks of its events."""
 
 # N events and H hits of one chunk, 6 conditions, 400 crystals (20 ix + iy), 50 bytes = 400 bits
 
@@ -33,7 +33,7 @@ class Hits:
 
 @dataclass
 class FileTally:
-    """What was counted in one file, and where each oddity showed first."""
+    """Counts of one file, and the first entry of each oddity."""
 
     events: int = 0
     hits: int = 0
@@ -47,19 +47,19 @@ class FileTally:
     first: dict[str, str] = field(default_factory=dict)
 
     def note(self, what: str, chunk: Chunk, event_H: NDArray[np.int64]) -> None:
-        """Remember the first entry in which ``what`` showed."""
+        """Record the first entry in which ``what`` occurred."""
         if len(event_H) and what not in self.first:
             self.first[what] = chunk.where(int(event_H[0]))
 
     def add(self, other: FileTally) -> None:
-        """Count another file too."""
+        """Add the counts of another file."""
         for name in ("events", "hits", "sentinels", "outside", "disagreeing", "hit_crystals"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         self.largest_sum_mev = max(self.largest_sum_mev, other.largest_sum_mev)
 
 
 def conditions(chunk: Chunk, tally: FileTally) -> NDArray[np.float64]:
-    """The six conditions of each event, in the order of ``CONDITIONS``.
+    """Compute the six conditions of each event, in the order of ``CONDITIONS``.
 
     Parameters
     ----------
@@ -98,14 +98,14 @@ def conditions(chunk: Chunk, tally: FileTally) -> NDArray[np.float64]:
 
 
 def condition_columns(energy_gev_N: NDArray[np.float64], momentum_gev_N3: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Energy, momentum and its angles theta and phi in rad as (N, 6), in the order of ``CONDITIONS``."""
+    """Return energy, momentum and its angles theta and phi in rad as (N, 6), in the order of ``CONDITIONS``."""
     px, py, pz = momentum_gev_N3.T
     theta, phi = np.arctan2(np.hypot(px, py), pz), np.arctan2(py, px)
     return np.stack([energy_gev_N, px, py, pz, theta, phi], axis=1)
 
 
 def hits(chunk: Chunk, tally: FileTally) -> Hits:
-    """The hits of a chunk that lie in a crystal: by cellID in layout edm4hep, by position in layout mytree.
+    """Return the hits that lie in a crystal: by cellID in layout edm4hep, by position in layout mytree.
 
     Parameters
     ----------
@@ -141,19 +141,19 @@ def hits(chunk: Chunk, tally: FileTally) -> Hits:
 
 
 def crystal_sums(hits: Hits, events: int) -> NDArray[np.float64]:
-    """Deposit in MeV of each crystal, shape (events, 400); repeated deposits of one crystal are summed."""
+    """Sum the deposits of each crystal in MeV, shape (events, 400)."""
     place_H = hits.event_H * geometry.CRYSTALS + hits.crystal_H
     sums = np.bincount(place_H, weights=hits.energy_gev_H * 1e3, minlength=events * geometry.CRYSTALS)
     return sums.astype(np.float64, copy=False).reshape(events, geometry.CRYSTALS)
 
 
 def pack_mask(sum_mev_N400: NDArray[np.float64], threshold_mev: float) -> NDArray[np.uint8]:
-    """Hit map of each event, bit-packed to (N, 50): a crystal is hit when its sum is above the threshold."""
+    """Pack the hit map of each event to (N, 50): a crystal is hit when its sum is above the threshold."""
     return np.packbits(sum_mev_N400 > threshold_mev, axis=1)
 
 
 def check_file(file: str, tally: FileTally) -> None:
-    """What can be said only of a whole file.
+    """Check what only a whole file shows.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def check_file(file: str, tally: FileTally) -> None:
 
 
 def _primaries(chunk: Chunk) -> dict[str, NDArray[np.float64]]:
-    """Fields of the one particle of each event that the generator made, each of shape (N,)."""
+    """Return the fields of the one generated particle of each event, each of shape (N,)."""
     particle = {name: values for name, values in chunk.fields.items() if not name.startswith("hit_")}
     if chunk.layout == "edm4hep":
         final = particle.pop("status") == 1

@@ -2,8 +2,8 @@
 
     python -m trainables.zdc.simulate OUT.root --events 1000000 --layout mytree --seed 1
 
-For tests and for benchmarks at scale. Mean maps and hit counts follow Geant4 photons to about 10 %;
-that is all: nothing physical may be concluded from it.
+For tests and for benchmarks at scale. Mean maps and hit counts follow Geant4 photons to about 10 %. No physical
+conclusion may be drawn from it.
 """
 
 # N events, S spots (points where a shower deposits energy), H hit crystals; GeV and mm
@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from trainables.data.split import SPLIT_TWO, hash_events, parts_of
 from trainables.zdc import geometry, showers
-from trainables.zdc.data import Events, ZDCData
+from trainables.zdc.binning import Binning
+from trainables.zdc.data import ZDCData
+from trainables.zdc.events import Events
 from trainables.zdc.layouts import TREES, Layout
-from trainables.zdc.metrics import Binning
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 
@@ -49,7 +50,7 @@ CORE_FALL = 3.0  # energy of a spot falls with its radius in crystals
 
 @dataclass(frozen=True)
 class Showers:
-    """Events as either layout holds them: one particle each, and the deposits in crystals."""
+    """Simulated events, as either layout holds them: one particle each, and the deposits in crystals."""
 
     momentum_gev_N3: NDArray[np.float64]
     mass_gev_N: NDArray[np.float64]
@@ -61,18 +62,18 @@ class Showers:
         return len(self.mass_gev_N)
 
     def total_energy_gev(self) -> NDArray[np.float64]:
-        """Total energy of each particle, shape (N,)."""
+        """Return the total energy of each particle, shape (N,)."""
         momentum_gev: NDArray[np.float64] = np.linalg.norm(self.momentum_gev_N3, axis=1)
         return np.hypot(momentum_gev, self.mass_gev_N)
 
 
 def simulate(events: int, rng: np.random.Generator) -> Showers:
-    """Photons of the report's gun and their showers.
+    """Simulate photons of the report's gun and their showers.
 
     Parameters
     ----------
     events : int
-        All in memory at once: some 10 kB each while it works.
+        All are in memory at once, about 10 kB each.
     rng : numpy Generator
     """
     energy_N = rng.uniform(0.0, MAX_ENERGY_GEV, events).astype(np.float32).astype(np.float64)
@@ -96,7 +97,7 @@ def simulate(events: int, rng: np.random.Generator) -> Showers:
 def _spots(
     energy_N: NDArray[np.float64], direction_N3: NDArray[np.float64], rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Event, crystal and energy of every spot that lies in a crystal; directions in the detector's frame."""
+    """Draw event, crystal and energy of every spot that lies in a crystal; directions in the detector's frame."""
     cosine_N = np.maximum(direction_N3[:, 2], 0.05)
     path_N = CRYSTAL_LENGTH_MM / cosine_N
     start_N = rng.exponential(CONVERSION_MM, len(energy_N))
@@ -125,13 +126,13 @@ def _spots(
 
 
 def simulate_batches(events: int, seed: int) -> Iterator[Showers]:
-    """Any number of events, in batches; the same seed gives the same events."""
+    """Simulate any number of events, in batches; the same seed gives the same events."""
     for number, first in enumerate(range(0, events, CHUNK_EVENTS)):
         yield simulate(min(CHUNK_EVENTS, events - first), np.random.default_rng([seed, number]))
 
 
 def simulate_data(events: int = 1000, seed: int = 0, binning: Binning | None = None) -> ZDCData:
-    """Simulated events as a trial receives them, without any file: for tests.
+    """Simulate the data of a trial without any file, for tests.
 
     Parameters
     ----------
@@ -161,7 +162,7 @@ def simulate_data(events: int = 1000, seed: int = 0, binning: Binning | None = N
 
 
 def write_file(path: Path, layout: Layout, batches: Iterable[Showers]) -> int:
-    """Write showers as a ROOT file of one layout, flat branch names; returns the number of events.
+    """Write showers as a ROOT file of one layout with flat branch names; return the number of events.
 
     Memory: one batch.
     """
@@ -184,7 +185,7 @@ def _type(values: Any) -> Any:
 
 
 def mytree_columns(batch: Showers) -> dict[str, Any]:
-    """Columns of layout ``mytree``; cellID is a plain number there."""
+    """Return the columns of layout ``mytree``; cellID is a plain number there."""
     pdg = np.where(batch.mass_gev_N == 0, 22, 2112).astype(np.int32)
     momentum = {f"mom{axis}": batch.momentum_gev_N3[:, number] for number, axis in enumerate("XYZ")}
     vertex = {f"vtx{axis}": value for axis, value in zip("XYZ", _vertex(len(batch)), strict=True)}
@@ -211,7 +212,7 @@ def mytree_columns(batch: Showers) -> dict[str, Any]:
 
 
 def edm4hep_columns(batch: Showers) -> dict[str, Any]:
-    """Columns of layout ``edm4hep``, as npsim names them."""
+    """Return the columns of layout ``edm4hep``, as npsim names them."""
     pdg = np.where(batch.mass_gev_N == 0, 22, 2112).astype(np.int32)
     momentum = {f"momentum.{axis}": batch.momentum_gev_N3[:, number] for number, axis in enumerate("xyz")}
     vertex = {f"vertex.{axis}": value for axis, value in zip("xyz", _vertex(len(batch)), strict=True)}
@@ -234,7 +235,7 @@ def edm4hep_columns(batch: Showers) -> dict[str, Any]:
 
 
 def _positions(batch: Showers) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
-    """Global positions of the hit crystals, as float32 like in the files."""
+    """Return the global positions of the hit crystals, as float32 like in the files."""
     x, y = geometry.centre_of_crystal(batch.hit_crystal_H)
     z = np.full(len(x), geometry.CRYSTAL_DEPTH_MM)
     gx, gy, gz = geometry.global_position(x, y, z)
@@ -265,7 +266,7 @@ def main(
     Parameters
     ----------
     out : Path
-        The file to write; one that is there is replaced.
+        The file to write; an existing one is replaced.
     events : int
         Number of events.
     layout : "mytree" or "edm4hep"

@@ -1,13 +1,13 @@
-"""One training run of the ZDC model: its epochs, its scores, its state, and when it has to give up."""
+"""One training run of the ZDC model: its epochs, scores, state, and the reasons to end it early."""
 
-# B batch, H row (ix), W column (iy); 6 conditions as in data.CONDITIONS
+# B batch, H row (ix), W column (iy); 6 conditions as in events.CONDITIONS
 
 from __future__ import annotations
 
 import copy
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,9 @@ from trainables.base.errors import TrainingDiverged
 from trainables.base.history import LossHistory
 from trainables.base.training import Training
 from trainables.base.updates import Updates
+from trainables.zdc.binning import check_binning
 from trainables.zdc.config import ZDCConfig
+from trainables.zdc.data import ZDCData
 from trainables.zdc.loss import (
     adversarial_loss,
     discriminator_accuracy,
@@ -26,15 +28,12 @@ from trainables.zdc.loss import (
     regression_loss,
     sampled_hits,
 )
-from trainables.zdc.metrics import Scores, check_binning, score_events
+from trainables.zdc.metrics import Scores, score_events
 from trainables.zdc.model import build_networks
 from trainables.zdc.resident import ResidentEvents
 from trainables.zdc.schedule import noise_strength, one_cycle_lr
 
-if TYPE_CHECKING:
-    from trainables.zdc.data import ZDCData
-
-BETAS = (0.5, 0.9)  # ours: little momentum, as is usual where two networks chase each other (arXiv:1511.06434)
+BETAS = (0.5, 0.9)  # ours: little momentum, as is usual for GANs (arXiv:1511.06434)
 POINTS_PER_EPOCH = 20  # of the loss curves
 WON_ACCURACY = 0.98  # of the discriminator over an epoch, and
 WON_EPOCHS = 3  # the generator's adversarial loss rising for as many epochs: it no longer learns from it
@@ -42,7 +41,7 @@ FLAT_SPREAD = 2e-4  # mean standard deviation of a crystal's probability over ev
 
 
 class ZDCTraining(Training):
-    """Generator against Geant4's hits, with or without a discriminator.
+    """Training of the generator on Geant4's hits, with or without a discriminator.
 
     An epoch is one pass of the generator over the training events in a fresh order. It consists of iterations
     of exactly ``dis_updates`` updates of the discriminator and ``gen_updates`` of the generator, each on a
@@ -61,7 +60,7 @@ class ZDCTraining(Training):
     def __init__(self, config: ZDCConfig, data: ZDCData, device: torch.device) -> None:
         if config.precision == "bf16" and device.type != "cuda":
             raise ValueError(f"precision bf16 is for CUDA devices, this run is on {device.type}: use precision fp32")
-        check_binning(data.binning, [data.validation.condition_N6[:, 0].astype(np.float64) * 1000])
+        check_binning(data.binning, [data.validation.energy_mev])
         self.config, self.data, self.device, self.epoch = config, data, device, 0
         self.train_events = ResidentEvents(data.train, device)
         self.validation_events = ResidentEvents(data.validation, device)
@@ -82,7 +81,7 @@ class ZDCTraining(Training):
         self.history = LossHistory(POINTS_PER_EPOCH)
 
     def _updates(self, network: nn.Module, max_lr: float, total: int) -> Updates:
-        """Updates of one network; its cycle of learning rates ends with the last of the run."""
+        """Build the updates of one network; its cycle of learning rates ends with the last update of the run."""
         pct_start = self.config.pct_start
         return Updates(
             network,
@@ -104,7 +103,7 @@ class ZDCTraining(Training):
             if self.history.is_due(iteration, self.iterations):
                 self._close_point(epoch, epoch - 1 + iteration / self.iterations)
         self.epoch = epoch
-        self._give_up_if_discriminator_won()
+        self._stop_if_discriminator_won()
         numbers = self.history.epoch_means(epoch) | {
             "lr_gen": self.gen.lr,
             "gen_updates": float(self.gen.made),
@@ -149,17 +148,17 @@ class ZDCTraining(Training):
         return scores.numbers()
 
     def mask_prob(self, condition_B6: Tensor) -> Tensor:
-        """MASK of the present model: raw conditions (B, 6) -> probability of a hit (B, 20, 20)."""
+        """Return the MASK of the present model: raw conditions (B, 6) -> probability of a hit (B, 20, 20)."""
         with torch.no_grad(), self._autocast():
             mask_logit_BHW: Tensor = self.generator(condition_B6).float()
         return mask_logit_BHW.sigmoid()
 
     @property
     def progress(self) -> float:
-        """0 up to the peak of the learning-rate cycle, then linear to 1 at the last epoch.
+        """Return 0 up to the peak of the learning-rate cycle, then a linear rise to 1 at the last epoch.
 
-        Up to its peak a run is still being heated: where it stands then tells how late its peak is
-        (pct_start), not how good it will be, so that runs of different cycles must not be compared there.
+        Before its peak the score of a run depends mostly on how late the peak is (pct_start), so runs of different
+        cycles must not be compared there.
         """
         peak = self.config.pct_start * self.config.epochs
         return max(0.0, (self.epoch - peak) / (self.config.epochs - peak))
@@ -171,7 +170,7 @@ class ZDCTraining(Training):
         return copy.deepcopy(parts)
 
     def load_state(self, state: dict[str, Any]) -> None:
-        state = copy.deepcopy(state)  # optimizers would go on working in the caller's tensors
+        state = copy.deepcopy(state)  # because optimizers update the tensors in place
         self.epoch = state["epoch"]
         self.gen.load_state(state["gen"])
         self.dis.load_state(state["dis"])
@@ -183,7 +182,7 @@ class ZDCTraining(Training):
         return {name: tensor.detach().cpu().clone() for name, tensor in self.generator.state_dict().items()}
 
     def write_report(self, folder: Path) -> None:
-        from trainables.zdc.report import write_report  # drawing is not needed for training
+        from trainables.zdc.report import write_report  # matplotlib is not needed for training
 
         write_report(folder, self.data, self._scores(), self.history.points)
 
@@ -203,7 +202,7 @@ class ZDCTraining(Training):
             if evidence := updates.first_bad():
                 raise TrainingDiverged("not_finite", epoch, {f"{key}_{name}": value for key, value in evidence.items()})
 
-    def _give_up_if_discriminator_won(self) -> None:
+    def _stop_if_discriminator_won(self) -> None:
         if not self.config.gan or self.epoch <= WON_EPOCHS:
             return
         lately = [self.history.epoch_means(epoch) for epoch in range(self.epoch - WON_EPOCHS, self.epoch + 1)]
