@@ -5,25 +5,23 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
+from rich.console import Console
 
 from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
 from search.config.spec import unknown
-from search.engine.search_run import COMPLETE, INTERRUPTED
 from search.errors import SearchError, UsageError
-from search.promotion.admin import export, roll_back, show
-from search.promotion.registry import Registry
-from search.promotion.run import PromotionRequest, promote
 from search.reporting.summary import open_console
-from search.storage.location import Storage
-from search.tracking.client import open_experiment
 from search.workload import Workload
 from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 
-WRONG_INPUT = 2
+if TYPE_CHECKING:
+    from search.promotion.run import PromotionRequest
+
+DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130  # exit codes
 
 
 @dataclass(frozen=True)
@@ -55,6 +53,8 @@ class Flags:
             raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
+        from search.promotion.run import PromotionRequest
+
         return PromotionRequest(self.search, self.top, self.seeds, self.confidence, self.force)
 
     @property
@@ -71,21 +71,15 @@ def main(arguments: list[str] | None = None) -> int:
     console = open_console(160)
     flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
-        workload, request, site = _workload(flags.workload), flags.request, flags.site
-        if not (flags.list or flags.rollback or flags.export):
-            code = promote(workload, request, site, flags.budget, console)
-            if code == INTERRUPTED:
-                console.print("interrupted: the same command resumes it")
-            return code
-        experiment = open_experiment(site.server, Storage.of(site).folder, workload.name)
-        registry = Registry(experiment.client, workload.name)
-        if flags.rollback:
-            roll_back(registry, console)
-        if flags.export:
-            export(registry, flags.export, console)
-        else:
-            show(registry, console)
-        return COMPLETE
+        if flags.list or flags.rollback or flags.export:
+            return _administer(flags, console)
+        workload, request = _workload(flags.workload), flags.request
+        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
+
+        code = promote(workload, request, flags.site, flags.budget, console)
+        if code == INTERRUPTED:
+            console.print("interrupted: the same command resumes it")
+        return code
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
@@ -94,11 +88,28 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _administer(flags: Flags, console: Console) -> int:
+    """Show, roll back or export what was promoted."""
+    workload, site, _ = _workload(flags.workload), flags.site, flags.request
+    from search.promotion.admin import export, roll_back, show
+    from search.promotion.registry import Registry
+    from search.storage.location import Storage
+    from search.tracking.client import open_experiment
+
+    registry = Registry(open_experiment(site.server, Storage.of(site).folder, workload.name).client, workload.name)
+    if flags.rollback:
+        roll_back(registry, console)
+    if flags.export:
+        export(registry, flags.export, console)
+    else:
+        show(registry, console)
+    return DONE
+
+
 def _workload(name: str) -> Workload:
-    known = {found.name: found for found in WORKLOADS.values() if found.promotion}
-    if name not in known:
-        raise unknown("workload to promote", name, known)
-    return known[name]
+    if name not in WORKLOADS or not WORKLOADS[name].promotion:
+        raise unknown("workload to promote", name, tuple(name for name in WORKLOADS if WORKLOADS[name].promotion))
+    return WORKLOADS[name]
 
 
 if __name__ == "__main__":

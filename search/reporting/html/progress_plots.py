@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 _WITH_VALUE = ("complete", "stopped_early")  # outcomes; a number of any other trial means nothing
 
+_SYMBOLS = {"preset": "diamond", "naive": "x-thin-open"}  # of the kinds of rows; trials are circles
+
 
 @dataclass(frozen=True)
 class BestSoFar:
@@ -174,7 +176,7 @@ def _front(search: SearchSnapshot, x: str, y: str) -> Graph:
     figure.add_trace(_rows(search, [row for row in ranked if not row.front], (x, y), "not in the front", GREY))
     figure.add_trace(_rows(search, board.front, (x, y), "Pareto front", COLOURS[0], lines=True))
     naive = [row for row in board.rows if row.kind == "naive"]
-    figure.add_trace(_rows(search, naive, (x, y), "naive predictors", INK, symbol="x-thin-open"))
+    figure.add_trace(_rows(search, naive, (x, y), "naive predictors", INK))
     for axis, name in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
         values = [row.metrics[name] for row in (*ranked, *naive)]
         axis(title_text=f"{name} ({search.goal.objectives[name]}imised)", type=axis_type(values))
@@ -182,9 +184,8 @@ def _front(search: SearchSnapshot, x: str, y: str) -> Graph:
 
 
 def _rows(
-    search: SearchSnapshot, rows: list[Row], axes: tuple[str, str], name: str, colour: str,
-    *, symbol: str = "circle", lines: bool = False,
-) -> go.Scatter:  # fmt: skip
+    search: SearchSnapshot, rows: list[Row], axes: tuple[str, str], name: str, colour: str, *, lines: bool = False
+) -> go.Scatter:
     x, y = axes
     rows = sorted(rows, key=lambda row: row.metrics[x])
     texts = [_hover_row(search, row) for row in rows]
@@ -197,7 +198,7 @@ def _rows(
         marker={
             "color": colour,
             "size": 9 if lines else 8,
-            "symbol": ["diamond" if row.kind == "preset" else symbol for row in rows],
+            "symbol": [_SYMBOLS.get(row.kind, "circle") for row in rows],
             "line": {"width": 1.4},
         },
         hovertext=texts,
