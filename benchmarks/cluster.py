@@ -28,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))  # the machinery th
 from ray_cluster import RayCluster, running_cluster
 from zdc_files import flat_branches, showers, write
 
-from search.storage.event_log import read
-from search.storage.search_dir import SearchFolder
+from search.storage.event_log import read_entries
+from search.storage.search_dir import SearchDir
 
 ROOT = Path(__file__).parents[1]
 EVENTS = 4_000
@@ -82,7 +82,7 @@ def _measure(cluster: RayCluster, nodes: int, data: str, trivial: int, real: int
     done = cluster.submit(*words, "--trials", str(real), "--epochs", str(epochs), *FIXED, *REAL, seconds=1800)
     if done.returncode:
         raise SystemExit(done.stdout + done.stderr)
-    first_ms = next(entry.at_ms for entry in read(_journal(storage, "real")) if entry.event == "epoch_ended")
+    first_ms = next(entry.at_ms for entry in read_entries(_journal(storage, "real")) if entry.event == "epoch_ended")
     return Row(
         nodes,
         _per_minute(storage, "trivial", trivial),
@@ -93,12 +93,16 @@ def _measure(cluster: RayCluster, nodes: int, data: str, trivial: int, real: int
 
 def _per_minute(storage: Path, name: str, trials: int) -> float:
     """From the start of the first trial to the end of the last."""
-    times = [entry.at_ms for entry in read(_journal(storage, name)) if entry.event in ("trial_started", "trial_ended")]
+    times = [
+        entry.at_ms
+        for entry in read_entries(_journal(storage, name))
+        if entry.event in ("trial_started", "trial_ended")
+    ]
     return trials / (max(times) - min(times)) * 60_000
 
 
 def _journal(storage: Path, name: str) -> Path:
-    return SearchFolder(storage, name).journal
+    return SearchDir(storage, name).event_log
 
 
 def _job(cluster: RayCluster, words: Sequence[str]) -> None:

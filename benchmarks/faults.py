@@ -33,7 +33,7 @@ from broken import Alone, Points, entries, kill, points_of, wait_until
 from proxy import FaultyProxy
 from server import MlflowServer, running_postgres, running_server
 
-from search.storage.event_log import read
+from search.storage.event_log import read_entries
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _worker(place: Place) -> Row:
     alone = place.search("worker")
     life = alone.start("--retries", "2", epoch_s=EPOCH_S)
     alone.lines(life, 6)
-    told = [entry.content["metrics"]["pid"] for entry in read(alone.journal) if entry.event == "epoch_ended"]
+    told = [entry.content["metrics"]["pid"] for entry in read_entries(alone.journal) if entry.event == "epoch_ended"]
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(int(told[-1])).kill()
     killed, before = time.monotonic(), _epochs(alone)
@@ -127,7 +127,7 @@ def _worker(place: Place) -> Row:
 
 
 def _epochs(alone: Alone) -> int:
-    return sum(entry.event == "epoch_ended" for entry in read(alone.journal))
+    return sum(entry.event == "epoch_ended" for entry in read_entries(alone.journal))
 
 
 def _stopped(place: Place) -> Row:

@@ -24,8 +24,8 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from search.storage.event_log import read
-from search.storage.search_dir import SearchFolder
+from search.storage.event_log import read_entries
+from search.storage.search_dir import SearchDir
 
 HELD = {  # every trial costs the same
     "zdc": {"gan": True, "dis_gen_ratio": "1:1", "hidden_dim": 16, "batch_size": 1024},
@@ -81,9 +81,9 @@ def _search(workload: str, share: str, trials: int, epochs: int, data: tuple[str
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "300"})
         if done.returncode:
             sys.exit(f"{done.stdout}\n{done.stderr}\nerror: the search of {workload} at {share} failed")
-        folder = SearchFolder(Path(storage), "sharing")
+        folder = SearchDir(Path(storage), "sharing")
         board: dict[str, Any] = json.loads((folder.path / "leaderboard.json").read_text())
-        at_ms = [entry.at_ms for entry in read(folder.journal) if entry.event.startswith("trial_")]
+        at_ms = [entry.at_ms for entry in read_entries(folder.event_log) if entry.event.startswith("trial_")]
     told = [line for line in done.stdout.splitlines() if "sizing" in line.split(":")[0]]
     return Run(board["share"], (max(at_ms) - min(at_ms)) / 1e3, board["outcomes"].get("complete", 0), " ".join(told))
 

@@ -19,14 +19,16 @@ from rich.table import Table
 def run_one(trials: int, sampler: str, storage: Path) -> dict[str, Any]:
     """One search in this process; seconds from the first trial's start to the last one's end."""
     from benchmarks.trivial import search_trivial
-    from search.storage.event_log import read
-    from search.storage.search_dir import SearchFolder
+    from search.storage.event_log import read_entries
+    from search.storage.search_dir import SearchDir
 
     started, busy = time.monotonic(), time.process_time()
     flags = ["--trials", str(trials), "--sampler", sampler, "--scheduler", "none", "--max-concurrent", "2"]
     code = search_trivial(["--storage", str(storage), "--name", "scale", *flags])
     ended = time.monotonic()
-    times = [entry.at_ms for entry in read(SearchFolder(storage, "scale").journal) if entry.event.startswith("trial_")]
+    times = [
+        entry.at_ms for entry in read_entries(SearchDir(storage, "scale").event_log) if entry.event.startswith("trial_")
+    ]
     return {
         "code": code,
         "trials": trials,

@@ -14,7 +14,8 @@ import optuna
 import torch
 
 import search.run
-from search.workloads import WORKLOADS, Defaults, Workload
+from search.workload import Defaults, Workload
+from search.workloads import WORKLOADS
 from trainables.base.training import Training, TrainingConfig
 from trainables.data.files import DataSettings
 
@@ -77,8 +78,8 @@ TRIVIAL = Workload(
     columns=(),
     baselines=lambda data: {},
     compare=lambda reports, folder: None,
-    demo=Defaults(trials=10, epochs=1, presets=(), held={}),
-    full=Defaults(trials=10, epochs=1, presets=(), held={}),
+    demo=Defaults(trials=10, epochs=1, presets=(), fixed={}),
+    full=Defaults(trials=10, epochs=1, presets=(), fixed={}),
 )
 
 

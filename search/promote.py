@@ -1,29 +1,27 @@
-"""The best model of a search, chosen on the holdout, into the registry: python -m search.promote WORKLOAD."""
+"""Put the best model of a search, compared on the holdout, into the registry: python -m search.promote WORKLOAD."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from pydantic import ValidationError
+from rich.console import Console
 
-from search.config.settings import Budget, Site
+from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
 from search.config.spec import unknown
-from search.engine.search_run import COMPLETE, INTERRUPTED
 from search.errors import SearchError, UsageError
-from search.promotion.admin import export, roll_back, show
-from search.promotion.registry import Registry
-from search.promotion.run import PromotionRequest, promote
-from search.reporting.console import open_console
-from search.storage.location import Storage
-from search.tracking.client import open_experiment
-from search.workloads import WORKLOADS, Workload
+from search.reporting.summary import open_console
+from search.workload import Workload
+from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 
-WRONG_INPUT = 2
+if TYPE_CHECKING:
+    from search.promotion.run import PromotionRequest
+
+DONE, WRONG_INPUT, INTERRUPTED = 0, 2, 130  # exit codes
 
 
 @dataclass(frozen=True)
@@ -40,22 +38,13 @@ class Flags:
     list: Annotated[bool, tyro.conf.arg(help="only show what was promoted")] = False
     rollback: Annotated[bool, tyro.conf.arg(help="only give the previous champion its place back")] = False
     export: Annotated[Path | None, tyro.conf.arg(help="only write the champion's files into this new folder")] = None
-    address: Annotated[str | None, tyro.conf.arg(help="Ray cluster, as of search.run")] = field(
-        default_factory=lambda: Site().address
-    )
-    cpus_per_trial: Annotated[float, tyro.conf.arg(help="CPU cores of one training")] = 1
-    gpus_per_trial: Annotated[float | None, tyro.conf.arg(help="GPUs of one training; None: as of search.run")] = None
-    max_concurrent: Annotated[int | None, tyro.conf.arg(help="trainings at the same time; None: what fits")] = None
-    retries: Annotated[int, tyro.conf.arg(help="restarts of a training that failed")] = 1
-    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the search")] = field(
-        default_factory=lambda: Site().storage
-    )
-    cache: Annotated[Path | None, tyro.conf.arg(help="folder of the data cache; None: cache in --storage")] = None
-    tracking_uri: Annotated[str | None, tyro.conf.arg(help="MLflow server, as of search.run")] = None
+    where: WhereFlags = field(default_factory=WhereFlags)
+    share: FixedShareFlags = field(default_factory=FixedShareFlags)
+    execution: ExecutionFlags = field(default_factory=ExecutionFlags)
 
     @property
-    def wish(self) -> PromotionRequest:
-        """What is asked of a promotion; raises UsageError where that makes no sense."""
+    def request(self) -> PromotionRequest:
+        """What is asked of a promotion; raises UsageError for values out of range."""
         if self.top < 1 or self.seeds < 1:
             raise UsageError("--top, --seeds: expected at least 1 of each.")
         if not 0.5 <= self.confidence < 1:
@@ -64,55 +53,63 @@ class Flags:
             raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
+        from search.promotion.run import PromotionRequest
+
         return PromotionRequest(self.search, self.top, self.seeds, self.confidence, self.force)
 
     @property
     def site(self) -> Site:
-        names = ("address", "cpus_per_trial", "gpus_per_trial", "storage", "cache", "tracking_uri")
-        return Site(**{name: getattr(self, name) for name in names})
+        return Site(**self.where.model_dump(), **self.share.model_dump())
 
     @property
     def budget(self) -> Budget:
-        return Budget(max_concurrent=self.max_concurrent, retries=self.retries)
+        return Budget(**self.execution.model_dump())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Promote, or look at and change what was promoted; returns the exit code."""
+    """Promote a model, or show, roll back or export what was promoted; return the exit code."""
     console = open_console(160)
-    flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments)
+    flags = tyro.cli(Flags, prog="python -m search.promote", args=arguments, config=(tyro.conf.OmitArgPrefixes,))
     try:
-        workload, wish, site = _workload(flags.workload), flags.wish, flags.site
-        if not (flags.list or flags.rollback or flags.export):
-            code = promote(workload, wish, site, flags.budget, console)
-            if code == INTERRUPTED:
-                console.print("interrupted: the same command goes on from there")
-            return code
-        experiment = open_experiment(site.server, Storage.of(site).folder, workload.name)
-        registry = Registry(experiment.client, workload.name)
-        if flags.rollback:
-            roll_back(registry, console)
-        if flags.export:
-            export(registry, flags.export, console)
-        else:
-            show(registry, console)
-        return COMPLETE
+        if flags.list or flags.rollback or flags.export:
+            return _administer(flags, console)
+        workload, request = _workload(flags.workload), flags.request
+        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
+
+        code = promote(workload, request, flags.site, flags.budget, console)
+        if code == INTERRUPTED:
+            console.print("interrupted: the same command resumes it")
+        return code
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
-    except ValidationError as error:
-        first = error.errors()[0]
-        console.print(f"error: --{first['loc'][0]}: {first['msg']}".replace("_", "-"), style="red", markup=False)
-        return WRONG_INPUT
     except KeyboardInterrupt:
-        console.print("interrupted at once: the same command goes on from there")
+        console.print("interrupted at once: the same command resumes it")
         return INTERRUPTED
 
 
+def _administer(flags: Flags, console: Console) -> int:
+    """Show, roll back or export what was promoted."""
+    workload, site, _ = _workload(flags.workload), flags.site, flags.request
+    from search.promotion.admin import export, roll_back, show
+    from search.promotion.registry import Registry
+    from search.storage.location import Storage
+    from search.tracking.client import open_experiment
+
+    registry = Registry(open_experiment(site.server, Storage.of(site).folder, workload.name).client, workload.name)
+    if flags.rollback:
+        roll_back(registry, console)
+    if flags.export:
+        export(registry, flags.export, console)
+    else:
+        show(registry, console)
+    return DONE
+
+
 def _workload(name: str) -> Workload:
-    known = {found.name: found for found in WORKLOADS.values() if found.promotion}
-    if name not in known:
-        raise unknown("workload to promote", name, known)
-    return known[name]
+    if name not in WORKLOADS or not WORKLOADS[name].promotion:
+        raise unknown("workload to promote", name, tuple(name for name in WORKLOADS if WORKLOADS[name].promotion))
+    return WORKLOADS[name]
 
 
 if __name__ == "__main__":

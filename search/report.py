@@ -1,81 +1,80 @@
-"""Searches as pages for a browser, from the command line: python -m search.report NAME [NAME ...]."""
+"""Write HTML reports for one or more searches: python -m search.report NAME [NAME ...]."""
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from pydantic import Field
 
-from search.config.settings import Site
+from search.config.settings import StorageFlags
 from search.errors import SearchError, UsageError
-from search.reporting.console import open_console
-from search.reporting.html.load import read_search
-from search.reporting.html.render import REPORT, make_overlay, make_page, write_page
-from search.reporting.summary import Summary
-from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.reporting.summary import ConsoleReporter, open_console
+from search.storage.disk import write_atomically
 
 _LONGEST = 120  # characters in the name of a file
 
 
-@dataclass(frozen=True)
-class Pages:
-    """The flags of a report."""
+class Flags(StorageFlags):
+    """Write an HTML report for each search, and an overlay for several."""
 
-    names: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME", help="search; of several, an overlay too")
-    ]
-    storage: Annotated[str, tyro.conf.arg(help="folder or URL of the searches; from $SEARCH_STORAGE if set")] = field(
-        default_factory=lambda: Site().storage
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="NAME")] = Field(
+        description="search; of several, an overlay too"
     )
-    out: Annotated[
-        Path | None,
-        tyro.conf.arg(help="file of the page, or of the overlay of several; None: report.html in the search's folder"),
-    ] = None
+    out: Path | None = Field(
+        None, description="file of the page, or of the overlay of several; None: report.html in the search's folder"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Write the pages; returns the exit code."""
-    console = open_console()
+    """Write the reports; return the exit code."""
+    console, flags = open_console(), tyro.cli(Flags, prog="python -m search.report", args=arguments)
     try:
-        write_pages(tyro.cli(Pages, prog="python -m search.report", args=arguments), Summary(console))
+        write_reports(flags, ConsoleReporter(console))
     except SearchError as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code
     return 0
 
 
-def write_pages(pages: Pages, summary: Summary) -> None:
-    """One page for each search, and for several their overlay.
+def write_reports(flags: Flags, reporter: ConsoleReporter) -> None:
+    """Write one report for each search, and for several their overlay.
 
     Raises
     ------
     UsageError
-        A name that there is none of, or a file that cannot be written.
+        There is no search of a name, or a file cannot be written.
     """
-    storage, names = Storage(pages.storage), tuple(dict.fromkeys(pages.names))
+    names = tuple(dict.fromkeys(flags.names))
     if not names:
         raise UsageError("Name at least one search: python -m search.report NAME")
+    # imported here, so that --help and a wrong flag answer at once
+    from search.reporting.html.load import read_search
+    from search.reporting.html.render import REPORT, render_overlay, render_page
+    from search.storage.location import Storage
+    from search.storage.search_dir import SearchDir
+
+    storage = Storage(flags.storage)
     searches = [read_search(storage, name) for name in names]
-    alone = pages.out if len(searches) == 1 else None
-    for searched in searches:
-        _write(make_page(searched), alone or searched.path / REPORT, summary)
-        if not alone:
-            SearchFolder(storage, searched.name).share(REPORT)
+    single = flags.out if len(searches) == 1 else None
+    for search in searches:
+        _write(render_page(search), single or search.path / REPORT, reporter)
+        if not single:
+            SearchDir(storage, search.name).upload(REPORT)
     if len(searches) > 1:
         overlay = storage.folder / "reports" / f"{'--'.join(names)[:_LONGEST]}.html"
-        _write(make_overlay(searches), pages.out or overlay, summary)
+        _write(render_overlay(searches), flags.out or overlay, reporter)
 
 
-def _write(html: str, file: Path, summary: Summary) -> None:
+def _write(html: str, file: Path, reporter: ConsoleReporter) -> None:
     try:
-        write_page(html, file)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, html)
     except OSError as error:
         raise UsageError(f"{file}: cannot be written: {error.strerror}. Name another file with --out.") from error
-    summary.say(f"report   {file} ({len(html.encode()) / 1e6:.1f} MB): open it in a browser")
+    reporter.print_line(f"report   {file} ({len(html.encode()) / 1e6:.1f} MB): open it in a browser")
 
 
 if __name__ == "__main__":

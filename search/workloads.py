@@ -1,170 +1,87 @@
-"""The only place where physics and search meet: what a workload is, and the dict of all of them."""
+"""Offer the carried workloads and chains by name. Each is imported when it is asked for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import optuna
-import torch
+from search.workload import Chain, Defaults, Promotion, Tolerance, Workload
 
-import spaces.pt
-import spaces.zdc
-import trainables.pt.combined
-import trainables.pt.data
-import trainables.pt.evaluation
-import trainables.pt.export
-import trainables.pt.ingest
-import trainables.pt.metrics
-import trainables.pt.naive
-import trainables.pt.plots
-import trainables.pt.simulate
-import trainables.zdc.binning
-import trainables.zdc.data
-import trainables.zdc.evaluation
-import trainables.zdc.export
-import trainables.zdc.ingest
-import trainables.zdc.plots
-import trainables.zdc.simulate
-from trainables.base.objectives import Mode
-from trainables.base.training import TrainedModel, Training, TrainingConfig
-from trainables.data.files import DataSettings
-from trainables.data.ingest import FileKind
-from trainables.evaluation.scores import Evaluation
-from trainables.export.package import Package
-from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
-from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining
-from trainables.zdc.config import ZDCConfig
-from trainables.zdc.train import ZDCTraining
+if TYPE_CHECKING:
+    from trainables.data.files import DataSettings
 
-Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete trials, best first: point, metrics
-
-
-class Data(Protocol):
-    """What a workload's ``load_data`` returns: arrays for trials, and what people and records need of them."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def summary(self) -> Sequence[str]: ...
-    @property
-    def objective_version(self) -> str: ...  # values of different versions are never compared silently
+T = TypeVar("T", bound=Workload | Chain)
 
 
 @dataclass(frozen=True)
-class Defaults:
-    """A workload's own idea of a search, where the user says nothing."""
+class Carried(Generic[T]):
+    """A workload or chain that is made on first use because what it imports takes seconds."""
 
-    trials: int
-    epochs: int
-    presets: tuple[str, ...]
-    held: Mapping[str, Any]  # hyperparameters
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """By how much a metric of which less is better may be worse than the champion's."""
-
-    relative: float = 0.0  # of the champion's value
-    absolute: float = 0.0
-
-    def of(self, value: float) -> float:
-        return self.absolute + self.relative * abs(value)
-
-    def __str__(self) -> str:
-        parts = [f"{self.relative:.3g} of the champion's"] * bool(self.relative) + [f"{self.absolute:g}"] * bool(
-            self.absolute
-        )
-        return " + ".join(parts) or "0"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promotion:
-    """How a workload's models are judged on the holdout, and given to those who use them."""
-
-    preset: str  # the yardstick beside the champion
-    watched: Mapping[str, Tolerance]  # metrics of which less is better
-    load_holdout: Callable[[Any, Path], Any]  # (settings, cache folder)
-    # (model, models that it builds on, events, data, bootstrap replicas, device)
-    evaluate: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, int, torch.device], Evaluation]
-    naive: Callable[[Any, Any, int], Mapping[str, Evaluation]]  # (data, holdout, replicas): fitted on training events
-    draw: Callable[[Mapping[str, Evaluation], Path, str | None], None]  # label -> scores; file; whom to compare with
-    # (model, models that it builds on, holdout, data settings, what else there is to say, folder)
-    package: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, Mapping[str, Any], Path], Package]
-    replicas: int = 1_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """One model problem: everything the platform needs to know of it."""
-
-    name: str
     title: str
-    training: type[Training]
-    config: type[TrainingConfig]
-    settings: type[DataSettings]
-    load_data: Callable[[Any, Path], Data]
-    simulate_data: Callable[[int, int], Data]  # (events, seed): small data for tests
-    suggest: Callable[[optuna.Trial], dict[str, Any]]
-    presets: Mapping[str, Mapping[str, Any]]
-    optional: tuple[str, ...]  # hyperparameters held at their default unless freed with --also
-    mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
-    # hyperparameters that make a trial take more memory, and by what their values are compared
-    sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
-    objectives: Mapping[str, Mode]  # the first is the default
-    limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
-    columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
-    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
-    references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
-    compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
-    demo: Defaults  # without --data: the carried sample on two cores, in minutes
-    full: Defaults  # with --data
-    builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
-    join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
-    files: FileKind | None = None  # what is looked at before a search
-    promotion: Promotion | None = None
+    settings: str  # MODULE:CLASS of its data settings, which are imported in no time
+    make: Callable[[str, str], T]  # (name, title)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chain:
-    """Searches one after another, each on the winners of the ones before."""
+class Catalogue(MutableMapping[str, T], Generic[T]):
+    """Workloads or chains by name."""
 
-    name: str
-    title: str
-    workloads: tuple[str, ...]  # all with the same data settings
-    columns: tuple[str, ...]  # metrics in the table at the end; the first is the one to compare
-    # (complete trials of each workload, the last one's baselines and references) -> label -> metrics
-    rows: Callable[[Mapping[str, Ranked], Mapping[str, Mapping[str, float]]], Mapping[str, Mapping[str, float]]]
+    def __init__(self, carried: Mapping[str, Carried[T]]) -> None:
+        self._carried, self._made = dict(carried), dict[str, T]()
+
+    @property
+    def titles(self) -> dict[str, str]:
+        """Title of each, known without an import."""
+        return {name: self._made[name].title if name in self._made else self._carried[name].title for name in self}
+
+    def settings(self, name: str) -> type[DataSettings]:
+        """Return the class of the data settings, without making the workload."""
+        if name not in self._carried:
+            first = self._made[name]
+            return first.settings if isinstance(first, Workload) else WORKLOADS.settings(first.workloads[0])
+        module, _, attribute = self._carried[name].settings.partition(":")
+        found: type[DataSettings] = getattr(import_module(module), attribute)
+        return found
+
+    def __getitem__(self, name: str) -> T:
+        if name not in self._made:
+            carried = self._carried[name]
+            self._made[name] = carried.make(name, carried.title)
+        return self._made[name]
+
+    def __setitem__(self, name: str, one: T) -> None:
+        self._made[name] = one
+
+    def __delitem__(self, name: str) -> None:
+        self._made.pop(name, None)
+        self._carried.pop(name, None)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._made or name in self._carried
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys([*self._carried, *self._made]))
+
+    def __len__(self) -> int:
+        return len(self._carried.keys() | self._made.keys())
 
 
-PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
-PT_SIZING: dict[str, Callable[[Any], float]] = {"width": float, "depth": float, "batch_size": float}
-PT: dict[str, Any] = {  # what the three pT models have in common
-    "settings": trainables.pt.data.PtDataSettings,
-    "load_data": trainables.pt.data.load_data,
-    "optional": spaces.pt.OPTIONAL,
-    "sizing": PT_SIZING,
-    "objectives": trainables.pt.metrics.OBJECTIVES,
-    "limits": trainables.pt.metrics.CONSTRAINTS,
-    "compare": trainables.pt.plots.compare_trials,
-    "files": trainables.pt.ingest.FILES,
-    "promotion": Promotion(
-        preset="report",
-        watched={"bias": Tolerance(absolute=0.005)},
-        load_holdout=trainables.pt.data.load_holdout,
-        evaluate=trainables.pt.evaluation.evaluate_model,
-        naive=trainables.pt.evaluation.naive_evaluations,
-        draw=trainables.pt.plots.draw_holdout,
-        package=trainables.pt.export.package,
-    ),
-}
+def _zdc(name: str, title: str) -> Workload:
+    import spaces.zdc
+    import trainables.zdc.binning
+    import trainables.zdc.data
+    import trainables.zdc.evaluation
+    import trainables.zdc.export
+    import trainables.zdc.ingest
+    import trainables.zdc.plots
+    import trainables.zdc.simulate
+    from trainables.zdc.config import ZDCConfig
+    from trainables.zdc.train import ZDCTraining
 
-WORKLOADS: dict[str, Workload] = {
-    "zdc": Workload(
-        name="zdc",
-        title="ZDC fast simulation: six parameters of a particle to its 20x20 hit map",
+    return Workload(
+        name=name,
+        title=title,
         training=ZDCTraining,
         config=ZDCConfig,
         settings=trainables.zdc.data.ZDCDataSettings,
@@ -183,10 +100,10 @@ WORKLOADS: dict[str, Workload] = {
             trials=3,
             epochs=5,
             presets=("regression-only", "test26-lr4", "test26-lr4-ns1", "test26-lr8"),
-            held={"hidden_dim": 8, "batch_size": 128},
+            fixed={"hidden_dim": 8, "batch_size": 128},
         ),
         # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
-        full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), held={}),
+        full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), fixed={}),
         files=trainables.zdc.ingest.FILES,
         promotion=Promotion(
             preset="test26-lr4",
@@ -197,43 +114,108 @@ WORKLOADS: dict[str, Workload] = {
             draw=trainables.zdc.plots.draw_holdout,
             package=trainables.zdc.export.package,
         ),
-    ),
-    "pt-energy": Workload(
-        name="pt-energy",
-        title="electron pT in sPHENIX from positions and the calorimeter's energy",
+    )
+
+
+PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
+PT_SIZING: dict[str, Callable[[Any], float]] = {"width": float, "depth": float, "batch_size": float}
+
+
+def _pt_common() -> dict[str, Any]:
+    """Return what the three pT models have in common."""
+    import spaces.pt
+    import trainables.pt.data
+    import trainables.pt.evaluation
+    import trainables.pt.export
+    import trainables.pt.ingest
+    import trainables.pt.metrics
+    import trainables.pt.plots
+
+    return {
+        "settings": trainables.pt.data.PtDataSettings,
+        "load_data": trainables.pt.data.load_data,
+        "optional": spaces.pt.OPTIONAL,
+        "objectives": trainables.pt.metrics.OBJECTIVES,
+        "limits": trainables.pt.metrics.CONSTRAINTS,
+        "compare": trainables.pt.plots.compare_trials,
+        "files": trainables.pt.ingest.FILES,
+        "promotion": Promotion(
+            preset="report",
+            watched={"bias": Tolerance(absolute=0.005)},
+            load_holdout=trainables.pt.data.load_holdout,
+            evaluate=trainables.pt.evaluation.evaluate_model,
+            naive=trainables.pt.evaluation.naive_evaluations,
+            draw=trainables.pt.plots.draw_holdout,
+            package=trainables.pt.export.package,
+        ),
+    }
+
+
+def _pt_energy(name: str, title: str) -> Workload:
+    import spaces.pt
+    import trainables.pt.naive
+    import trainables.pt.simulate
+    from trainables.pt.config import PtEnergyConfig
+    from trainables.pt.train import PtEnergyTraining
+
+    return Workload(
+        name=name,
+        title=title,
         training=PtEnergyTraining,
         config=PtEnergyConfig,
-        **PT | {"sizing": PT_SIZING | {"features": ("energy", "full").index}},
+        **_pt_common(),
+        sizing=PT_SIZING | {"features": ("energy", "full").index},
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_energy,
         presets=spaces.pt.PRESETS_ENERGY,
         mutable=spaces.pt.MUTABLE_ENERGY,
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.naive.naive_predictors,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
-        full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), held={}),
-    ),
-    "pt-dphi": Workload(
-        name="pt-dphi",
-        title="electron pT in sPHENIX from the bending angle",
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
+        full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), fixed={}),
+    )
+
+
+def _pt_dphi(name: str, title: str) -> Workload:
+    import spaces.pt
+    import trainables.pt.naive
+    import trainables.pt.simulate
+    from trainables.pt.config import PtDphiConfig
+    from trainables.pt.train import PtDphiTraining
+
+    return Workload(
+        name=name,
+        title=title,
         training=PtDphiTraining,
         config=PtDphiConfig,
-        **PT | {"sizing": PT_SIZING | {"monotonic": float, "boundary": float}},
+        **_pt_common(),
+        sizing=PT_SIZING | {"monotonic": float, "boundary": float},
         simulate_data=trainables.pt.simulate.simulate_data,
         suggest=spaces.pt.suggest_dphi,
         presets=spaces.pt.PRESETS_DPHI,
         mutable=spaces.pt.MUTABLE_DPHI,
         columns=("bias", "core_sigma", "tail", "monotonic_violation", "boundary_error"),
         baselines=trainables.pt.naive.naive_predictors,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
-        full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), held={}),
-    ),
-    "pt-combined": Workload(
-        name="pt-combined",
-        title="electron pT in sPHENIX from both models together",
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
+        full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), fixed={}),
+    )
+
+
+def _pt_combined(name: str, title: str) -> Workload:
+    import spaces.pt
+    import trainables.pt.combined
+    import trainables.pt.naive
+    import trainables.pt.simulate
+    from trainables.pt.config import PtCombinedConfig
+    from trainables.pt.train import PtCombinedTraining
+
+    return Workload(
+        name=name,
+        title=title,
         training=PtCombinedTraining,
         config=PtCombinedConfig,
-        **PT,
+        **_pt_common(),
+        sizing=PT_SIZING,
         simulate_data=trainables.pt.simulate.simulate_combined_data,
         suggest=spaces.pt.suggest_combined,
         presets=spaces.pt.PRESETS_COMBINED,
@@ -241,19 +223,36 @@ WORKLOADS: dict[str, Workload] = {
         columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.combined.combined_baselines,
         references=trainables.pt.naive.references,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), held=PT_SMALL),
-        full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), held={}),
+        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
+        full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), fixed={}),
         builds_on=trainables.pt.combined.BRANCHES,
         join=trainables.pt.combined.join_branches,
-    ),
-}
+    )
 
-CHAINS: dict[str, Chain] = {
-    "pt": Chain(
-        name="pt",
-        title="electron pT, the three models one after another",
+
+def _pt_chain(name: str, title: str) -> Chain:
+    import trainables.pt.combined
+
+    return Chain(
+        name=name,
+        title=title,
         workloads=("pt-energy", "pt-dphi", "pt-combined"),
         columns=trainables.pt.combined.CORRECTED_NUMBERS,
         rows=trainables.pt.combined.chain_rows,
-    ),
-}
+    )
+
+
+_PT = "trainables.pt.data:PtDataSettings"
+WORKLOADS: Catalogue[Workload] = Catalogue(
+    {
+        "zdc": Carried(
+            "ZDC fast simulation: six parameters of a particle to its 20x20 hit map",
+            "trainables.zdc.data:ZDCDataSettings",
+            _zdc,
+        ),
+        "pt-energy": Carried("electron pT in sPHENIX from positions and the calorimeter's energy", _PT, _pt_energy),
+        "pt-dphi": Carried("electron pT in sPHENIX from the bending angle", _PT, _pt_dphi),
+        "pt-combined": Carried("electron pT in sPHENIX from both models together", _PT, _pt_combined),
+    }
+)
+CHAINS: Catalogue[Chain] = Catalogue({"pt": Carried("electron pT, the three models one after another", _PT, _pt_chain)})

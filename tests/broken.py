@@ -21,9 +21,9 @@ from finished import Finished
 from optuna.trial import TrialState
 from tiny import TinyConfig, expected_loss, size
 
-from search.storage.event_log import read
-from search.storage.search_dir import SearchFolder
-from search.tuning.recorder import TrialRecord
+from search.storage.event_log import read_entries
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 
 # Random points follow from their trials' numbers: a search that was disturbed has those of one that was not.
 REPEATABLE = ("--sampler", "random", "--scheduler", "none", "--presets", "none", "--max-concurrent", "1")
@@ -56,7 +56,7 @@ class Alone:
 
     @property
     def journal(self) -> Path:
-        return SearchFolder(self.storage, self.name).journal
+        return SearchDir(self.storage, self.name).event_log
 
     def start(self, *flags: str, epoch_s: float = 0.0) -> subprocess.Popen[bytes]:
         command = [
@@ -185,7 +185,7 @@ def points_of(done: Finished) -> Points:
     """Counted in the journal and in MLflow."""
     written = {
         (entry.content["number"], name, entry.content["epoch"])
-        for entry in read(done.folder / "search.journal")
+        for entry in read_entries(done.folder / "search.journal")
         if entry.event == "epoch_ended"
         for name in entry.content["metrics"]
     }
@@ -210,7 +210,7 @@ def require_nothing_lost(done: Finished, trials: int, epochs: int) -> Points:
     MLflow holds one run for each and one for the search, and each row once, with the value that the trainable
     returned; the study holds the values; nothing is still running anywhere.
     """
-    records = {record.number: record for record in SearchFolder(done.storage, done.name).records()}
+    records = {record.number: record for record in SearchDir(done.storage, done.name).history.records()}
     assert sorted(records) == list(range(trials)), done.text
     assert {record.outcome for record in records.values()} == {"complete"}, done.text
     assert len(done.runs) == trials + 1
@@ -260,7 +260,7 @@ def require_points(done: Finished, calm: Finished) -> None:
 
 
 def sampled(done: Finished) -> dict[int, dict[str, Any]]:
-    records = SearchFolder(done.storage, done.name).records()
+    records = SearchDir(done.storage, done.name).history.records()
     return {
         record.number: {name: record.hyperparameters.get(name) for name in ("x", "y", "optional", "seed")}
         for record in records
@@ -278,5 +278,5 @@ def _rows(done: Finished, run: Any, name: str) -> list[tuple[int, float]]:
 
 def owner(storage: Path, name: str) -> dict[str, Any]:
     """Who holds a search."""
-    content: dict[str, Any] = json.loads((SearchFolder(storage, name).path / "owner.json").read_text())
+    content: dict[str, Any] = json.loads((SearchDir(storage, name).path / "owner.json").read_text())
     return content

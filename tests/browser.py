@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions
@@ -70,10 +69,3 @@ def requested(opened: Chrome) -> list[str]:
     events = (json.loads(entry["message"])["message"] for entry in opened.get_log("performance"))
     urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return [url for url in urls if not url.startswith("data:")]
-
-
-def full_screenshot(opened: Chrome, file: Path) -> None:
-    """A PNG of the whole page, down to its end."""
-    width = opened.execute_script("return window.innerWidth")
-    opened.set_window_size(width, opened.execute_script("return document.documentElement.scrollHeight"))
-    file.write_bytes(opened.get_screenshot_as_png())

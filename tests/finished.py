@@ -20,7 +20,8 @@ from optuna.storages.journal import JournalFileBackend, JournalStorage
 
 import search.run
 from search.tracking.client import embedded_uri
-from search.workloads import WORKLOADS, Workload
+from search.workload import Workload
+from search.workloads import WORKLOADS
 
 TRIAL_FACTS = {"train_seconds", "validate_seconds"}  # metrics that no formula gives
 

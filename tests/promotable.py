@@ -1,4 +1,4 @@
-"""The tiny workload with everything that a promotion needs; what a model is worth on the holdout follows from its x."""
+"""The tiny workload with everything that a promotion needs; the holdout scores of a model follow from its x."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from judged import evaluated
+from evaluations import evaluated
 from numpy.typing import NDArray
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
 from search.promotion.retrain import FIRST_SEED
-from search.workloads import Promotion, Tolerance, Workload
+from search.workload import Promotion, Tolerance, Workload
 from trainables.base.training import TrainedModel
 from trainables.evaluation.scores import Evaluation
 from trainables.export.manifest import Column, Description, Output
@@ -24,7 +24,7 @@ WATCHED = {"size": Tolerance(absolute=0.2)}
 
 
 class LuckyConfig(TinyConfig):
-    luck: float = 0.0  # taken off the loss that a search sees, and no later training
+    luck: float = 0.0  # taken off the loss in a search, but in no later training
     unlucky_seeds: int = 0  # of the new seeds, so many diverge
 
 
@@ -46,7 +46,7 @@ class LuckyTraining(TinyTraining):
 
 
 @dataclass(frozen=True)
-class JudgedData(TinyData):
+class PromotableData(TinyData):
     validation: int = 1  # seed of its events
 
 
@@ -56,7 +56,7 @@ def hard(events: int) -> NDArray[np.float64]:
 
 
 def evaluate(
-    model: TrainedModel, _branches: Mapping[str, TrainedModel], events: int, _data: Any, _replicas: int, _device: Any
+    model: TrainedModel, _upstream: Mapping[str, TrainedModel], events: int, _data: Any, _replicas: int, _device: Any
 ) -> Evaluation:
     """Loss and size of a model on the events of this seed."""
     return of(float(model.weights["x"]), events)
@@ -77,7 +77,7 @@ def draw(evaluations: Mapping[str, Evaluation], file: Path, reference: str | Non
 
 
 def package(
-    model: TrainedModel, branches: Mapping[str, TrainedModel], _holdout: Any, _data: Any, about: Any, folder: Path
+    model: TrainedModel, upstream: Mapping[str, TrainedModel], _holdout: Any, _data: Any, about: Any, folder: Path
 ) -> Package:
     description = Description(
         inputs=(Column(name="x_cm", unit="cm", lowest=0.0, highest=1.0),),
@@ -88,7 +88,7 @@ def package(
         example=((0.5,),),
         about=dict(about),
     )
-    return write_package(folder, description, model, branches, {})
+    return write_package(folder, description, model, upstream, {})
 
 
 class Holdout(int):
@@ -99,14 +99,14 @@ class Holdout(int):
 
 
 def make_promotable(**presets: dict[str, Any]) -> Workload:
-    """The workload; its yardstick is the preset ``plain``."""
+    """The workload; it is compared with the preset ``plain``."""
     presets = {"plain": {"x": -0.2}, **presets}
     tiny = make_tiny(**presets)
     return replace(
         tiny,
         training=LuckyTraining,
         config=LuckyConfig,
-        load_data=lambda settings, cache: JudgedData(),
+        load_data=lambda settings, cache: PromotableData(),
         promotion=Promotion(
             preset="plain",
             watched=WATCHED,

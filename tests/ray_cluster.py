@@ -18,7 +18,7 @@ from proxy import free_port
 from ray.job_submission import JobStatus, JobSubmissionClient
 from server import _Process
 
-from search.cluster.node import answers
+from search.cluster.node import wait_for_port
 
 _RAY = (str(Path(sys.executable).parent / "ray"), "start", "--block", "--object-store-memory=150000000")
 _QUICK = {  # a dead node is noticed within seconds
@@ -52,7 +52,7 @@ class RayCluster:
         place = f"--node-ip-address={self.head.address}"
         ports = (f"--port={self._gcs}", f"--dashboard-port={self._jobs}", f"--dashboard-host={self.head.address}")
         self._ray(self.head, "--head", place, *ports, "--num-cpus=0", "--ray-client-server-port=20001")
-        if not answers(f"{self.head.address}:{self._jobs}", 120):
+        if not wait_for_port(f"{self.head.address}:{self._jobs}", 120):
             raise RuntimeError((self.folder / f"{self.head.name}.log").read_text()[-3000:])
 
     def add_workers(self, count: int) -> None:

@@ -12,12 +12,15 @@ import pytest
 import torch
 from finished import Finished, run_search
 from optuna.trial import TrialState
+from specs import spec_with
 from tiny import TinyTraining, make_tiny, suggest
 
-from search.tuning.causes import Cause, cause_of, reason_of
-from search.tuning.failures import FailureWatch
-from search.tuning.optuna_searcher import OptunaSearcher, Space, make_sampler, open_study
-from search.tuning.recorder import Outcome, TrialRecord
+from search.config.space import Space
+from search.storage.trial_record import Outcome, TrialRecord
+from search.tuning.failures import Cause, FailureWatch, cause_of, reason_of
+from search.tuning.optuna_searcher import OptunaSearcher
+from search.tuning.samplers import make_sampler
+from search.tuning.study import open_study
 from trainables.base.objectives import Goal
 
 # As Ray 2.60 and torch 2.13 wrote them; [...]: shortened.
@@ -103,7 +106,7 @@ def test_the_last_attempt_counts_and_its_exception_is_the_reason() -> None:
 
 # ---------------------------------------------------------------- what the sampler learns
 
-SPACE = Space(suggest=suggest, held={}, preset_held={}, presets={})
+SPACE = Space(suggest=suggest, fixed={}, preset_fixed={}, presets={})
 
 
 def live(searcher: OptunaSearcher, outcome: Callable[[float], Outcome], error: str = CUDA) -> float:
@@ -123,7 +126,7 @@ def live(searcher: OptunaSearcher, outcome: Callable[[float], Outcome], error: s
 
 def searcher_of(folder: Path, name: str, trials: int = 60) -> OptunaSearcher:
     study = open_study(folder, "a-study", ["min"], make_sampler(name, 5))
-    return OptunaSearcher(study, SPACE, fixed={"epochs": 1}, trials=trials, goal=Goal({"loss": "min"}), seed=0)
+    return OptunaSearcher(study, spec_with(SPACE, Goal({"loss": "min"}), trials=trials))
 
 
 def test_out_of_memory_is_infeasible_and_never_a_number(tmp_path: Path) -> None:

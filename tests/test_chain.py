@@ -127,7 +127,7 @@ def test_a_named_run_that_is_of_no_use_is_refused(place: Path, name: str) -> Non
     run_search(make_tiny(), place, "first", *TRIALS)
     code, text = run_top(place, "--branches", name)
     assert code == 2, text
-    assert "--branches" in text
+    assert "--upstream" in text
 
 
 def test_a_run_that_is_not_complete_is_refused(place: Path) -> None:

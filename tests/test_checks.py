@@ -1,4 +1,4 @@
-"""Laws of the checks on one machine: each fault is found and named with what mends it, and nothing else is accused."""
+"""Laws of the checks on one machine: each fault is found and named with what fixes it, and nothing else is accused."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from test_disk import mounted
 from zdc_files import flat_branches, showers, write
 
 import search.doctor
-from search.diagnostics.context import Setup
+from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding
-from search.diagnostics.probes.storage import exchange, read_token, write_token
-from search.diagnostics.runner import MODULES, findings_of, run
+from search.diagnostics.probes.storage import exchange_tokens, read_token, write_token
+from search.diagnostics.runner import CHECKS, Check, findings_of, run_checks
 from search.tracking.client import MlflowClient, embedded_uri
 
 ROOT = Path(__file__).parents[1]
@@ -37,11 +37,11 @@ PASSWORD = "of-the-admin-of-the-tests"
 
 
 @pytest.fixture
-def setup(tmp_path: Path) -> Iterator[Callable[..., Setup]]:
-    """``setup(storage=..., ...)``: what is to be checked, without a cluster."""
+def context(tmp_path: Path) -> Iterator[Callable[..., DiagnosticContext]]:
+    """``context(storage=..., ...)``: what is to be checked, without a cluster."""
     made = []
 
-    def make(**changes: Any) -> Setup:
+    def make(**changes: Any) -> DiagnosticContext:
         flags: dict[str, Any] = {
             "address": None,
             "server": None,
@@ -50,27 +50,27 @@ def setup(tmp_path: Path) -> Iterator[Callable[..., Setup]]:
             "workload": None,
             "cpus_per_trial": 1,
             "gpus_per_trial": None,
-            "limit_s": 60.0,
+            "time_limit_s": 60.0,
         }
-        made.append(Setup(**flags | changes))
+        made.append(DiagnosticContext(**flags | changes))
         return made[-1]
 
     yield make
     for one in made:
-        one.over.set()
+        one.closed.set()
 
 
-def found(check: str, setup: Setup) -> list[Finding]:
-    return list(findings_of(check, setup))
+def found(check: str, context: DiagnosticContext) -> list[Finding]:
+    return list(findings_of(check, context))
 
 
-def bad(check: str, setup: Setup) -> list[Finding]:
-    return [finding for finding in found(check, setup) if finding.level != "fine"]
+def bad(check: str, context: DiagnosticContext) -> list[Finding]:
+    return [finding for finding in found(check, context) if finding.level != "fine"]
 
 
-def the_one(check: str, setup: Setup) -> Finding:
+def the_one(check: str, context: DiagnosticContext) -> Finding:
     """The only thing that is not fine."""
-    (finding,) = bad(check, setup)
+    (finding,) = bad(check, context)
     return finding
 
 
@@ -81,28 +81,34 @@ def levels(findings: list[Finding]) -> set[str]:
 # --- the words
 
 
-def test_a_finding_is_one_line_with_its_mend_and_without_passwords() -> None:
+def test_a_finding_is_one_line_with_its_fix_and_without_passwords() -> None:
     finding = Finding("wrong", "server http://me:secret@host", "no\nanswer", "MLflow", "start it")
-    assert finding.line == "wrong    server http://host: found no answer, expected MLflow; mend: start it"
+    assert finding.line == "wrong    server http://host: found no answer, expected MLflow; fix: start it"
     assert Finding("fine", "clocks", "within 0.01 s").line == "fine     clocks: within 0.01 s"
 
 
 # --- checks that fail or hang
 
 
-def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
     file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
-    crashed = the_one("data", setup(data=(file,), workload="no such workload"))
+    crashed = the_one("data", context(data=(file,), workload="no such workload"))
     assert crashed.level == "wrong"
     assert "KeyError" in crashed.found
-    assert "first_entries" in crashed.details
+    assert "read_first_entries" in crashed.details
 
 
-def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
     pipe = tmp_path / "a.root"  # whoever opens it waits for a writer
     os.mkfifo(pipe)
     told = []
-    for check, finding in run(setup(data=(str(pipe),), limit_s=2.0, address="http://127.0.0.1:1"), ("data", "upload")):
+    for check, finding in run_checks(
+        context(data=(str(pipe),), time_limit_s=2.0, address="http://127.0.0.1:1"), ("data", "upload")
+    ):
         if finding:
             told.append((check, finding))
     (hung,) = [finding for check, finding in told if check == "data"]
@@ -115,26 +121,24 @@ def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(setup: Callable[..
 def test_every_check_of_the_command_line_has_its_module() -> None:
     from typing import get_args
 
-    from search.doctor import Check
-
-    assert list(get_args(Check)) == list(MODULES)
-    for module in MODULES.values():
-        assert (ROOT / "search" / "checks" / f"{module}.py").exists()
+    assert get_args(Check) == CHECKS
+    for check in CHECKS:
+        assert (ROOT / "search" / "diagnostics" / f"{check}.py").exists()
 
 
 # --- this machine
 
 
-def test_too_few_open_files_are_told(setup: Callable[..., Setup]) -> None:
+def test_too_few_open_files_are_told(context: Callable[..., DiagnosticContext]) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert not bad("machine", setup())
+    assert not bad("machine", context())
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
     try:
-        told = the_one("machine", setup())
+        told = the_one("machine", context())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert "at most 1024" in told.found
-    assert told.mend.startswith("ulimit -n 65536")
+    assert told.fix.startswith("ulimit -n 65536")
 
 
 @pytest.mark.parametrize(
@@ -149,30 +153,32 @@ def test_too_few_open_files_are_told(setup: Callable[..., Setup]) -> None:
     ],
 )
 def test_a_variable_that_gets_in_the_way_is_told(
-    setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
+    context: Callable[..., DiagnosticContext], monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    told = the_one("machine", setup())
+    told = the_one("machine", context())
     assert told.what == f"{name} on this machine"
     assert reason in told.found
     assert "secret" not in told.line
 
 
-def test_a_proxy_that_stands_between_is_told(setup: Callable[..., Setup], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_proxy_that_stands_between_is_told(
+    context: Callable[..., DiagnosticContext], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
-    assert not bad("machine", setup())
-    assert the_one("machine", setup(address="head:6379")).mend == "export no_proxy=$no_proxy,head"
+    assert not bad("machine", context())
+    assert the_one("machine", context(address="head:6379")).fix == "export no_proxy=$no_proxy,head"
     monkeypatch.setenv("no_proxy", "localhost,head")
-    assert not bad("machine", setup(address="head:6379"))
+    assert not bad("machine", context(address="head:6379"))
 
 
 SCRIPT = """
 import sys
 sys.path[:0] = sys.argv[3:]
 from search.diagnostics.runner import findings_of
-from search.diagnostics.context import Setup
-setup = Setup(None, None, "/nowhere", (), None, 1, None, 60.0)
-for finding in findings_of(sys.argv[1], setup):
+from search.diagnostics.context import DiagnosticContext
+context = DiagnosticContext(None, None, "/nowhere", (), None, 1, None, 60.0)
+for finding in findings_of(sys.argv[1], context):
     print(finding.line)
 """
 
@@ -200,7 +206,7 @@ def test_a_package_that_is_too_old_is_told_with_what_is_asked_for(tmp_path: Path
     plant_version(tmp_path, "optuna", "3.6.1")
     (line,) = alone("versions", tmp_path, tmp_path)
     assert line.startswith("wrong    optuna here: found 3.6.1, expected >=")
-    assert "mend: pip install" in line
+    assert "fix: pip install" in line
 
 
 def plant_version(folder: Path, package: str, version: str) -> None:
@@ -219,35 +225,37 @@ def plant_version(folder: Path, package: str, version: str) -> None:
 # --- storage and disks
 
 
-def test_storage_is_tried_and_left_as_it_was(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_storage_is_tried_and_left_as_it_was(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     storage = tmp_path / "a" / "b"
-    assert levels(found("storage", setup(storage=str(storage)))) == {"fine"}
+    assert levels(found("storage", context(storage=str(storage)))) == {"fine"}
     assert not (tmp_path / "a").exists()
     storage.mkdir(parents=True)
-    assert levels(found("storage", setup(storage=str(storage)))) == {"fine"}
+    assert levels(found("storage", context(storage=str(storage)))) == {"fine"}
     assert list(storage.iterdir()) == []
-    assert levels(found("storage", setup(storage=storage.as_uri()))) == {"fine"}
+    assert levels(found("storage", context(storage=storage.as_uri()))) == {"fine"}
     assert list(storage.iterdir()) == []
 
 
 @pytest.mark.parametrize("place", ["/proc/doctor", "file", "nothing://bucket/folder"])
-def test_storage_that_cannot_be_written_is_told(setup: Callable[..., Setup], tmp_path: Path, place: str) -> None:
+def test_storage_that_cannot_be_written_is_told(
+    context: Callable[..., DiagnosticContext], tmp_path: Path, place: str
+) -> None:
     (tmp_path / "file").touch()
     storage = place if "/" in place else str(tmp_path / place)
-    told = the_one("storage", setup(storage=storage))
+    told = the_one("storage", context(storage=storage))
     assert told.level == "wrong"
-    assert "--storage" in told.mend
+    assert "--storage" in told.fix
 
 
 def test_a_bucket_is_tried_and_left_as_it_was(
-    setup: Callable[..., Setup], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+    context: Callable[..., DiagnosticContext], bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in USER.items():
         monkeypatch.setenv(name, value)
-    assert levels(found("storage", setup(storage=bucket.url("doctor")))) == {"fine"}
+    assert levels(found("storage", context(storage=bucket.url("doctor")))) == {"fine"}
     assert bucket.objects("doctor") == {}
     write_token(bucket.url("doctor"), "word", "word")  # as a node that is asked
-    told = exchange(bucket.url("doctor"), "word")
+    told = exchange_tokens(bucket.url("doctor"), "word")
     assert (told["read"], told["wrong"]) == ("word", None)
     assert read_token(bucket.url("doctor"), str(told["reply"])) == told["reply"]
 
@@ -255,12 +263,12 @@ def test_a_bucket_is_tried_and_left_as_it_was(
 @pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "why"), [("bucket", "no such bucket"), ("port", "cannot be used")])
 def test_a_bucket_that_cannot_be_written_is_told(
-    setup: Callable[..., Setup], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: str, why: str
+    context: Callable[..., DiagnosticContext], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: str, why: str
 ) -> None:
     for name, value in USER.items():
         monkeypatch.setenv(name, value)
     url = bucket.url("a", free_port()) if wrong == "port" else bucket.url("a").replace(bucket.NAME, "serches")
-    told = the_one("storage", setup(storage=url))
+    told = the_one("storage", context(storage=url))
     assert (told.level, why in told.found) == ("wrong", True)
     assert not any(secret in f"{told}" for secret in SECRETS.values())
 
@@ -272,48 +280,50 @@ def test_the_doctor_does_not_repeat_a_password(capsys: pytest.CaptureFixture[str
     assert "geheim" not in text
 
 
-def test_storage_that_is_read_only_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_storage_that_is_read_only_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "6m"):
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        told = the_one("storage", setup(storage=str(folder)))
+        told = the_one("storage", context(storage=str(folder)))
         assert "Read-only file system" in told.found
 
 
-def test_a_full_disk_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_full_disk_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "6m"):
-        told = the_one("disks", setup(storage=str(folder)))
+        told = the_one("disks", context(storage=str(folder)))
         assert told.what == "storage of this machine"
         assert f"{folder} has 6.29 MB free of 6.29 MB" in told.found
-        assert "delete old searches" in told.mend
+        assert "delete old searches" in told.fix
 
 
-def test_a_disk_that_takes_no_more_files_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_files_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "3g,nr_inodes=50"):
-        told = the_one("disks", setup(storage=str(folder)))
+        told = the_one("disks", context(storage=str(folder)))
         assert "more files" in told.found
 
 
-def test_disks_with_room_are_fine(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_disks_with_room_are_fine(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "3g"):
-        assert not [line for line in bad("disks", setup(storage=str(folder))) if str(folder) in line.found]
+        assert not [line for line in bad("disks", context(storage=str(folder))) if str(folder) in line.found]
 
 
 # --- data
 
 
-def test_good_files_are_read_by_the_workload_that_they_are_of(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_good_files_are_read_by_the_workload_that_they_are_of(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
     file = write(tmp_path / "a.root", "edm4hep", flat_branches("edm4hep", showers()))
-    (told,) = found("data", setup(data=(file,)))
+    (told,) = found("data", context(data=(file,)))
     assert told.line.startswith("fine     data: 1 file, ")
     assert told.line.endswith("there and read as zdc here")
     carried = ROOT / "trainables" / "pt" / "sample" / "electrons_holdout_6k.root"
-    (told,) = found("data", setup(data=(str(carried),)))
+    (told,) = found("data", context(data=(str(carried),)))
     assert told.line.endswith("read as pt-energy here")
 
 
-def test_a_file_of_another_workload_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_file_of_another_workload_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
-    told = [finding for finding in bad("data", setup(data=(file,), workload="pt-dphi")) if finding.level == "wrong"]
+    told = [finding for finding in bad("data", context(data=(file,), workload="pt-dphi")) if finding.level == "wrong"]
     assert "no such tree: expected 'tree'" in told[0].found
 
 
@@ -341,19 +351,19 @@ def _empty(file: Path) -> None:
     ],
 )
 def test_a_file_that_is_spoiled_is_told_and_the_others_are_read(
-    setup: Callable[..., Setup], tmp_path: Path, spoil: Callable[[Path], None], told: str
+    context: Callable[..., DiagnosticContext], tmp_path: Path, spoil: Callable[[Path], None], told: str
 ) -> None:
     files = [write(tmp_path / f"{name}.root", "mytree", flat_branches("mytree", showers())) for name in "ab"]
     spoil(tmp_path / "b.root")
-    findings = found("data", setup(data=tuple(files)))
+    findings = found("data", context(data=tuple(files)))
     (wrong,) = [finding for finding in findings if finding.level == "wrong"]
     assert "b.root" in wrong.found
     assert told in wrong.found
     assert any("read as zdc" in finding.line for finding in findings)
 
 
-def test_a_pattern_without_files_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
-    assert "no file matches" in the_one("data", setup(data=(f"{tmp_path}/*.root",))).found
+def test_a_pattern_without_files_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+    assert "no file matches" in the_one("data", context(data=(f"{tmp_path}/*.root",))).found
 
 
 # --- upload
@@ -398,18 +408,20 @@ def old_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_an_old_schema_is_told_and_mended_by_the_command(setup: Callable[..., Setup], old_database: str) -> None:
-    told = the_one("tracking", setup(storage=old_database))
+def test_an_old_schema_is_told_and_fixed_by_the_command(
+    context: Callable[..., DiagnosticContext], old_database: str
+) -> None:
+    told = the_one("tracking", context(storage=old_database))
     assert told.level == "wrong"
     assert told.what.startswith("schema of sqlite:///")
-    program, command = told.mend.split("mlflow", 1)
+    program, command = told.fix.split("mlflow", 1)
     assert program == "back it up, then: "
     words = [sys.executable, "-m", "mlflow", *command.split()]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
-    assert not bad("tracking", setup(storage=old_database))
+    assert not bad("tracking", context(storage=old_database))
 
 
-def test_a_schema_of_a_newer_mlflow_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_schema_of_a_newer_mlflow_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     import sqlite3
 
     (tmp_path / "results" / "mlflow").mkdir(parents=True)
@@ -417,61 +429,65 @@ def test_a_schema_of_a_newer_mlflow_is_told(setup: Callable[..., Setup], tmp_pat
         database.execute("create table alembic_version (version_num text)")
         database.execute("insert into alembic_version values ('ffffffffffff')")
         database.commit()
-    assert "newer MLflow" in the_one("tracking", setup()).found
+    assert "newer MLflow" in the_one("tracking", context()).found
 
 
-def test_a_database_that_is_not_there_yet_is_fine_and_is_not_made(setup: Callable[..., Setup], tmp_path: Path) -> None:
-    assert not bad("tracking", setup())
+def test_a_database_that_is_not_there_yet_is_fine_and_is_not_made(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
+    assert not bad("tracking", context())
     assert not (tmp_path / "results").exists()
-    assert "no file" in the_one("tracking", setup(server=f"sqlite:///{tmp_path}/none.db")).found
+    assert "no file" in the_one("tracking", context(server=f"sqlite:///{tmp_path}/none.db")).found
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_file_that_is_no_database_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("this is no database, although it is long enough to be taken for one" * 20)
-    assert "not a database" in the_one("tracking", setup(server=f"sqlite:///{tmp_path}/x.db")).found
+    assert "not a database" in the_one("tracking", context(server=f"sqlite:///{tmp_path}/x.db")).found
 
 
 @pytest.mark.slow
 def test_postgresql_is_asked_with_the_password_and_told_without_it(
-    setup: Callable[..., Setup], postgres: Postgres
+    context: Callable[..., DiagnosticContext], postgres: Postgres
 ) -> None:
     uri = postgres.create_database("doctor")
-    (fine,) = found("tracking", setup(server=uri))
+    (fine,) = found("tracking", context(server=uri))
     assert "empty" in fine.found
     assert postgres.password not in fine.line
-    told = the_one("tracking", setup(server=uri.replace(postgres.password, "guessed")))
+    told = the_one("tracking", context(server=uri.replace(postgres.password, "guessed")))
     assert "password authentication failed" in told.found
     assert "guessed" not in told.line
-    assert "refused" in the_one("tracking", setup(server=f"postgresql://me:x@127.0.0.1:{free_port()}/none")).found
+    assert "refused" in the_one("tracking", context(server=f"postgresql://me:x@127.0.0.1:{free_port()}/none")).found
 
 
-def test_other_kinds_of_address_are_refused(setup: Callable[..., Setup], tmp_path: Path) -> None:
-    assert "database" in the_one("tracking", setup(server=tmp_path.as_uri())).expected
+def test_other_kinds_of_address_are_refused(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+    assert "database" in the_one("tracking", context(server=tmp_path.as_uri())).expected
 
 
 # --- servers
 
 
-def test_a_server_that_is_down_is_told(setup: Callable[..., Setup]) -> None:
+def test_a_server_that_is_down_is_told(context: Callable[..., DiagnosticContext]) -> None:
     began = time.monotonic()
-    told = the_one("tracking", setup(server=f"http://127.0.0.1:{free_port()}"))
+    told = the_one("tracking", context(server=f"http://127.0.0.1:{free_port()}"))
     assert told.level == "wrong"
     assert "Connection refused" in told.found
-    assert "--tracking-uri" in told.mend
+    assert "--tracking-uri" in told.fix
     assert time.monotonic() - began < 120
 
 
-def test_a_port_that_something_else_has_taken_is_told(setup: Callable[..., Setup], tmp_path: Path) -> None:
+def test_a_port_that_something_else_has_taken_is_told(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *words: Any) -> None: ...
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as other:
         Thread(target=other.serve_forever, daemon=True).start()
-        told = the_one("tracking", setup(server=f"http://127.0.0.1:{other.server_port}"))
+        told = the_one("tracking", context(server=f"http://127.0.0.1:{other.server_port}"))
         other.shutdown()
     assert told.level == "wrong"
-    assert "is this its address?" in told.mend
+    assert "is this its address?" in told.fix
 
 
 @pytest.fixture(scope="module")
@@ -501,40 +517,40 @@ def login(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 @pytest.mark.slow
 def test_a_wrong_password_is_told_as_such_and_not_printed(
-    setup: Callable[..., Setup],
+    context: Callable[..., DiagnosticContext],
     guarded: MlflowServer,
     login: Callable[[str, str], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     login("admin", PASSWORD)
-    assert not bad("tracking", setup(server=guarded.uri))
+    assert not bad("tracking", context(server=guarded.uri))
     login("admin", "guessed-by-somebody")
-    told = the_one("tracking", setup(server=guarded.uri))
+    told = the_one("tracking", context(server=guarded.uri))
     assert told.found == "401, for user admin"
-    assert "MLFLOW_TRACKING_PASSWORD" in told.mend
+    assert "MLFLOW_TRACKING_PASSWORD" in told.fix
     assert "guessed" not in told.line
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
-    assert the_one("tracking", setup(server=guarded.uri)).found == "401, without a name"
+    assert the_one("tracking", context(server=guarded.uri)).found == "401, without a name"
     in_address = guarded.uri.replace("://", "://admin:guessed-by-somebody@")
-    told = the_one("tracking", setup(server=in_address))
+    told = the_one("tracking", context(server=in_address))
     assert told.found.startswith("401")
     assert "guessed" not in told.line
-    assert not bad("tracking", setup(server=guarded.uri.replace("://", f"://admin:{PASSWORD}@")))
+    assert not bad("tracking", context(server=guarded.uri.replace("://", f"://admin:{PASSWORD}@")))
 
 
 @pytest.mark.slow
 def test_who_may_only_read_is_told(
-    setup: Callable[..., Setup], guarded: MlflowServer, login: Callable[[str, str], None]
+    context: Callable[..., DiagnosticContext], guarded: MlflowServer, login: Callable[[str, str], None]
 ) -> None:
     login("admin", PASSWORD)
     MlflowClient(guarded.uri).create_experiment("zdc", tags={"mlflow.experimentKind": "custom_model_development"})
     account = {"username": "marie", "password": "the-password-of-marie"}
     users = f"{guarded.uri}/api/2.0/mlflow/users/create"
     assert requests.post(users, json=account, auth=("admin", PASSWORD), timeout=60).ok
-    assert not bad("tracking", setup(server=guarded.uri))
+    assert not bad("tracking", context(server=guarded.uri))
     login("marie", "the-password-of-marie")
-    told = the_one("tracking", setup(server=guarded.uri))
+    told = the_one("tracking", context(server=guarded.uri))
     assert told.found == "403: writing to experiment zdc is not allowed"
     tags = MlflowClient(guarded.uri).get_experiment_by_name("zdc").tags
     assert tags == {"mlflow.experimentKind": "custom_model_development"}
@@ -542,17 +558,19 @@ def test_who_may_only_read_is_told(
 
 @pytest.mark.slow
 def test_a_name_that_the_server_does_not_answer_to_is_told(
-    setup: Callable[..., Setup], guarded: MlflowServer, login: Callable[[str, str], None]
+    context: Callable[..., DiagnosticContext], guarded: MlflowServer, login: Callable[[str, str], None]
 ) -> None:
     login("admin", PASSWORD)
-    told = the_one("tracking", setup(server=guarded.uri.replace("127.0.0.1", "localhost")))
+    told = the_one("tracking", context(server=guarded.uri.replace("127.0.0.1", "localhost")))
     assert told.found == "403, Invalid Host header"
-    assert "MLFLOW_ALLOWED_HOSTS" in told.mend
+    assert "MLFLOW_ALLOWED_HOSTS" in told.fix
 
 
 @pytest.mark.slow
-def test_a_server_that_listens_to_everybody_is_told(setup: Callable[..., Setup], guarded: MlflowServer) -> None:
-    told = [finding for finding in bad("ports", setup()) if finding.what == "MLflow on this machine"]
+def test_a_server_that_listens_to_everybody_is_told(
+    context: Callable[..., DiagnosticContext], guarded: MlflowServer
+) -> None:
+    told = [finding for finding in bad("ports", context()) if finding.what == "MLflow on this machine"]
     assert len(told) == 1
     assert f"0.0.0.0:{guarded.port}" in told[0].found
 
@@ -560,21 +578,21 @@ def test_a_server_that_listens_to_everybody_is_told(setup: Callable[..., Setup],
 # --- a cluster that is not there
 
 
-def test_an_address_where_nobody_listens_is_told(setup: Callable[..., Setup]) -> None:
-    told = the_one("cluster", setup(address=f"127.0.0.1:{free_port()}"))
+def test_an_address_where_nobody_listens_is_told(context: Callable[..., DiagnosticContext]) -> None:
+    told = the_one("cluster", context(address=f"127.0.0.1:{free_port()}"))
     assert told.level == "wrong"
     assert "no answer" in told.found
-    told = the_one("cluster", setup(address=f"http://127.0.0.1:{free_port()}"))
+    told = the_one("cluster", context(address=f"http://127.0.0.1:{free_port()}"))
     assert "Connection refused" in told.found
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Setup]) -> None:
-    assert not bad("cluster", setup())
-    told = the_one("cluster", setup(gpus_per_trial=1))
+def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(context: Callable[..., DiagnosticContext]) -> None:
+    assert not bad("cluster", context())
+    told = the_one("cluster", context(gpus_per_trial=1))
     assert told.what == "room for a trial"
-    assert "Lower --cpus-per-trial or --gpus-per-trial" in told.mend
+    assert "Lower --cpus-per-trial or --gpus-per-trial" in told.fix
 
 
 # --- nodes
@@ -584,7 +602,7 @@ def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(setup: Callable[..., Set
 @pytest.mark.usefixtures("ray_here")
 def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
     """One that answers late, one whose answer is an error, one that dies over the question."""
-    from search.diagnostics.cluster import Cluster
+    from search.diagnostics.nodes import Cluster
 
     def sleep(seconds: float) -> None:
         time.sleep(seconds)
@@ -595,29 +613,29 @@ def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
     def die() -> None:
         os._exit(3)
 
-    cluster = Cluster.joined()
+    cluster = Cluster.connected()
     (name,) = (node.name for node in cluster.nodes)
-    assert cluster.ask(number, "3", limit_s=60).of == {name: 3}
+    assert cluster.run(number, "3", limit_s=60).values == {name: 3}
     began = time.monotonic()
-    late = cluster.ask(sleep, 60.0, limit_s=1)
+    late = cluster.run(sleep, 60.0, limit_s=1)
     assert time.monotonic() - began < 30
-    assert late.silent == {name: "no answer within 1 s"}
-    assert cluster.ask(number, "x", limit_s=60).silent[name].startswith("ValueError: invalid literal")
-    assert "Error" in cluster.ask(die, limit_s=60).silent[name]
-    (complaint,) = late.complaints("clock")
+    assert late.errors == {name: "no answer within 1 s"}
+    assert cluster.run(number, "x", limit_s=60).errors[name].startswith("ValueError: invalid literal")
+    assert "Error" in cluster.run(die, limit_s=60).errors[name]
+    (complaint,) = late.error_findings("clock")
     assert complaint.line.startswith(f"wrong    clock of {name}: found no answer within 1 s")
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_cluster_that_is_busy_is_told_and_not_waited_for(setup: Callable[..., Setup]) -> None:
+def test_a_cluster_that_is_busy_is_told_and_not_waited_for(context: Callable[..., DiagnosticContext]) -> None:
     import ray
 
     def sleep(started: str) -> None:
         Path(started).touch()
         time.sleep(600.0)
 
-    busy = setup(limit_s=60.0)
+    busy = context(time_limit_s=60.0)
     started = Path(busy.storage).with_name("started")
     hold = ray.remote(num_cpus=2)(sleep).remote(str(started))
     assert not bad("cluster", busy)
@@ -642,13 +660,13 @@ def test_a_cluster_that_is_busy_is_told_and_not_waited_for(setup: Callable[..., 
 def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
     of_ray: int, told: dict[str, Any], level: str | None, words: str
 ) -> None:
-    from search.diagnostics.cluster import Node
     from search.diagnostics.gpus import _problem
+    from search.diagnostics.nodes import Node
 
     node = Node("1", "node1", "node1", {"GPU": float(of_ray)} if of_ray else {})
     finding = _problem(node, {"names": [], "version": "2.13.0", **told})
     assert (finding and finding.level) == level
-    assert words in (finding.mend if finding else "")
+    assert words in (finding.fix if finding else "")
 
 
 @pytest.mark.parametrize(
@@ -664,26 +682,28 @@ def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
     ],
 )
 def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there: str, level: str | None) -> None:
-    from search.diagnostics.versions import _package
+    from search.diagnostics.versions import _compare_package
 
     here = {"torch": "2.13.0+cpu", "ray": "2.60.0", "optuna": "5.0.0"}[package]
-    findings = list(_package(package, here, {"node1": there, "node2": here}))
+    findings = list(_compare_package(package, here, {"node1": there, "node2": here}))
     assert [finding.level for finding in findings] == [level] * (level is not None)
     assert all("node1" in finding.what and "node2" not in finding.what for finding in findings)
 
 
-def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(setup: Callable[..., Setup]) -> None:
-    from search.diagnostics.cluster import Answers, Cluster, Node
+def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(
+    context: Callable[..., DiagnosticContext],
+) -> None:
+    from search.diagnostics.nodes import Cluster, Node, NodeResults
 
     class Fading(Cluster):
         """Its first node answers only when all are asked."""
 
-        def ask(self, question: Callable[..., Any], *arguments: Any, **more: Any) -> Answers:
+        def run(self, probe: Callable[..., Any], *arguments: Any, **more: Any) -> NodeResults:
             asked = [node.name for node in more.get("nodes") or self.nodes]
             silent = {name: "no answer" for name in asked if len(asked) == 1 and name == "a"}
-            return Answers({name: question(*arguments) for name in asked if name not in silent}, silent)
+            return NodeResults({name: probe(*arguments) for name in asked if name not in silent}, silent)
 
-    told = found("clocks", setup(cluster=Fading([Node("1", "a", "a", {}), Node("2", "b", "b", {})])))
+    told = found("clocks", context(cluster=Fading([Node("1", "a", "a", {}), Node("2", "b", "b", {})])))
     assert [finding.line.split(";")[0] for finding in told[:1]] == [
         "wrong    clock of a: found no answer within 5 s, expected an answer"
     ]
@@ -691,24 +711,24 @@ def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(setup: C
 
 
 def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_know() -> None:
-    from search.diagnostics.cluster import Cluster, Node
-    from search.diagnostics.data import _there
+    from search.diagnostics.data import _problems_of_nodes
+    from search.diagnostics.nodes import Cluster, Node
 
-    nodes = [Node(name, name, name, {}, drives=name == "head") for name in ("head", "b", "c")]
-    told = list(_there(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it"))
+    nodes = [Node(name, name, name, {}, is_driver=name == "head") for name in ("head", "b", "c")]
+    told = list(_problems_of_nodes(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it"))
     assert [(finding.level, finding.what) for finding in told] == [
         ("wrong", "data on head"),
         ("warning", "data on b, c"),
     ]
-    assert "only the head reads them" in told[1].mend
-    assert "only the head reads them" not in told[0].mend
+    assert "only the head reads them" in told[1].fix
+    assert "only the head reads them" not in told[0].fix
 
 
-def test_shared_memory_that_is_smaller_than_the_object_store_is_told(setup: Callable[..., Setup]) -> None:
-    from search.diagnostics.cluster import Cluster, Node
-    from search.diagnostics.disks import _object_store
+def test_shared_memory_that_is_smaller_than_the_object_store_is_told(context: Callable[..., DiagnosticContext]) -> None:
+    from search.diagnostics.disks import _check_object_store
+    from search.diagnostics.nodes import Cluster, Node
 
-    one = setup(cluster=Cluster([Node("1", "box", "box", {"object_store_memory": 2e9})]))
-    (told,) = _object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})
+    one = context(cluster=Cluster([Node("1", "box", "box", {"object_store_memory": 2e9})]))
+    (told,) = _check_object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})
     assert told.line.startswith("warning  shared memory of box: found 67.1 MB in all, for an object store of 2 GB")
-    assert not list(_object_store(one, {"box": {"shared memory": ("/dev/shm", 2 * 2**30, 2**30, -1)}}))
+    assert not list(_check_object_store(one, {"box": {"shared memory": ("/dev/shm", 2 * 2**30, 2**30, -1)}}))

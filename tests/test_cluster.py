@@ -18,7 +18,7 @@ from ray_cluster import RayCluster, running_cluster
 from server import MLFLOW
 from zdc_files import flat_branches, showers, write
 
-from search.cluster import ray_jobs as jobs
+from search.cluster import ray_jobs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -186,14 +186,14 @@ def test_all_output_is_shown_where_the_stream_of_it_fails(
 ) -> None:
     for name, value in setup.cluster.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(jobs, "_SILENT_S", 1.0)
+    monkeypatch.setattr(ray_jobs, "_STREAM_TIMEOUT_S", 1.0)
     job = setup.cluster.start_job("sh", "-c", "echo first; sleep 5; echo last; exit 3")
     with FaultyProxy(setup.cluster.address) as proxy:
         if how == "silent":
             proxy.hang(600, path="/logs/tail")
         else:
             proxy.answer_error(501, path="/logs/tail")  # as of a proxy that knows no websockets
-        assert jobs.JobServer(proxy.uri).follow(job) == 3
+        assert ray_jobs.JobServer(proxy.uri).follow(job) == 3
         assert proxy.faults[f"/api/jobs/{job}/logs/tail"] >= 2
     printed = capsys.readouterr().out.splitlines()  # among words of Ray's own
     assert [line for line in printed if line in ("first", "last")] == ["first", "last"]

@@ -1,4 +1,4 @@
-"""Laws of the delivery: everything in order, for as long as it takes, and nothing twice."""
+"""Laws of the export: everything in order, for as long as it takes, and nothing twice."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from told import Told, facts_of, record
+from recorded import RecordedSearch, facts_of, record
 
 import search.tracking.exporter
-from search.storage.event_log import Journal, as_json
+from search.storage.event_log import EventLog, record_as_json
 from search.tracking.client import Experiment, open_experiment
-from search.tracking.exporter import WINDOW, Away, MlflowExporter, PendingEvent
+from search.tracking.exporter import WINDOW, MlflowExporter, PendingEvent, UnavailableError
 
 
 @pytest.fixture(autouse=True)
@@ -28,30 +28,30 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Flaky:
-    """A target that fails on purpose, at the attempts that it is told; it keeps what it was given."""
+    """A sink that fails on purpose, at the attempts that are named; it keeps what it was given."""
 
     def __init__(self, fails: Callable[[int], bool] = lambda attempt: False, half: bool = False) -> None:
         self._fails, self._half = fails, half  # half: it takes a part before it fails
         self.attempts: list[list[PendingEvent]] = []
         self.taken: list[PendingEvent] = []
-        self.settled, self.distrusted, self.refused = 0, False, list[str]()
+        self.finalized, self.deduplicated, self.refused = 0, False, list[str]()
 
     def deduplicate(self) -> None:
-        self.distrusted = True
+        self.deduplicated = True
 
-    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
-        self.attempts.append(list(parcels))
+    def write(self, events: Sequence[PendingEvent]) -> None:
+        self.attempts.append(list(events))
         if self._fails(len(self.attempts)):
-            self.taken += parcels[: len(parcels) // 2] if self._half else []
-            raise Away("not now")
-        self.taken += parcels
+            self.taken += events[: len(events) // 2] if self._half else []
+            raise UnavailableError("not now")
+        self.taken += events
 
     def finalize(self) -> None:
-        self.settled += 1
+        self.finalized += 1
 
     @property
     def times(self) -> list[int]:
-        return [parcel.entry.at_ms for parcel in self.taken]
+        return [event.entry.at_ms for event in self.taken]
 
 
 class Gone(Flaky):
@@ -63,29 +63,29 @@ class Gone(Flaky):
 
     def finalize(self) -> None:
         if not self.back.is_set():
-            raise Away("still not")
+            raise UnavailableError("still not")
         super().finalize()
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "journal")
+def log(tmp_path: Path) -> EventLog:
+    return EventLog(tmp_path / "journal")
 
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What people are told."""
+    """What users read."""
     return []
 
 
-def write(journal: Journal, *times: int) -> None:
+def write(log: EventLog, *times: int) -> None:
     for at_ms in times:
-        journal.append("files", at_ms)
+        log.append("files", at_ms)
 
 
-def delivered(journal: Journal, target: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
-    """A delivery that is over."""
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def exported(log: EventLog, sink: Flaky, lines: list[str], patience_s: float = 5) -> MlflowExporter:
+    """An export that is over."""
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     exporter.close(patience_s)
     return exporter
@@ -98,154 +98,154 @@ def wait_until(true: Callable[[], Any]) -> None:
         time.sleep(0.005)
 
 
-# ---------------------------------------------------------------- with a target that fails on purpose
+# ---------------------------------------------------------------- with a sink that fails on purpose
 
 
-def test_nothing_is_told_that_another_machine_would_not_know(journal: Journal, lines: list[str]) -> None:
+def test_nothing_is_exported_that_another_machine_would_not_have(log: EventLog, lines: list[str]) -> None:
     """Until the end, when there is none any more that would go on with it."""
-    target, safe = Flaky(), 0
-    exporter = MlflowExporter(journal.path, target, lines.append, lambda: safe)
+    sink, safe = Flaky(), 0
+    exporter = MlflowExporter(log.path, sink, lines.append, lambda: safe)
     exporter.start()
-    write(journal, 1, 2)
-    safe = journal.path.stat().st_size
-    write(journal, 3)
-    wait_until(lambda: target.taken)
+    write(log, 1, 2)
+    safe = log.path.stat().st_size
+    write(log, 3)
+    wait_until(lambda: sink.taken)
     time.sleep(0.1)
-    assert target.times == [1, 2]
+    assert sink.times == [1, 2]
     assert exporter.close()
-    assert target.times == [1, 2, 3]
+    assert sink.times == [1, 2, 3]
 
 
-def test_everything_arrives_in_order_in_windows(journal: Journal, lines: list[str]) -> None:
-    write(journal, *range(2 * WINDOW + 3))
-    target = Flaky()
-    exporter = delivered(journal, target, lines)
-    assert target.times == list(range(2 * WINDOW + 3))
-    assert [len(window) for window in target.attempts] == [WINDOW, WINDOW, 3]
-    assert (exporter.complete, exporter.behind, exporter.delivered) == (True, 0, 2 * WINDOW + 3)
-    assert (target.settled, lines) == (1, [])
+def test_everything_arrives_in_order_in_windows(log: EventLog, lines: list[str]) -> None:
+    write(log, *range(2 * WINDOW + 3))
+    sink = Flaky()
+    exporter = exported(log, sink, lines)
+    assert sink.times == list(range(2 * WINDOW + 3))
+    assert [len(window) for window in sink.attempts] == [WINDOW, WINDOW, 3]
+    assert (exporter.complete, exporter.behind, exporter.exported) == (True, 0, 2 * WINDOW + 3)
+    assert (sink.finalized, lines) == (1, [])
 
 
-def test_what_is_written_while_it_works_arrives_too(journal: Journal, lines: list[str]) -> None:
-    target = Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_what_is_written_while_it_works_arrives_too(log: EventLog, lines: list[str]) -> None:
+    sink = Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     for at_ms in range(30):
-        write(journal, at_ms)
+        write(log, at_ms)
         if at_ms % 10 == 0:
-            wait_until(lambda at_ms=at_ms: len(target.taken) == at_ms + 1)
+            wait_until(lambda at_ms=at_ms: len(sink.taken) == at_ms + 1)
     assert exporter.close()
-    assert target.times == list(range(30))
+    assert sink.times == list(range(30))
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_what_failed_is_tried_again_as_a_whole(journal: Journal, lines: list[str], half: bool) -> None:
-    """From its first entry on: nobody knows how much of it was taken."""
-    write(journal, *range(10))
-    target = Flaky(lambda attempt: attempt < 3, half)
-    assert delivered(journal, target, lines).complete
-    assert {window[0].entry.at_ms for window in target.attempts[:3]} == {0}
-    assert target.times[-10:] == list(range(10))  # after what it took before it failed
-    assert all(parcel.entry.event == "files" for parcel in target.taken)
+def test_what_failed_is_tried_again_as_a_whole(log: EventLog, lines: list[str], half: bool) -> None:
+    """From its first entry on: how much of it was taken is unknown."""
+    write(log, *range(10))
+    sink = Flaky(lambda attempt: attempt < 3, half)
+    assert exported(log, sink, lines).complete
+    assert {window[0].entry.at_ms for window in sink.attempts[:3]} == {0}
+    assert sink.times[-10:] == list(range(10))  # after what it took before it failed
+    assert all(event.entry.event == "files" for event in sink.taken)
 
 
-def test_a_target_that_fails_now_and_then_gets_everything(journal: Journal, lines: list[str]) -> None:
+def test_a_target_that_fails_now_and_then_gets_everything(log: EventLog, lines: list[str]) -> None:
     """One that cannot take a whole window takes smaller ones."""
 
     class Small(Flaky):
-        def deliver(self, parcels: Sequence[PendingEvent]) -> None:
-            if len(parcels) > 7:
-                raise Away("too much for now")
-            super().deliver(parcels)
+        def write(self, events: Sequence[PendingEvent]) -> None:
+            if len(events) > 7:
+                raise UnavailableError("too much for now")
+            super().write(events)
 
-    write(journal, *range(100))
-    target = Small()
-    assert delivered(journal, target, lines).complete
-    assert target.times == list(range(100))
+    write(log, *range(100))
+    sink = Small()
+    assert exported(log, sink, lines).complete
+    assert sink.times == list(range(100))
 
 
-def test_each_parcel_holds_its_trial_as_it_was_then(journal: Journal, lines: list[str]) -> None:
+def test_each_event_holds_its_trial_as_it_was_then(log: EventLog, lines: list[str]) -> None:
     trial, states = record(), []
     for trial.epoch, trial.metrics in ((1, {"loss": 0.9}), (2, {"loss": 0.4}), (3, {"loss": 0.1})):
-        journal.append_trial("epoch_ended", trial.epoch, trial)
-        states.append(as_json(trial))
-    target = Flaky(lambda attempt: attempt == 1)
-    delivered(journal, target, lines)
-    assert [as_json(parcel.trial) for parcel in target.taken if parcel.trial] == states
+        log.append_trial("epoch_ended", trial.epoch, trial)
+        states.append(record_as_json(trial))
+    sink = Flaky(lambda attempt: attempt == 1)
+    exported(log, sink, lines)
+    assert [record_as_json(event.trial) for event in sink.taken if event.trial] == states
 
 
-def test_nothing_comes_twice_after_a_restart(journal: Journal, lines: list[str]) -> None:
-    """The place up to which it is delivered stands beside the journal."""
-    write(journal, 1, 2, 3)
-    delivered(journal, Flaky(), lines)
-    write(journal, 4, 5)
-    target = Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
-    assert (exporter.behind, exporter.delivered) == (2, 3)
+def test_nothing_comes_twice_after_a_restart(log: EventLog, lines: list[str]) -> None:
+    """The position of the export stands beside the event log."""
+    write(log, 1, 2, 3)
+    exported(log, Flaky(), lines)
+    write(log, 4, 5)
+    sink = Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
+    assert (exporter.behind, exporter.exported) == (2, 3)
     exporter.start()
     assert exporter.close()
-    assert target.times == [4, 5]
-    assert not target.distrusted
+    assert sink.times == [4, 5]
+    assert not sink.deduplicated
 
 
-def test_a_restart_knows_the_trials_that_were_told_before(journal: Journal, lines: list[str]) -> None:
+def test_a_restart_rebuilds_the_trials_that_were_exported_before(log: EventLog, lines: list[str]) -> None:
     trial = record(3)
-    journal.append_trial("trial_started", 1, trial)
-    delivered(journal, Flaky(), lines)
+    log.append_trial("trial_started", 1, trial)
+    exported(log, Flaky(), lines)
     trial.outcome = "complete"
-    journal.append_trial("trial_ended", 2, trial)
-    target = Flaky()
-    delivered(journal, target, lines)
-    (parcel,) = target.taken
-    assert parcel.trial is not None
-    assert as_json(parcel.trial) == as_json(trial)
+    log.append_trial("trial_ended", 2, trial)
+    sink = Flaky()
+    exported(log, sink, lines)
+    (event,) = sink.taken
+    assert event.trial is not None
+    assert record_as_json(event.trial) == record_as_json(trial)
 
 
-def test_what_a_killed_process_had_half_delivered_comes_again(journal: Journal, lines: list[str]) -> None:
+def test_what_a_killed_process_had_half_exported_comes_again(log: EventLog, lines: list[str]) -> None:
     """It could not write down how far it was."""
-    write(journal, *range(4))
+    write(log, *range(4))
     killed = Flaky(lambda attempt: True, half=True)
-    assert not delivered(journal, killed, lines, patience_s=0).complete
-    target = Flaky()
-    delivered(journal, target, lines)
-    assert target.times == [0, 1, 2, 3]
+    assert not exported(log, killed, lines, patience_s=0).complete
+    sink = Flaky()
+    exported(log, sink, lines)
+    assert sink.times == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("mark", ["", "{", '{"end": "a"}'])
-def test_a_mark_that_cannot_be_read_is_none(journal: Journal, lines: list[str], mark: str) -> None:
-    write(journal, 1, 2)
-    delivered(journal, Flaky(), lines)
-    journal.path.with_name("journal.delivered").write_text(mark)
-    target = Flaky()
-    delivered(journal, target, lines)
-    assert target.times == [1, 2]
+def test_a_mark_that_cannot_be_read_is_none(log: EventLog, lines: list[str], mark: str) -> None:
+    write(log, 1, 2)
+    exported(log, Flaky(), lines)
+    log.path.with_name("journal.delivered").write_text(mark)
+    sink = Flaky()
+    exported(log, sink, lines)
+    assert sink.times == [1, 2]
 
 
-def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(journal: Journal, lines: list[str]) -> None:
-    """What was delivered of it and is gone may come again: the target is told to look."""
-    write(journal, 1, 2, 3)
-    delivered(journal, Flaky(), lines)
-    journal.path.write_bytes(journal.path.read_bytes()[:-2])
-    again, target = Journal(journal.path), Flaky()
-    exporter = MlflowExporter(journal.path, target, lines.append)
-    assert target.distrusted
+def test_a_journal_that_lost_its_last_line_is_read_on_from_a_whole_one(log: EventLog, lines: list[str]) -> None:
+    """What was exported of it and is lost may come again: the sink has to deduplicate."""
+    write(log, 1, 2, 3)
+    exported(log, Flaky(), lines)
+    log.path.write_bytes(log.path.read_bytes()[:-2])
+    again, sink = EventLog(log.path), Flaky()
+    exporter = MlflowExporter(log.path, sink, lines.append)
+    assert sink.deduplicated
     write(again, 30, 40)
     exporter.start()
     assert exporter.close()
-    assert target.times == [30, 40]
+    assert sink.times == [30, 40]
 
 
-def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journal, lines: list[str]) -> None:
-    write(journal, 1, 2, 3)
-    target = Gone()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_a_server_that_does_not_answer_is_reported_with_how_far_behind_it_is(log: EventLog, lines: list[str]) -> None:
+    write(log, 1, 2, 3)
+    sink = Gone()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     assert exporter.trouble == ""
     exporter.start()
     wait_until(lambda: exporter.trouble)
-    write(journal, 4)
+    write(log, 4)
     assert "MLflow away for 0.0 min" in exporter.trouble
     assert exporter.behind == 4
-    target.back.set()
+    sink.back.set()
     wait_until(lambda: exporter.behind == 0)
     assert exporter.trouble == ""
     assert exporter.close()
@@ -253,29 +253,29 @@ def test_a_server_that_is_away_is_told_with_how_far_behind_it_is(journal: Journa
     assert "answers again" in lines[1]
 
 
-def test_patience_at_the_end_has_an_end(journal: Journal, lines: list[str]) -> None:
-    write(journal, 1)
+def test_patience_at_the_end_has_an_end(log: EventLog, lines: list[str]) -> None:
+    write(log, 1)
     started = time.monotonic()
-    exporter = delivered(journal, Gone(), lines, patience_s=0.2)
+    exporter = exported(log, Gone(), lines, patience_s=0.2)
     assert time.monotonic() - started < 30
     assert (exporter.complete, exporter.behind) == (False, 1)
 
 
-def test_a_server_that_comes_back_within_the_patience_gets_the_rest(journal: Journal, lines: list[str]) -> None:
-    write(journal, 1)
-    target = Gone()
-    exporter = MlflowExporter(journal.path, target, lines.append)
+def test_a_server_that_comes_back_within_the_patience_gets_the_rest(log: EventLog, lines: list[str]) -> None:
+    write(log, 1)
+    sink = Gone()
+    exporter = MlflowExporter(log.path, sink, lines.append)
     exporter.start()
     wait_until(lambda: exporter.trouble)
-    threading.Timer(0.2, target.back.set).start()
+    threading.Timer(0.2, sink.back.set).start()
     assert exporter.close(patience_s=60)
-    assert (target.times, target.settled) == ([1], 1)
+    assert (sink.times, sink.finalized) == ([1], 1)
 
 
-def test_a_server_that_is_away_when_all_is_told_is_not_settled(journal: Journal, lines: list[str]) -> None:
-    target = Gone()
-    assert not delivered(journal, target, lines, patience_s=0).complete
-    assert target.settled == 0
+def test_a_server_that_does_not_answer_after_the_last_event_is_not_finalized(log: EventLog, lines: list[str]) -> None:
+    sink = Gone()
+    assert not exported(log, sink, lines, patience_s=0).complete
+    assert sink.finalized == 0
 
 
 # ---------------------------------------------------------------- with MLflow itself
@@ -287,8 +287,8 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture
-def told(experiment: Experiment, tmp_path: Path) -> Told:
-    return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
+def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
+    return RecordedSearch(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
 
 
 @pytest.fixture
@@ -310,51 +310,51 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     return fail
 
 
-def whole(told: Told) -> None:
+def whole(recorded: RecordedSearch) -> None:
     """A search of two trials, with a file each and one of its own."""
-    told.event_recorder.text("hello", "hello.txt")
-    told.live(record(0), 0.9, 0.5)
-    told.live(record(1), 0.8, 0.7, 0.6)
-    told.event_recorder.end("FINISHED")
+    recorded.event_recorder.log_text("hello", "hello.txt")
+    recorded.live(record(0), 0.9, 0.5)
+    recorded.live(record(1), 0.8, 0.7, 0.6)
+    recorded.event_recorder.search_ended("FINISHED")
 
 
-def require_whole(told: Told) -> None:
+def require_whole(recorded: RecordedSearch) -> None:
     """Each run and each row of it once, and nothing waits any more."""
-    client = told.experiment.client
-    assert [told.rows(run) for run in told.runs()] == [[(1, 0.9), (2, 0.5)], [(1, 0.8), (2, 0.7), (3, 0.6)]]
-    assert {run.info.status for run in told.runs()} == {"FINISHED"}
-    assert client.get_run(told.facts.run_id).info.status == "FINISHED"
-    assert [file.path for file in client.list_artifacts(told.facts.run_id)] == ["hello.txt"]
-    for run in told.runs():
+    client = recorded.experiment.client
+    assert [recorded.rows(run) for run in recorded.runs()] == [[(1, 0.9), (2, 0.5)], [(1, 0.8), (2, 0.7), (3, 0.6)]]
+    assert {run.info.status for run in recorded.runs()} == {"FINISHED"}
+    assert client.get_run(recorded.facts.run_id).info.status == "FINISHED"
+    assert [file.path for file in client.list_artifacts(recorded.facts.run_id)] == ["hello.txt"]
+    for run in recorded.runs():
         (file,) = client.list_artifacts(run.info.run_id, "checkpoint")
         assert file.path == "checkpoint/hyperparameters.json"
-    assert not told.outbox.path.exists()
+    assert not recorded.staged.path.exists()
 
 
-def test_the_same_parcels_twice_leave_the_same_behind(told: Told) -> None:
-    whole(told)
-    parcels, target = told.parcels(), told.target()
-    target.deliver(parcels)
-    target.deliver(parcels)
-    told.target().deliver(parcels[4:])  # another process, from somewhere on
-    target.finalize()
-    require_whole(told)
+def test_the_same_events_twice_leave_the_same_behind(recorded: RecordedSearch) -> None:
+    whole(recorded)
+    events, sink = recorded.events(), recorded.writer()
+    sink.write(events)
+    sink.write(events)
+    recorded.writer().write(events[4:])  # another process, from somewhere on
+    sink.finalize()
+    require_whole(recorded)
 
 
 @pytest.mark.parametrize("done", [False, True])
 @pytest.mark.parametrize("method", ["create_run", "log_batch", "set_terminated", "log_artifacts", "log_inputs"])
 def test_a_lost_request_or_answer_leaves_nothing_twice(
-    told: Told, failing: Callable[..., None], method: str, done: bool
+    recorded: RecordedSearch, failing: Callable[..., None], method: str, done: bool
 ) -> None:
-    whole(told)
+    whole(recorded)
     failing(method, 2, done)
-    assert told.deliver().refused == []
-    require_whole(told)
+    assert recorded.export().refused == []
+    require_whole(recorded)
 
 
-def test_a_run_that_was_made_twice_is_there_once(told: Told) -> None:
+def test_a_run_that_was_made_twice_is_there_once(recorded: RecordedSearch) -> None:
     """MLflow's own client asks again when an answer is lost, and says nothing."""
-    whole(told)
+    whole(recorded)
     real = MlflowClient.create_run
 
     def twice(self: MlflowClient, *args: Any, **more: Any) -> Any:
@@ -363,69 +363,69 @@ def test_a_run_that_was_made_twice_is_there_once(told: Told) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(MlflowClient, "create_run", twice)
-        told.deliver()
-    require_whole(told)
+        recorded.export()
+    require_whole(recorded)
 
 
-def test_doubles_of_a_killed_process_are_deleted_by_the_next(told: Told) -> None:
+def test_doubles_of_a_killed_process_are_deleted_by_the_next(recorded: RecordedSearch) -> None:
     trial = record()
-    told.event_recorder.trial_started(trial)
-    told.target().deliver(told.parcels())
-    (run,) = told.runs()
+    recorded.event_recorder.trial_started(trial)
+    recorded.writer().write(recorded.events())
+    (run,) = recorded.runs()
     tags = {name: run.data.tags[name] for name in ("mlflow.parentRunId", "trial_number", "kind")}
-    told.experiment.client.create_run(told.experiment.id, tags=tags)
-    told.epoch(trial, 0.5)
-    told.deliver()
-    (only,) = told.runs()
-    assert told.rows(only) == [(1, 0.5)]
+    recorded.experiment.client.create_run(recorded.experiment.id, tags=tags)
+    recorded.epoch(trial, 0.5)
+    recorded.export()
+    (only,) = recorded.runs()
+    assert recorded.rows(only) == [(1, 0.5)]
 
 
-def test_a_search_whose_own_run_was_made_twice_has_one(told: Told) -> None:
-    client, token = told.experiment.client, {"token": told.folder.name}
-    client.create_run(told.experiment.id, tags=token)
-    whole(told)
-    told.deliver()
-    (only,) = client.search_runs([told.experiment.id], f"tags.token = '{told.folder.name}'")
-    assert only.info.run_id == told.facts.run_id
-    require_whole(told)
+def test_a_search_whose_own_run_was_made_twice_has_one(recorded: RecordedSearch) -> None:
+    client, token = recorded.experiment.client, {"token": recorded.folder.name}
+    client.create_run(recorded.experiment.id, tags=token)
+    whole(recorded)
+    recorded.export()
+    (only,) = client.search_runs([recorded.experiment.id], f"tags.token = '{recorded.folder.name}'")
+    assert only.info.run_id == recorded.facts.run_id
+    require_whole(recorded)
 
 
-def test_a_row_that_is_refused_does_not_cost_the_others(told: Told) -> None:
+def test_a_row_that_is_refused_does_not_cost_the_others(recorded: RecordedSearch) -> None:
     trial = record()
-    told.event_recorder.trial_started(trial)
-    told.epoch(trial, 0.9)
-    told.epoch(trial, 0.5, **{"no such name $": 1.0, "good": 2.0})
-    told.epoch(trial, 0.4)
-    refused = told.deliver().refused
-    (run,) = told.runs()
-    assert told.rows(run) == [(1, 0.9), (2, 0.5), (3, 0.4)]
-    assert told.rows(run, "good") == [(2, 2.0)]
+    recorded.event_recorder.trial_started(trial)
+    recorded.epoch(trial, 0.9)
+    recorded.epoch(trial, 0.5, **{"no such name $": 1.0, "good": 2.0})
+    recorded.epoch(trial, 0.4)
+    refused = recorded.export().refused
+    (run,) = recorded.runs()
+    assert recorded.rows(run) == [(1, 0.9), (2, 0.5), (3, 0.4)]
+    assert recorded.rows(run, "good") == [(2, 2.0)]
     assert len(refused) == 1
     assert refused[0].startswith("metric no such name $ of step 2: ")
 
 
-def test_a_run_that_is_refused_does_not_cost_the_others(told: Told, failing: Callable[..., None]) -> None:
-    whole(told)
+def test_a_run_that_is_refused_does_not_cost_the_others(recorded: RecordedSearch, failing: Callable[..., None]) -> None:
+    whole(recorded)
     failing("create_run", 4, False, MlflowException.invalid_parameter_value("never"))  # its start and what follows
-    told.deliver()
-    assert [told.rows(run) for run in told.runs()] == [[(1, 0.8), (2, 0.7), (3, 0.6)]]
+    recorded.export()
+    assert [recorded.rows(run) for run in recorded.runs()] == [[(1, 0.8), (2, 0.7), (3, 0.6)]]
 
 
-def test_epochs_that_come_again_after_a_damage_are_there_once(told: Told) -> None:
-    """The journal lost them when they were delivered already; the trial does them again, later."""
+def test_epochs_that_come_again_after_a_damage_are_there_once(recorded: RecordedSearch) -> None:
+    """The event log lost them when they were exported already; the trial repeats them later."""
     trial = record()
-    told.event_recorder.trial_started(trial)
-    told.epoch(trial, 0.9)
-    told.epoch(trial, 0.5, other=1.0)
-    told.deliver()
-    path = told.journal.path
+    recorded.event_recorder.trial_started(trial)
+    recorded.epoch(trial, 0.9)
+    recorded.epoch(trial, 0.5, other=1.0)
+    recorded.export()
+    path = recorded.log.path
     path.write_bytes(path.read_bytes()[:-3])
     time.sleep(0.01)
-    again = Told(told.experiment, told.facts, told.folder)
-    again.event_recorder.resumed()
-    trial = again.parcels()[1].trial or trial
-    target = again.target()
-    exporter = MlflowExporter(path, target, print)
+    again = RecordedSearch(recorded.experiment, recorded.facts, recorded.folder)
+    again.event_recorder.search_resumed()
+    trial = again.events()[1].trial or trial
+    sink = again.writer()
+    exporter = MlflowExporter(path, sink, print)
     again.event_recorder.trial_resumed(trial)
     again.epoch(trial, 0.5, other=1.0)
     again.epoch(trial, 0.3, other=2.0)
@@ -436,10 +436,10 @@ def test_epochs_that_come_again_after_a_damage_are_there_once(told: Told) -> Non
     assert again.rows(run, "other") == [(2, 1.0), (3, 2.0)]
 
 
-def test_what_waits_is_plain_to_read(told: Told) -> None:
+def test_what_waits_is_plain_to_read(recorded: RecordedSearch) -> None:
     """A person may look into a journal that MLflow does not have yet."""
-    whole(told)
-    events = [json.loads(line)["event"] for line in told.journal.path.read_text().splitlines()]
+    whole(recorded)
+    events = [json.loads(line)["event"] for line in recorded.log.path.read_text().splitlines()]
     assert events == [
         "files", "trial_started", "epoch_ended", "epoch_ended", "files", "trial_ended",
         "trial_started", "epoch_ended", "epoch_ended", "epoch_ended", "files", "trial_ended", "search_ended",

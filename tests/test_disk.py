@@ -1,4 +1,4 @@
-"""Laws of a full disk: nothing is half written, who writes waits and goes on, and a person is told."""
+"""Laws of a full disk: nothing is half written, a write waits and continues, and the user reads why."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from tiny import make_tiny
 
 import trainables.runtime.disk_space as room
 from search.storage.disk import (
-    RoomGuard,
+    DiskSpaceGuard,
     append,
-    enough_room,
+    checkpoint_patience,
     files_line,
-    full,
-    patience_of_checkpoints,
-    wait_for_room,
-    waiting_until,
+    has_space,
+    is_disk_full,
+    on_network_file_system,
+    stop_waiting_when,
+    wait_for_space,
     write_atomically,
 )
-from search.tuning.optuna_searcher import open_study
+from search.tuning.study import open_study
 from trainables.runtime.disk_space import (
     DiskFullError,
     Patience,
@@ -87,7 +88,7 @@ def freed_soon(ballast: Path, seconds: float = 0.5) -> threading.Thread:
 # ---------------------------------------------------------------- recognising
 
 
-def test_a_full_disk_is_recognised_however_it_is_told(small: Path) -> None:
+def test_a_full_disk_is_recognised_in_each_form(small: Path) -> None:
     def write() -> None:
         (small / "a").write_bytes(b"\0" * 10_000_000)
 
@@ -102,7 +103,7 @@ def test_a_full_disk_is_recognised_however_it_is_told(small: Path) -> None:
         with pytest.raises((OSError, RuntimeError)) as caught:
             way()
         assert is_full(caught.value), way
-        assert full(caught.value)
+        assert is_disk_full(caught.value)
 
 
 @pytest.mark.parametrize("error", [OSError(errno.EACCES, "no"), RuntimeError("cuda"), ValueError(), DiskFullError("x")])
@@ -115,22 +116,22 @@ def test_a_quota_is_a_full_disk_too() -> None:
 
 
 def test_room_is_what_can_be_written(small: Path) -> None:
-    assert enough_room(small, 5_000_000)
+    assert has_space(small, 5_000_000)
     assert can_write(small, 5_000_000)
     fill(small)
-    assert not enough_room(small)
+    assert not has_space(small)
     assert not can_write(small, 4096)
-    assert enough_room(small / "not" / "yet" / "there", 0)
+    assert has_space(small / "not" / "yet" / "there", 0)
 
 
 # ---------------------------------------------------------------- waiting
 
 
-def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
+def test_a_wait_says_what_is_missing_and_ends(small: Path) -> None:
     lines: list[str] = []
     freed_soon(fill(small))
-    wait_for_room(small, 1_000_000, lines.append)
-    assert enough_room(small)
+    wait_for_space(small, 1_000_000, lines.append)
+    assert has_space(small)
     assert lines[0].startswith(f"disk full: {small} has 0 bytes free, 1 MB are needed: waiting, nothing is lost")
     assert lines[-1] == f"disk of {small} has room again: continuing"
     assert len(lines) == 2
@@ -139,8 +140,8 @@ def test_who_waits_says_what_is_missing_and_goes_on(small: Path) -> None:
 def test_waiting_ends_when_the_search_is_to_end(small: Path) -> None:
     fill(small)
     asked = iter([False, False, True])
-    with waiting_until(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
-        wait_for_room(small, 4096, lambda line: None)
+    with stop_waiting_when(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
+        wait_for_space(small, 4096, lambda line: None)
 
 
 def test_patience_ends(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,7 +175,7 @@ def test_a_write_that_cannot_wait_leaves_the_old_state_file(small: Path) -> None
     file = small / "state.json"
     write_atomically(file, "old")
     fill(small)
-    with waiting_until(lambda: True), pytest.raises(DiskFullError):
+    with stop_waiting_when(lambda: True), pytest.raises(DiskFullError):
         write_atomically(file, "new" * 10_000, lambda line: None)
     assert file.read_text() == "old"
     assert sorted(path.name for path in small.iterdir()) == ["ballast", "state.json"]
@@ -231,15 +232,52 @@ def test_size_counts_each_file_once_however_many_names_it_has(tmp_path: Path) ->
     ("size", "text"),
     [(0, "0 bytes"), (999, "999 bytes"), (1_234, "1.23 kB"), (32 * 2**20, "33.6 MB"), (1.2e9, "1.2 GB")],
 )
-def test_sizes_are_told_as_people_read_them(size: int, text: str) -> None:
+def test_sizes_are_written_as_people_read_them(size: int, text: str) -> None:
     assert megabytes(size) == text
 
 
 def test_patience_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert patience_of_checkpoints() == Patience()
+    assert checkpoint_patience() == Patience()
     monkeypatch.setenv("SEARCH_DISK_RESERVE_MB", "0.5")
     monkeypatch.setenv("SEARCH_DISK_WAIT_S", "7")
-    assert patience_of_checkpoints() == Patience(reserve_bytes=2**19, limit_s=7)
+    assert checkpoint_patience() == Patience(reserve_bytes=2**19, limit_s=7)
+
+
+# ---------------------------------------------------------------- network file systems
+
+
+MOUNTS = """\
+/dev/vda / ext4 rw 0 0
+server:/home /home nfs4 rw 0 0
+/dev/vdb /home/local ext4 rw 0 0
+lustre@tcp:/scratch /scratch lustre rw 0 0
+/dev/vdc /scratch2 xfs rw 0 0
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "network"),
+    [
+        ("/var/x", False),
+        ("/home/me/results", True),
+        ("/home/local/results", False),
+        ("/scratch/me", True),
+        ("/scratch2/me", False),
+        ("/homes/me", False),
+    ],
+)
+def test_network_file_systems_are_known_by_their_mounts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, network: bool
+) -> None:
+    """Pitfall 35."""
+    (tmp_path / "mounts").write_text(MOUNTS)
+    mounts = tmp_path / "mounts"
+    monkeypatch.setattr("search.storage.disk.Path", lambda name: mounts if name == "/proc/mounts" else Path(name))
+    assert on_network_file_system(Path(folder)) is network
+
+
+def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
+    assert on_network_file_system(tmp_path) in (True, False)
 
 
 # ---------------------------------------------------------------- between the steps of a search
@@ -247,7 +285,7 @@ def test_patience_is_set_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_search_is_held_while_it_could_not_write_its_own_state(small: Path) -> None:
     lines: list[str] = []
-    guard = RoomGuard(small, lines.append, lambda: 1_000_000)
+    guard = DiskSpaceGuard(small, lines.append, lambda: 1_000_000)
     guard(lambda: False)
     assert "trials wait" in lines.pop(0)  # 6 MB are less than the reserve
     freed_soon(fill(small))
@@ -260,7 +298,7 @@ def test_the_search_is_held_while_it_could_not_write_its_own_state(small: Path) 
 
 def test_a_search_that_is_to_end_is_not_held(small: Path) -> None:
     fill(small)
-    RoomGuard(small, lambda line: None)(lambda: True)
+    DiskSpaceGuard(small, lambda line: None)(lambda: True)
 
 
 # ---------------------------------------------------------------- checkpoints

@@ -141,7 +141,7 @@ def ailing(practice: Practice, healthy: Visit) -> tuple[Visit, str]:
     (planted / "mlflow" / "__init__.py").touch()
     for name in ("search", "spaces", "trainables"):
         shutil.copytree(ROOT / name, planted / name, ignore=shutil.ignore_patterns("__pycache__", "sample"))
-    changed = planted / "trainables" / "files.py"
+    changed = planted / "trainables" / "data" / "files.py"
     changed.write_text(changed.read_text() + "# changed\n")
     words = "ulimit -n 2000 && export OMP_NUM_THREADS=1000 &&"
     words += f"mount -t tmpfs -o size=2m tmpfs {practice.folder}/results &&"
@@ -164,7 +164,7 @@ def test_a_healthy_cluster_is_ready(healthy: Visit) -> None:
     assert healthy.lines[-1].startswith("ready, ")
     told = " ".join(healthy.lines)
     for words in (
-        "who has none is refused by Ray",
+        "Ray refuses connections without one",
         "the same code, Python",
         "can be written and read, here and on 1 node",
         "read as zdc here and on 1 of 1 nodes",
@@ -224,7 +224,7 @@ def test_a_token_that_is_wrong_or_missing_is_told_as_such(
     assert code == search.doctor.WRONG
     assert told["level"] == "wrong"
     assert found in told["found"]
-    assert "auth_token" in told["mend"]
+    assert "auth_token" in told["fix"]
     assert not token or token not in json.dumps(findings)
     assert time.monotonic() - began < 200
 
@@ -240,7 +240,7 @@ def test_the_job_server_is_asked_with_the_token(
     code, findings = visit_from_here(tmp_path, "--address", address, "--only", "cluster")
     assert code == search.doctor.FINE
     assert "takes jobs from here" in findings[0]["found"]
-    assert "--address auto" in findings[1]["mend"]
+    assert "--address auto" in findings[1]["fix"]
     monkeypatch.setenv("RAY_AUTH_TOKEN", "f" * 32)
     code, findings = visit_from_here(tmp_path, "--address", address, "--only", "cluster")
     assert code == search.doctor.WRONG
@@ -281,7 +281,7 @@ def test_the_healthy_node_is_not_accused(practice: Practice, ailing: tuple[Visit
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("what", "level", "found", "mend"),
+    ("what", "level", "found", "fix"),
     [
         ("open files of {}", "warning", "at most 2000", "ulimit -n"),
         ("OMP_NUM_THREADS on {}", "warning", "more threads", "unset"),
@@ -301,12 +301,12 @@ def test_the_healthy_node_is_not_accused(practice: Practice, ailing: tuple[Visit
         ("trial of zdc on {}", "wrong", "CUDA|NVIDIA", "ray logs"),
     ],
 )
-def test_each_fault_of_a_node_is_found(ailing: tuple[Visit, str], what: str, level: str, found: str, mend: str) -> None:
+def test_each_fault_of_a_node_is_found(ailing: tuple[Visit, str], what: str, level: str, found: str, fix: str) -> None:
     visit, sick = ailing
     told = visit.the_one(what.format(sick))
     assert told["level"] == level
     assert re.search(found, told["found"])
-    assert mend in told["mend"]
+    assert fix in told["fix"]
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
         (["--workload", "zcd"], "there are zdc, pt-energy"),
         (["--time-limit", "5 minutes"], "90s, 30m, 1h30m or 2d"),
         (["--only", "stoarge"], "storage"),
-        (["--cpus-per-trial", "0"], "above 0"),
+        (["--cpus-per-trial", "0"], "greater than 0"),
         (["--adress", "auto"], "--address"),
         (["--json", "/proc/findings.json"], "cannot be written"),
     ],
@@ -346,17 +346,17 @@ def test_wrong_words_end_with_code_2(flags: list[str], told: str, capsys: pytest
 def test_a_terminal_gets_each_finding_in_a_column() -> None:
     from rich.console import Console
 
-    from search.diagnostics.console import Teller
+    from search.diagnostics.console import FindingPrinter
     from search.diagnostics.finding import fine, wrong
 
     console = Console(force_terminal=True, width=60, record=True, color_system=None)
-    teller = Teller(console)
-    teller.begin("clocks")
-    teller.tell(fine("clocks", "within 0.01 s of this machine on 2 of 2 nodes, which is rather good"))
-    teller.tell(wrong("clock of node2", "90.0 s ahead", "less than 1 s", "chronyc makestep [there]"))
-    teller.conclude()
+    printer = FindingPrinter(console)
+    printer.show_status("clocks")
+    printer.print(fine("clocks", "within 0.01 s of this machine on 2 of 2 nodes, which is rather good"))
+    printer.print(wrong("clock of node2", "90.0 s ahead", "less than 1 s", "chronyc makestep [there]"))
+    printer.print_summary()
     lines = [line.rstrip() for line in console.export_text().splitlines() if line.strip()]
     assert lines[0].startswith("fine     clocks: within")
     assert lines[1].startswith("         ")
-    assert "         mend: chronyc makestep [there]" in lines
+    assert "         fix: chronyc makestep [there]" in lines
     assert lines[-1] == "1 wrong, 1 fine"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from search.errors import first_line, names_secret, without_passwords
+from search.config.redaction import first_line, names_secret, without_passwords
 
 CHARACTERS = st.characters(codec="utf-8", categories=("L", "N", "P", "S"))
 PASSWORDS = st.text(CHARACTERS, min_size=1, max_size=20).map(lambda text: f"Hun{text}Ter2")

@@ -38,8 +38,8 @@ from server import MlflowServer
 from tiny import make_tiny
 
 import search.engine.search_run
-from search.storage.event_log import read
-from search.storage.search_dir import SearchFolder
+from search.storage.event_log import read_entries
+from search.storage.search_dir import SearchDir
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("ray_here")]
 
@@ -61,7 +61,7 @@ def here(tmp_path: Path) -> Callable[..., Finished]:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Path:
-    return SearchFolder(tmp_path, tmp_path.name).journal
+    return SearchDir(tmp_path, tmp_path.name).event_log
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +195,7 @@ def test_a_killed_worker_costs_nothing_but_its_epoch(
 ) -> None:
     def kill_worker() -> None:
         """Its row of metrics tells which process it is."""
-        told = [entry.content["metrics"]["pid"] for entry in read(journal) if entry.event == "epoch_ended"]
+        told = [entry.content["metrics"]["pid"] for entry in read_entries(journal) if entry.event == "epoch_ended"]
         psutil.Process(int(told[-1])).kill()
 
     with when(journal, 6, kill_worker):
@@ -284,7 +284,7 @@ def died(tmp_path_factory: pytest.TempPathFactory) -> Alone:
     alone = Alone(tmp_path_factory.mktemp("died") / "results", "here", trials=3, epochs=EPOCHS)
     life = alone.start(epoch_s=0.4)
     wait_until(
-        lambda: list(SearchFolder(alone.storage, "here").path.glob("00001_*/checkpoint_000001/state.pt")),
+        lambda: list(SearchDir(alone.storage, "here").path.glob("00001_*/checkpoint_000001/state.pt")),
         "a checkpoint",
     )
     alone.lines(life, entries(alone.journal) + 1)
@@ -308,7 +308,7 @@ def _go_on(dead: Alone) -> Finished:
 
 
 def _checkpoints(dead: Alone) -> list[Path]:
-    return sorted(SearchFolder(dead.storage, dead.name).path.glob("00001_*/checkpoint_*/state.pt"))
+    return sorted(SearchDir(dead.storage, dead.name).path.glob("00001_*/checkpoint_*/state.pt"))
 
 
 def _cut_in_half(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""The holdout reaches neither a trial nor a finalist: it has values that no other event has, looked for there."""
+"""The holdout reaches neither a trial nor a finalist: no training gets the impossible values that its events have."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ IMPOSSIBLE = 1e6  # times the energy of any other event
 SMALL = ("--set", "hidden_dim=4", "batch_size=64", "--epochs", "1", "--trials", "0", "--presets", "regression-only")
 
 
-class SearchSnapshot(ZDCTraining):
-    """Says the largest number of all that it was given."""
+class LargestValueTraining(ZDCTraining):
+    """Reports the largest number in its data as a metric."""
 
     def validate(self) -> dict[str, float]:
         return super().validate() | {"largest": max(float(np.abs(array).max()) for array in arrays(self.data))}
@@ -58,14 +58,14 @@ def test_impossible_values_of_the_holdout_reach_neither_a_trial_nor_a_finalist(t
     settings = ZDCDataSettings(data=files[1:2], holdout=files[3:])
     assert max(np.abs(array).max() for array in arrays(load_holdout(settings, tmp_path / "cache"))) > IMPOSSIBLE
 
-    workload = replace(WORKLOADS["zdc"], training=test_holdout.SearchSnapshot)
+    workload = replace(WORKLOADS["zdc"], training=test_holdout.LargestValueTraining)
     found = run_search(workload, tmp_path / "results", "seen", *files, "--bin-width-mev", "5000", *SMALL)
     assert found.code == 0, found.text
     text = io.StringIO()
     flags = ["zdc", "--storage", str(tmp_path / "results"), "--top", "1", "--seeds", "1"]
     with registered(workload), redirect_stdout(text):
         code = search.promote.main(flags)
-    assert code == 2, text.getvalue()  # whoever evaluates sees at once that nothing can be made of these events
+    assert code == 2, text.getvalue()  # the evaluation refuses these events
     assert "none of its 1 energy bins of 5000 MeV holds 20 holdout events" in text.getvalue()
     (again,) = (tmp_path / "results" / "searches").glob("seen.finalists-*")
     trained = replace(found, name=again.name)

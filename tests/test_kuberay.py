@@ -15,7 +15,7 @@ import yaml
 from rayjob import require_valid, templates
 
 from search.cluster import site_config as site_module
-from search.cluster.job_spec import make_request
+from search.cluster.job_spec import make_job_spec
 from search.cluster.kuberay import job_name, manifest
 from search.cluster.site_config import KubeRaySite, read_site
 from search.errors import UsageError
@@ -25,8 +25,8 @@ SITE = KubeRaySite(image="registry.example.org/hep-search:1", claim="hep-search"
 
 
 def text_of(*words: str, site: KubeRaySite = SITE, storage: str = "/shared/results") -> str:
-    request = make_request("zdc", ["--name", "a-search", "--storage", storage, *words], again=True, shared=True)
-    return manifest(request, site)
+    flags = ["--name", "a-search", "--storage", storage, *words]
+    return manifest(make_job_spec("zdc", flags, may_restart=True, remote=True), site)
 
 
 def job_of(*words: str, **more: Any) -> dict[str, Any]:

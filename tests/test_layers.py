@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_every_module_of_search_has_its_layer() -> None:
     (layers,) = (
         contract["layers"] for contract in contracts if contract["type"] == "layers" and "containers" not in contract
     )
-    placed = {name.strip() for layer in layers for name in layer.split("|")}
+    placed = {name.strip() for layer in layers for name in re.split(r"[|:]", layer)}
     modules = {f"search.{path.stem}" for path in (ROOT / "search").glob("*.py") if path.stem != "__init__"}
     assert modules <= placed, f"without a layer: {modules - placed}"
 

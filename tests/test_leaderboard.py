@@ -1,4 +1,4 @@
-"""Laws of the leaderboard: complete trials by the value of their last epoch, naive predictors beside them."""
+"""Laws of the leaderboard: complete trials by the value of their last epoch, naive predictors among them."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ import csv
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields
 
 import pytest
 from rich.console import Console
-from tiny import make_tiny
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
-from search.tuning.recorder import Outcome, TrialRecord
-from trainables.base.objectives import Mode
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
+from search.storage.trial_record import Outcome, TrialRecord
+from trainables.base.objectives import Goal, Mode
 
 
-def plan_of(mode: Mode = "min") -> Plan:
-    workload = replace(make_tiny(known={"x": 0.3}), objectives={"loss": mode}, columns=("brier", "loss"))
-    return make_plan(workload, Budget(), Method(), Site(name="s"), demo=True)
+def spec_of(mode: Mode = "min") -> LeaderboardSpec:
+    return LeaderboardSpec("s", "tiny", Goal({"loss": mode}), columns=("brier", "loss"), objective_version="tiny-1")
 
 
 def trial(number: int, outcome: Outcome, *losses: float, reason: str = "", preset: str | None = None) -> TrialRecord:
@@ -50,7 +46,7 @@ RECORDS = [
 
 
 def board_of(records: list[TrialRecord] = RECORDS, mode: Mode = "min") -> Leaderboard:
-    return make_leaderboard(plan_of(mode), records, NAIVE, "tiny-1")
+    return make_leaderboard(spec_of(mode), records, NAIVE)
 
 
 def shown(board: Leaderboard, width: int = 200) -> str:
@@ -85,14 +81,14 @@ def test_early_losses_never_stand_in_the_table() -> None:
     for row in board.rows:
         if row.outcome not in ("complete", ""):
             assert row.value is None
-            assert row.beside == {}
+            assert row.extra_metrics == {}
             assert row.reason
 
 
-def test_floor_error_excess_and_the_columns_stand_beside_the_value() -> None:
+def test_floor_error_excess_and_the_columns_accompany_the_value() -> None:
     best = board_of().best
     assert best is not None
-    assert best.beside == pytest.approx({"floor": 0.1, "excess": 0.3, "error": 0.02, "brier": 0.2})
+    assert best.extra_metrics == pytest.approx({"floor": 0.1, "excess": 0.3, "error": 0.02, "brier": 0.2})
 
 
 def test_only_stopping_by_the_scheduler_saves() -> None:
@@ -107,7 +103,7 @@ def test_a_search_in_which_nothing_completed_has_no_best_and_no_verdict() -> Non
     assert board.best is None
     assert board.against_naive() == []
     assert "constant" in shown(board)
-    assert make_leaderboard(plan_of(), [], {}, "tiny-1").rows == ()
+    assert make_leaderboard(spec_of(), [], {}).rows == ()
 
 
 def test_json_and_csv_hold_every_row() -> None:
@@ -122,6 +118,27 @@ def test_json_and_csv_hold_every_row() -> None:
     assert table[0]["brier"] == "0.2"
     assert table[3]["loss"] == ""
     assert table[3]["reason"] == "not_finite in epoch 2: loss = inf"
+
+
+OLD_LEADERBOARD = """{
+ "search": "s", "workload": "tiny", "objective": "loss", "mode": "min", "objectives": {"loss": "min"}, "limits": {},
+ "objective_version": "tiny-1", "rows": [{
+  "rank": 1, "number": 2, "label": "trial-002", "kind": "trial", "outcome": "complete", "reason": "", "value": 0.4,
+  "beside": {"error": 0.02, "brier": 0.2}, "keeps_limits": true, "front": true, "epoch": 4, "best_epoch": 2,
+  "seconds": 40.0, "hyperparameters": {"x": 2}, "metrics": {"loss": 0.4, "loss_error": 0.02, "brier": 0.2}}],
+ "outcomes": {"complete": 1}, "compute_hours": 0.011, "saved_hours": 0.0, "share": {"cpus": 1.0}}"""
+
+
+def test_a_leaderboard_json_of_an_earlier_release_is_read_and_written_with_the_same_keys() -> None:
+    """A search that resumes, its page and its promotion read the file that its first process wrote."""
+    old = json.loads(OLD_LEADERBOARD)
+    board = Leaderboard.from_dict(old)
+    assert board.rows[0].extra_metrics == {"error": 0.02, "brier": 0.2}
+    written = json.loads(json.dumps(board.as_dict()))
+    assert written == old
+    assert list(written) == list(old)
+    assert list(written["rows"][0]) == list(old["rows"][0])
+    assert len(written["rows"][0]) == len(fields(Row))
 
 
 def test_the_table_shows_value_error_and_best_epoch() -> None:

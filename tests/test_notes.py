@@ -10,25 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from recorded import RecordedSearch, facts_of, record
 from tiny import make_tiny
-from told import Told, facts_of, record
 
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec, make_plan
 from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.reporting.mlflow_notes import opening_note, record_opening, record_result, result_note, result_views
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, open_experiment
-from search.tracking.mlflow_ui import (
-    LONGEST,
-    NOTE,
-    above,
-    colour,
-    opening_note,
-    result_note,
-    result_views,
-    view_tag,
-    with_links,
-)
-from search.tuning.recorder import TrialRecord
+from search.tracking.mlflow_ui import LONGEST, NOTE, colour, view_tag, with_links, with_result
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +28,11 @@ def experiment(tmp_path_factory: pytest.TempPathFactory) -> Experiment:
 
 
 @pytest.fixture
-def told(experiment: Experiment, tmp_path: Path) -> Told:
-    return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
+def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
+    return RecordedSearch(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
 
 
-def plan_of(objective: str = "loss") -> Plan:
+def plan_of(objective: str = "loss") -> SearchSpec:
     workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), limits={"size": 0.5})
     return make_plan(workload, Budget(), Method(objective=objective), Site(name="s"), demo=True)
 
@@ -89,7 +80,7 @@ def test_a_result_holds_the_leaderboard_as_a_table_with_a_link_for_each_trial() 
     assert "guess: the best trial beats it on loss (0.4 against 1)" in result_note(board_of(*TWO))
 
 
-def test_a_search_without_a_complete_trial_tells_why() -> None:
+def test_a_search_without_a_complete_trial_says_why() -> None:
     failed = [record(number, outcome="failed", reason="OSError: gone") for number in range(3)]
     note = result_note(board_of(*failed, record(3, outcome="diverged", reason="not finite")))
     assert note.splitlines()[0] == "**1 diverged, 3 failed** · loss (minimised) · nothing to rank"
@@ -114,10 +105,10 @@ def test_links_lead_to_pages_of_runs_that_are_known() -> None:
 
 
 def test_what_people_have_written_stays_whatever_comes_above_it() -> None:
-    once = above("first result", "how it began, and what I think of it")
-    assert above("second result", once) == once.replace("first", "second")
-    assert above("first result", once) == once
-    filled = above("r" * LONGEST, "mine")
+    once = with_result("first result", "how it began, and what I think of it")
+    assert with_result("second result", once) == once.replace("first", "second")
+    assert with_result("first result", once) == once
+    filled = with_result("r" * LONGEST, "mine")
     assert len(filled) <= LONGEST
     assert filled.endswith("mine")
 
@@ -176,40 +167,40 @@ def test_two_objectives_have_a_plane_and_a_curve_each() -> None:
 # ---------------------------------------------------------------- what arrives
 
 
-def note_of(told: Told) -> str:
-    note: str = told.experiment.client.get_run(told.facts.run_id).data.tags[NOTE]
+def note_of(recorded: RecordedSearch) -> str:
+    note: str = recorded.experiment.client.get_run(recorded.facts.run_id).data.tags[NOTE]
     return note
 
 
-def test_a_search_is_described_once_however_often_it_is_told(told: Told) -> None:
-    assert note_of(told) == opening_note(
-        told.experiment.client.get_run(told.facts.run_id).data.tags["command"], told.facts.source
+def test_a_search_is_described_once_however_often_it_is_exported(recorded: RecordedSearch) -> None:
+    assert note_of(recorded) == opening_note(
+        recorded.experiment.client.get_run(recorded.facts.run_id).data.tags["command"], recorded.facts.source
     )
     for trial in TWO:
-        told.event_recorder.trial_started(trial)
-    told.event_recorder.result(board_of(*TWO))
-    told.target().deliver(told.parcels())
-    once = note_of(told)
+        recorded.event_recorder.trial_started(trial)
+    record_result(recorded.event_recorder, board_of(*TWO))
+    recorded.writer().write(recorded.events())
+    once = note_of(recorded)
     assert once.startswith("**2 complete**")
-    for run in told.runs():
+    for run in recorded.runs():
         assert f"/runs/{run.info.run_id}?" in once
-    told.experiment.client.set_tag(told.facts.run_id, NOTE, once + "\nlooks good to me")
-    told.target().deliver(told.parcels())
-    assert note_of(told) == once + "\nlooks good to me"
-    tags = told.experiment.client.get_experiment(told.experiment.id).tags
+    recorded.experiment.client.set_tag(recorded.facts.run_id, NOTE, once + "\nlooks good to me")
+    recorded.writer().write(recorded.events())
+    assert note_of(recorded) == once + "\nlooks good to me"
+    tags = recorded.experiment.client.get_experiment(recorded.experiment.id).tags
     assert state_of(tags)["orderByKey"] == "metrics.`loss`"
 
 
-def test_an_experiment_is_described_until_somebody_does_it_better(told: Told) -> None:
-    client, experiment_id = told.experiment.client, told.experiment.id
-    told.event_recorder.opened(plan_of("size"))
-    told.deliver()
+def test_an_experiment_is_described_until_somebody_does_it_better(recorded: RecordedSearch) -> None:
+    client, experiment_id = recorded.experiment.client, recorded.experiment.id
+    record_opening(recorded.event_recorder, plan_of("size").workload, plan_of("size").goal)
+    recorded.export()
     tags = client.get_experiment(experiment_id).tags
     assert "[best by size](#/experiments/" in tags[NOTE]
     assert state_of(tags, "size")["orderByKey"] == "metrics.`size`"
     client.set_experiment_tag(experiment_id, NOTE, "ours")
     client.set_experiment_tag(experiment_id, view_tag("size"), "better")
-    told.event_recorder.opened(plan_of("size"))
-    told.deliver()
+    record_opening(recorded.event_recorder, plan_of("size").workload, plan_of("size").goal)
+    recorded.export()
     tags = client.get_experiment(experiment_id).tags
     assert (tags[NOTE], tags[view_tag("size")]) == ("ours", "better")

@@ -6,24 +6,25 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from specs import spec_of
 from tiny import make_tiny
 
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec
 from search.errors import UsageError
-from search.workloads import Defaults
+from search.workload import Defaults
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 WORKLOAD = replace(
     make_tiny(**POINTS),
     objectives={"loss": "min", "score": "max"},
-    demo=Defaults(trials=2, epochs=4, presets=("plain",), held={"optional": 2}),
-    full=Defaults(trials=50, epochs=40, presets=("plain", "wide"), held={}),
+    demo=Defaults(trials=2, epochs=4, presets=("plain",), fixed={"optional": 2}),
+    full=Defaults(trials=50, epochs=40, presets=("plain", "wide"), fixed={}),
 )
 
 
-def plan_of(*, demo: bool = False, budget: Budget = Budget(), **method: Any) -> Plan:  # noqa: B008 - frozen
-    return make_plan(WORKLOAD, budget, Method(**method), Site(), demo=demo)
+def plan_of(*, demo: bool = False, budget: Budget = Budget(), **method: Any) -> SearchSpec:  # noqa: B008 - frozen
+    return spec_of(WORKLOAD, budget=budget, method=Method(**method), demo=demo)
 
 
 def test_without_flags_the_workload_decides() -> None:
@@ -31,8 +32,8 @@ def test_without_flags_the_workload_decides() -> None:
     assert (full.trials, full.epochs, list(full.space.presets)) == (50, 40, ["plain", "wide"])
     assert (demo.trials, demo.epochs, list(demo.space.presets)) == (2, 4, ["plain"])
     assert (full.goal.objective, full.goal.mode, full.samples) == ("loss", "min", 52)
-    assert full.space.held == {"optional": 1}
-    assert demo.space.held == {"optional": 2}
+    assert full.space.fixed == {"optional": 1}
+    assert demo.space.fixed == {"optional": 2}
 
 
 def test_flags_go_before_the_workload() -> None:
@@ -49,30 +50,30 @@ def test_presets_are_all_none_or_those_named() -> None:
 
 
 def test_what_is_set_is_held_in_the_type_of_the_configuration() -> None:
-    held = plan_of(set=("x=0.25", "optional=3", "kill=true")).space.held
+    held = plan_of(set=("x=0.25", "optional=3", "kill=true")).space.fixed
     assert held == {"x": 0.25, "optional": 3, "kill": True}
     assert [type(value) for value in held.values()].count(bool) == 1
 
 
 def test_also_frees_what_is_held_by_default() -> None:
-    plan = plan_of(also=("optional",))
-    assert plan.space.held == {}
-    assert set(plan.space.distributions()) == {"x", "y", "optional"}
-    assert set(plan_of().space.distributions()) == {"x", "y"}
+    plan = plan_of(free=("optional",))
+    assert plan.space.fixed == {}
+    assert set(plan.space.distributions) == {"x", "y", "optional"}
+    assert set(plan_of().space.distributions) == {"x", "y"}
 
 
 def test_what_is_freed_for_trials_stays_held_for_presets() -> None:
-    assert plan_of(demo=True, also=("optional",)).space.preset_held == {"optional": 2}
+    assert plan_of(demo=True, free=("optional",)).space.preset_fixed == {"optional": 2}
 
 
 def test_what_is_freed_and_set_is_refused() -> None:
     with pytest.raises(UsageError, match="leave one of them out"):
-        plan_of(also=("optional",), set=("optional=5",))
+        plan_of(free=("optional",), set=("optional=5",))
 
 
 def test_a_name_is_made_of_workload_and_time() -> None:
     assert plan_of().name.startswith("tiny-20")
-    assert make_plan(WORKLOAD, Budget(), Method(), Site(name="mine"), demo=True).name == "mine"
+    assert spec_of(WORKLOAD, site=Site(name="mine")).name == "mine"
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,7 @@ def test_a_name_is_made_of_workload_and_time() -> None:
     [
         ({"presets": "plane"}, "Did you mean plain"),
         ({"objective": "los"}, "Did you mean loss"),
-        ({"also": ("y",)}, "There are: optional"),
+        ({"free": ("y",)}, "There are: optional"),
         ({"set": ("slop=1",)}, "Did you mean slope"),
         ({"set": ("x",)}, "KEY=VALUE"),
         ({"set": ("batch_size=0",)}, "--set batch_size=0"),

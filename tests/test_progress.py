@@ -8,20 +8,18 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from specs import spec_of
 from tiny import make_tiny
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import make_plan
+from search.config.settings import Budget, Site
 from search.reporting.progress import Progress
-from search.tuning.recorder import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord
 
 
 def view(*, terminal: bool, height: int = 40, trials: int = 5, epochs: int = 8) -> tuple[Progress, io.StringIO]:
     text = io.StringIO()
     console = Console(file=text, force_terminal=terminal, width=120, height=height, highlight=False)
-    plan = make_plan(
-        make_tiny(known={"x": 0.1}), Budget(trials=trials, epochs=epochs), Method(), Site(name="mine"), demo=True
-    )
+    plan = spec_of(make_tiny(known={"x": 0.1}), budget=Budget(trials=trials, epochs=epochs), site=Site(name="mine"))
     return Progress(console, plan, concurrent=2), text
 
 

@@ -18,7 +18,7 @@ from ray import cloudpickle
 import search.promote
 from search.promotion.registry import Registry, Version
 from search.tracking.client import embedded_uri, open_experiment
-from search.workloads import Workload
+from search.workload import Workload
 
 if TYPE_CHECKING:
     from server import MlflowServer
@@ -59,10 +59,10 @@ class Shop:
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Shop:  # noqa: ARG001 - it runs
     """With an empty database: making it takes seconds."""
-    import judged
+    import evaluations
     import promotable
 
-    for module in (judged, promotable):
+    for module in (evaluations, promotable):
         cloudpickle.register_pickle_by_value(module)
     storage = tmp_path_factory.mktemp("opened")
     (storage / "mlflow").mkdir()
@@ -72,7 +72,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Shop:  #
 
 @pytest.fixture(scope="module")
 def promoted(opened: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
-    """With one search and its champion, ``good``, which nobody changes."""
+    """With one search and its champion, ``good``; no test changes it."""
     shop = Shop(Path(shutil.copytree(opened.storage, tmp_path_factory.mktemp("promoted") / "results")))
     shop.search("first", good=GOOD, worse=WORSE)
     shop.code, shop.text = shop.promote("--top", "2")
@@ -138,13 +138,13 @@ def test_a_model_that_is_no_better_is_refused_unless_it_is_forced_with_a_reason(
     assert all(word in text for word in ("fails", "[/eic/zdc#12]", "[red]"))
 
 
-def test_looks_at_a_holdout_are_counted_over_all_workloads(busy: Shop) -> None:
+def test_uses_of_a_holdout_are_counted_over_all_workloads(busy: Shop) -> None:
     client = busy.registry._client
     other = Registry(client, "other")
-    assert other.note_use("events-99", "theirs", "today") == 2  # the promotion of tiny looked at the same events
-    assert other.note_use("events-99", "theirs", "tomorrow") == 2
-    assert busy.registry.note_use("events-99", "ours", "today") == 3
-    assert other.note_use("events-1", "theirs", "today") == 1
+    assert other.record_use("events-99", "theirs", "today") == 2  # the promotion of tiny looked at the same events
+    assert other.record_use("events-99", "theirs", "tomorrow") == 2
+    assert busy.registry.record_use("events-99", "ours", "today") == 3
+    assert other.record_use("events-1", "theirs", "today") == 1
 
 
 def test_a_lucky_trial_does_not_pass(busy: Shop) -> None:
@@ -196,7 +196,7 @@ def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
 
 
 def test_a_winner_that_lost_its_alias_by_hand_is_no_rival(busy: Shop) -> None:
-    """As after a rollback that died between the alias and the word that goes with it."""
+    """As after a rollback that died between the alias and the tag."""
     first, registry = busy.champion, busy.registry
     winner, second, third = (pending(registry, first) for _ in range(3))
     assert registry.set_champion(winner) is None
@@ -222,7 +222,7 @@ def test_an_interrupted_registration_is_finished_by_the_next_try(busy: Shop, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(Registry, "crown", died)
+        patched.setattr(Registry, "set_champion", died)
         assert busy.promote()[0] == 130
     assert busy.champion == before
     assert busy.promote()[0] == 0
@@ -283,14 +283,14 @@ def test_a_package_that_was_changed_in_the_store_is_refused(busy: Shop) -> None:
         (["--rollback"], "there is none to go back to"),
     ],
 )
-def test_wrong_words_are_told(promoted: Shop, flags: list[str], words: str) -> None:
+def test_wrong_flags_are_explained(promoted: Shop, flags: list[str], words: str) -> None:
     code, text = promoted.promote(*flags)
     assert code == 2
     assert words in text
     assert "Traceback" not in text
 
 
-def test_a_storage_without_searches_is_told(shop: Shop) -> None:
+def test_a_storage_without_searches_is_explained(shop: Shop) -> None:
     code, text = shop.promote()
     assert code == 2
     assert "python -m search.run tiny" in text

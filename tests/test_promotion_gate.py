@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from judged import evaluated
+from evaluations import evaluated
 from numpy.typing import NDArray
 
 from search.promotion.gate import Gate
-from search.workloads import Tolerance
+from search.workload import Tolerance
 from trainables.base.objectives import Goal
 from trainables.evaluation.scores import Evaluation
 
@@ -29,7 +29,7 @@ def model(loss: float = 1.0, bias: float = 0.1, seed: int = 1) -> Evaluation:
 def test_the_first_model_is_the_champion() -> None:
     verdict = GATE.decide(model(), [model()], None)
     assert verdict.passed
-    assert verdict.told == "there is no champion yet"
+    assert verdict.explanation == "there is no champion yet"
 
 
 @pytest.mark.parametrize(("name", "value"), [("loss", math.nan), ("loss", math.inf), ("bias", math.nan)])
@@ -38,7 +38,7 @@ def test_not_even_the_first_model_may_have_a_score_that_is_no_number(name: str, 
     broken = replace(broken, metrics={**broken.metrics, name: np.full_like(broken.metrics[name], value)})
     verdict = GATE.decide(broken, [broken], None)
     assert not verdict.passed
-    assert verdict.told == f"{name} is {value}, no number"
+    assert verdict.explanation == f"{name} is {value}, no number"
 
 
 def test_a_real_improvement_passes() -> None:
@@ -46,13 +46,13 @@ def test_a_real_improvement_passes() -> None:
     assert verdict.passed
     assert verdict.reasons == ()
     assert verdict.differences["loss"].high < 0
-    assert "loss" in verdict.told
+    assert "loss" in verdict.explanation
 
 
 def test_a_worse_model_does_not_pass() -> None:
     verdict = GATE.decide(model(1.1), [model(1.1)], model(1.0, seed=2))
     assert not verdict.passed
-    assert "not better beyond the 95% interval" in verdict.told
+    assert "not better beyond the 95% interval" in verdict.explanation
 
 
 def test_a_model_does_not_beat_itself() -> None:
@@ -81,7 +81,7 @@ def test_a_watched_metric_may_get_worse_by_its_tolerance_and_no_more(bias: float
     verdict = GATE.decide(model(0.9, bias), [model(0.9, bias)], model(1.0, 0.1, seed=2))
     assert verdict.passed == passed
     if not passed:
-        assert "bias got worse by more than 0.02 (0.1 of the champion's + 0.01)" in verdict.told
+        assert "bias got worse by more than 0.02 (0.1 of the champion's + 0.01)" in verdict.explanation
 
 
 def test_a_number_that_is_none_helps_nobody() -> None:
@@ -102,7 +102,7 @@ def test_no_other_objective_may_get_worse() -> None:
     assert gate.decide(model(0.9, 0.1), [model(0.9)], model(1.0, 0.1, seed=2)).passed
     verdict = gate.decide(model(0.9, 0.101), [model(0.9)], model(1.0, 0.1, seed=2))
     assert not verdict.passed
-    assert "bias got worse" in verdict.told
+    assert "bias got worse" in verdict.explanation
 
 
 def test_a_higher_confidence_asks_for_more() -> None:

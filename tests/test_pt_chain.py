@@ -109,7 +109,7 @@ def test_the_promoted_chain_loads_in_a_fresh_process_elsewhere(place: Path, text
 
     script = f"""
 import mlflow, numpy
-mlflow.set_tracking_uri("{registry.where}")
+mlflow.set_tracking_uri("{registry.uri}")
 model = mlflow.pyfunc.load_model("models:/pt-combined@champion")
 numpy.save("pt.npy", model.predict(model.input_example))
 """

@@ -14,8 +14,8 @@ import pytest
 from proxy import free_port
 from ray.job_submission import JobStatus
 
-from search.cluster import code_archive as upload
-from search.cluster.code_archive import Package, lock, pack
+from search.cluster import code_archive
+from search.cluster.code_archive import CodeArchive, locked_requirements, pack
 from search.cluster.ray_jobs import JobServer, exit_code, read_token, runtime_environment
 from search.config.provenance import git_commit
 from search.errors import ClusterError, UsageError
@@ -36,11 +36,11 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packed(tmp_path_factory: pytest.TempPathFactory) -> Package:
+def packed(tmp_path_factory: pytest.TempPathFactory) -> CodeArchive:
     return pack(tmp_path_factory.mktemp("packed") / "code.zip")
 
 
-def test_the_code_and_the_carried_samples_are_sent_and_nothing_else(packed: Package) -> None:
+def test_the_code_and_the_carried_samples_are_sent_and_nothing_else(packed: CodeArchive) -> None:
     with zipfile.ZipFile(packed.path) as archive:
         names = set(archive.namelist())
     assert {"search/run.py", "spaces/zdc.py", "trainables/zdc/model.py", "search/cluster/search.sbatch.j2"} <= names
@@ -50,7 +50,7 @@ def test_the_code_and_the_carried_samples_are_sent_and_nothing_else(packed: Pack
     assert packed.bytes < 20 * 2**20
 
 
-def test_what_was_sent_runs_and_knows_its_version(packed: Package, tmp_path: Path) -> None:
+def test_what_was_sent_runs_and_knows_its_version(packed: CodeArchive, tmp_path: Path) -> None:
     """Where the project itself is not installed: its code and its version come out of the working directory."""
     with zipfile.ZipFile(packed.path) as archive:
         archive.extractall(tmp_path)
@@ -59,7 +59,7 @@ import sys
 sys.meta_path[:] = [finder for finder in sys.meta_path if "editable" not in repr(finder).lower()]
 from importlib.metadata import distributions
 import search, search.cluster.code_archive
-print(search.cluster.code_archive.project())
+print(search.cluster.code_archive.project_root())
 print([found.version for found in distributions(name="hep-search", path=["."])][0])
 """
     done = subprocess.run(
@@ -68,7 +68,7 @@ print([found.version for found in distributions(name="hep-search", path=["."])][
     assert done.stdout.split() == [str(tmp_path.resolve()), importlib.metadata.version("hep-search")]
 
 
-def test_what_was_sent_knows_its_commit(packed: Package, tmp_path: Path) -> None:
+def test_what_was_sent_knows_its_commit(packed: CodeArchive, tmp_path: Path) -> None:
     """There is no git where it runs."""
     with zipfile.ZipFile(packed.path) as archive:
         archive.extractall(tmp_path)
@@ -86,7 +86,7 @@ def test_what_was_sent_knows_its_commit(packed: Package, tmp_path: Path) -> None
     assert commit({"SEARCH_GIT_COMMIT": ""}) == "unknown"
 
 
-def test_the_same_code_makes_the_same_archive(packed: Package, tmp_path: Path) -> None:
+def test_the_same_code_makes_the_same_archive(packed: CodeArchive, tmp_path: Path) -> None:
     """By which Ray knows that it has it already."""
     assert pack(tmp_path / "again.zip").path.read_bytes() == packed.path.read_bytes()
 
@@ -103,12 +103,12 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ):  # fmt: skip
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(name)
-    monkeypatch.setattr(upload.search, "__file__", str(root / "search" / "__init__.py"))
+    monkeypatch.setattr(code_archive.search, "__file__", str(root / "search" / "__init__.py"))
     return root
 
 
-def names(package: Package) -> set[str]:
-    with zipfile.ZipFile(package.path) as archive:
+def names(packed: CodeArchive) -> set[str]:
+    with zipfile.ZipFile(packed.path) as archive:
         return {name for name in archive.namelist() if "dist-info" not in name}
 
 
@@ -123,8 +123,8 @@ def test_data_results_and_environments_stay_here(tmp_path: Path) -> None:
 
 
 def test_more_can_be_sent_and_less(tree: Path, tmp_path: Path) -> None:
-    package = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["model.py", "spaces/*"])
-    assert names(package) == {"search/__init__.py", "trainables/zdc/sample/photons.root", "notes/plan.txt"}
+    archive = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["model.py", "spaces/*"])
+    assert names(archive) == {"search/__init__.py", "trainables/zdc/sample/photons.root", "notes/plan.txt"}
     with pytest.raises(UsageError, match="no such file"):
         pack(tmp_path / "code.zip", include=[tree / "nothing"])
 
@@ -135,8 +135,8 @@ def test_what_the_user_names_is_sent_with_its_data(tree: Path, tmp_path: Path) -
     for name in (*mine, *others):
         (tree / "notes" / name).parent.mkdir(parents=True, exist_ok=True)
         (tree / "notes" / name).write_text(name)
-    package = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["search/*", "spaces/*", "trainables/*"])
-    assert names(package) == {"notes/plan.txt", *(f"notes/{name}" for name in mine)}
+    archive = pack(tmp_path / "code.zip", include=[tree / "notes"], exclude=["search/*", "spaces/*", "trainables/*"])
+    assert names(archive) == {"notes/plan.txt", *(f"notes/{name}" for name in mine)}
 
 
 def test_a_link_to_nothing_is_told_and_can_be_left_out(tree: Path, tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_name
 ) -> None:
     import random
 
-    monkeypatch.setattr(upload, "LIMIT_BYTES", 2 * 2**20)
+    monkeypatch.setattr(code_archive, "LIMIT_BYTES", 2 * 2**20)
     dice = random.Random(1)
     for name, mebibytes in (("middle.csv", 1), ("largest.csv", 2), ("small.csv", 0)):
         (tree / "trainables" / name).write_bytes(dice.randbytes(mebibytes * 2**20))
@@ -167,15 +167,15 @@ def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_name
 # --- the runtime environment
 
 
-def test_the_runtime_environment_pins_the_locked_versions(packed: Package) -> None:
-    pinned = lock()
+def test_the_runtime_environment_pins_the_locked_versions(packed: CodeArchive) -> None:
+    pinned = locked_requirements()
     assert all("==" in line for line in pinned)
     assert any(line.startswith("ray==") for line in pinned)
     assert runtime_environment(packed, pinned)["pip"]["packages"] == pinned
     assert "pip" not in runtime_environment(packed, [])
 
 
-def test_no_secret_of_this_environment_is_sent(packed: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_secret_of_this_environment_is_sent(packed: CodeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is in it can be read by everybody who sees the dashboard."""
     for name in ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "hunter2")

@@ -7,7 +7,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from search.tuning.recorder import Recorder, TrialRecord
+from pyarrow.fs import LocalFileSystem
+
+from search.storage.location import StoragePath
+from search.storage.trial_record import TrialRecord
+from search.tuning.recorder import Recorder
 
 
 class Told:
@@ -74,7 +78,7 @@ class Life:
         return self
 
     def checkpoint(self, name: str) -> Life:
-        return self._hear("on_checkpoint", checkpoint=name)
+        return self._hear("on_checkpoint", checkpoint=SimpleNamespace(filesystem=LocalFileSystem(), path=name))
 
     def complete(self) -> Life:
         return self._hear("on_trial_complete")
@@ -102,7 +106,7 @@ def test_a_complete_trial() -> None:
         ("epoch", 2, 0.5),
         ("ended", "complete", ""),
     ]
-    assert life.record.checkpoint == "the last one"
+    assert life.record.checkpoint == StoragePath(LocalFileSystem(), "the last one")
     assert life.record.ended is not None
 
 

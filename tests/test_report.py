@@ -20,14 +20,14 @@ from finished import Finished, registered, run_search
 from selenium.webdriver import Chrome
 from selenium.webdriver.support.ui import WebDriverWait
 from tiny import make_tiny
-from written import Fate, Told, write_search
+from written import Fate, WrittenSearch, write_search
 
 import search.report
-from search.reporting.html.load import SearchSnapshot, names_of, read_search
-from search.reporting.html.outcome_plots import kind_of, reasons, regions_of, spent
-from search.reporting.html.overlay import groups_of, overlay_graphs
-from search.reporting.html.progress_plots import best_so_far, front_graphs, spent_seconds
-from search.reporting.html.render import make_overlay, make_page
+from search.reporting.html.load import SearchSnapshot, list_searches, read_search
+from search.reporting.html.outcome_plots import compute_by_outcome, generalise, group_by_reason, split_regions
+from search.reporting.html.overlay import group_comparable, overlay_graphs
+from search.reporting.html.progress_plots import best_so_far, cumulative_seconds, front_graphs
+from search.reporting.html.render import render_overlay, render_page
 from search.reporting.leaderboard import number
 from search.storage.location import Storage
 from search.workloads import WORKLOADS
@@ -51,7 +51,7 @@ def written(tmp_path: Path) -> Callable[..., SearchSnapshot]:
     """``written(name, fates, objective=..., ...)``: the search, read back from its folder."""
 
     def write(name: str, fates: list[Fate], **told: Any) -> SearchSnapshot:
-        write_search(tmp_path, name, fates, Told(**told))
+        write_search(tmp_path, name, fates, WrittenSearch(**told))
         return read_search(Storage(tmp_path), name)
 
     return write
@@ -130,7 +130,7 @@ CASES: dict[str, tuple[list[Fate], dict[str, Any], list[str]]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_every_search_has_a_page_that_says_how_it_stands(written: Callable[..., SearchSnapshot], case: str) -> None:
     fates, told, said = CASES[case]
-    page = make_page(written("any", fates, **told))
+    page = render_page(written("any", fates, **told))
     for sentence in said:
         assert sentence in words(page), sentence
     for figure in figures(page):
@@ -138,14 +138,14 @@ def test_every_search_has_a_page_that_says_how_it_stands(written: Callable[..., 
 
 
 def test_a_search_that_runs_has_a_page_that_says_so(tmp_path: Path) -> None:
-    told = Told(status=None, leaderboard=False)
+    told = WrittenSearch(status=None, leaderboard=False)
     folder = write_search(tmp_path, "now", [Fate(), Fate(None, epochs=1)], told)
     owner = {"host": os.uname().nodename, "pid": os.getpid()}
     (folder / "owner.json").write_text(json.dumps(owner))
     searched = read_search(Storage(tmp_path), "now")
     assert searched.state == "running"
     assert [searched.outcome_of(record) for record in searched.records] == ["complete", "running"]
-    assert "This search is running" in words(make_page(searched))
+    assert "This search is running" in words(render_page(searched))
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (folder / "owner.json").write_text(json.dumps({**owner, "pid": dead.pid}))
@@ -154,12 +154,12 @@ def test_a_search_that_runs_has_a_page_that_says_so(tmp_path: Path) -> None:
 
 def test_a_search_that_goes_on_is_shown_as_it_is_now_with_the_naive_predictors_of_before(tmp_path: Path) -> None:
     """The leaderboard in the folder is of its last end."""
-    folder = write_search(tmp_path, "more", [Fate()] * 3, Told(status=None))
+    folder = write_search(tmp_path, "more", [Fate()] * 3, WrittenSearch(status=None))
     board = json.loads((folder / "leaderboard.json").read_text())
     board["rows"] = [row for row in board["rows"] if row["number"] != 2]
     (folder / "leaderboard.json").write_text(json.dumps(board))
     searched = read_search(Storage(tmp_path), "more")
-    assert not searched.leaderboard_is_kept
+    assert not searched.leaderboard_is_stored
     assert {row.number for row in searched.leaderboard.rows} == {0, 1, 2, None}
     assert [row.metrics for row in searched.leaderboard.rows if row.kind == "naive"] == [{"loss": 1.0, "size": 1.0}]
 
@@ -171,7 +171,7 @@ def test_reading_a_search_changes_nothing_of_it(tmp_path: Path) -> None:
         return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
     before = state()
-    make_page(read_search(Storage(tmp_path), "still"))
+    render_page(read_search(Storage(tmp_path), "still"))
     assert state() == before
 
 
@@ -200,40 +200,44 @@ def test_the_best_so_far_heeds_the_limits(written: Callable[..., SearchSnapshot]
 
 def test_compute_adds_up(written: Callable[..., SearchSnapshot]) -> None:
     searched = written("adds", MIXED)
-    places, total = spent_seconds(searched.records)
+    places, total = cumulative_seconds(searched.records)
     assert total == pytest.approx(searched.leaderboard.compute_hours * 3600)
-    assert max(places.values()) == total == sum(one.seconds for one in spent(searched))
+    assert max(places.values()) == total == sum(one.seconds for one in compute_by_outcome(searched))
     ends = {record.number: (record.ended, record.seconds) for record in searched.records}
     for place, (ended, _) in ends.items():
         assert places[place] == pytest.approx(sum(seconds for other, seconds in ends.values() if other <= ended))
     assert sorted(places, key=places.__getitem__) != sorted(places), "they end in order: the test shows nothing"
-    assert sum(one.saved_seconds for one in spent(searched)) == pytest.approx(searched.leaderboard.saved_hours * 3600)
-    assert sum(one.saved_seconds for one in spent(searched)) == pytest.approx(2 * 8.0)  # two trials, two epochs of 4 s
+    assert sum(one.saved_seconds for one in compute_by_outcome(searched)) == pytest.approx(
+        searched.leaderboard.saved_hours * 3600
+    )
+    assert sum(one.saved_seconds for one in compute_by_outcome(searched)) == pytest.approx(
+        2 * 8.0
+    )  # two trials, two epochs of 4 s
 
 
 def test_every_trial_is_in_one_region_of_each_parameter(written: Callable[..., SearchSnapshot]) -> None:
     searched = written("regions", MIXED * 3)
     for name in ("x", "y"):
-        regions = regions_of(searched, name)
+        regions = split_regions(searched, name)
         numbers = [record.number for region in regions for record in region.records]
         assert sorted(numbers) == [record.number for record in searched.records]
         assert len({region.label for region in regions}) == len(regions)
-    quarters = [region.records for region in regions_of(searched, "x")]
+    quarters = [region.records for region in split_regions(searched, "x")]
     assert len(quarters) == 4
     assert all(abs(len(records) - len(searched.records) / 4) <= 2 for records in quarters)
     for low, high in pairwise(quarters):
         assert max(r.hyperparameters["x"] for r in low) <= min(r.hyperparameters["x"] for r in high)
-    unset = regions_of(searched, "y")[-1]
+    unset = split_regions(searched, "y")[-1]
     assert unset.label == "not set"
     assert all(record.hyperparameters["x"] <= 0 for record in unset.records)
 
 
 def test_reasons_are_grouped_without_their_numbers(written: Callable[..., SearchSnapshot]) -> None:
     fates = [Fate(), replace(FAILED, reason="worker died: node 18"), FAILED, DIVERGED]
-    groups = {(one.outcome, one.reason): one for one in reasons(written("why", fates))}
+    groups = {(one.outcome, one.reason): one for one in group_by_reason(written("why", fates))}
     assert set(groups) == {("complete", ""), ("failed", "worker died: node …"), ("diverged", "not_finite")}
     assert groups["failed", "worker died: node …"].labels == ["trial-001", "trial-002"]
-    assert kind_of("not_finite in epoch 12: loss = nan") == "not_finite"
+    assert generalise("not_finite in epoch 12: loss = nan") == "not_finite"
 
 
 def test_the_front_is_marked_as_the_leaderboard_has_it(written: Callable[..., SearchSnapshot]) -> None:
@@ -251,7 +255,7 @@ def test_optunas_figures_show_the_searched_parameters_of_complete_trials(
     written: Callable[..., SearchSnapshot],
 ) -> None:
     searched = written("many", MIXED * 2)
-    drawn = figures(make_page(searched))
+    drawn = figures(render_page(searched))
     (importance,) = (
         one for one in drawn if one["layout"]["xaxis"].get("title", {}).get("text") == "share of importance"
     )
@@ -268,7 +272,7 @@ def test_optunas_figures_show_the_searched_parameters_of_complete_trials(
 
 
 def test_slices_show_trials_beyond_a_limit_too(written: Callable[..., SearchSnapshot]) -> None:
-    page = make_page(written("beyond", [Fate()] * 6, limit=("size=0.5",)))
+    page = render_page(written("beyond", [Fate()] * 6, limit=("size=0.5",)))
     (one,) = (one for one in figures(page) if one["layout"]["xaxis"].get("title", {}).get("text") == "x")
     assert len(one["data"][0]["x"]) == 6
     assert set(one["data"][0]["marker"]["symbol"]) == {"circle", "circle-open"}
@@ -281,9 +285,9 @@ def test_values_of_different_versions_share_no_figure(written: Callable[..., Sea
     searches = [
         written(name, MIXED, version=v) for name, v in (("one", "tiny-1"), ("two", "tiny-2"), ("six", "tiny-1"))
     ]
-    page = make_overlay(searches)
+    page = render_overlay(searches)
     assert "These searches are of 2 kinds" in words(page)
-    assert [[searched.name for searched in group.searches] for group in groups_of(searches)] == [
+    assert [[searched.name for searched in group.searches] for group in group_comparable(searches)] == [
         ["one", "six"],
         ["two"],
     ]
@@ -294,9 +298,9 @@ def test_values_of_different_versions_share_no_figure(written: Callable[..., Sea
 
 def test_other_differences_are_told(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("free", MIXED), written("bound", MIXED, limit=("size=0.3",))]
-    assert "They have different limits" in words(make_overlay(searches))
+    assert "They have different limits" in words(render_overlay(searches))
     searches = [written("alike", MIXED), written("same", MIXED)]
-    assert "different" not in words(make_overlay(searches))
+    assert "different" not in words(render_overlay(searches))
 
 
 def test_fronts_of_searches_with_different_limits_heed_none(written: Callable[..., SearchSnapshot]) -> None:
@@ -305,13 +309,13 @@ def test_fronts_of_searches_with_different_limits_heed_none(written: Callable[..
     assert [row.label for row in bound.leaderboard.front] == ["small"]
     for other, shown in (("free", 2), ("bound-too", 1)):
         searches = [bound, written(other, [Fate()] * 2, limit=("size=0.1",) * (other != "free"), **told)]
-        *_, fronts = overlay_graphs(groups_of(searches)[0])
+        *_, fronts = overlay_graphs(group_comparable(searches)[0])
         assert [len(trace["x"]) for trace in fronts.content["data"]] == [shown, shown]
 
 
 def test_an_overlay_ends_each_line_at_the_best_of_its_search(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("a", MIXED), written("b", MIXED[::-1])]
-    (group,) = groups_of(searches)
+    (group,) = group_comparable(searches)
     against_trials, against_compute, _ = overlay_graphs(group)
     for graph in (against_trials, against_compute):
         lines = {trace["name"]: trace for trace in graph.content["data"] if trace["mode"] == "lines"}
@@ -320,7 +324,7 @@ def test_an_overlay_ends_each_line_at_the_best_of_its_search(written: Callable[.
 
 
 def test_an_overlay_of_searches_without_a_complete_trial_says_so(written: Callable[..., SearchSnapshot]) -> None:
-    page = make_overlay([written("a", [DIVERGED], objective="loss,size"), written("b", [], objective="loss,size")])
+    page = render_overlay([written("a", [DIVERGED], objective="loss,size"), written("b", [], objective="loss,size")])
     assert "No trial is complete yet" in words(page)
 
 
@@ -330,6 +334,21 @@ def test_an_overlay_of_searches_without_a_complete_trial_says_so(written: Callab
 def call(capsys: pytest.CaptureFixture[str], *flags: str) -> tuple[int, str]:
     code = search.report.main([str(flag) for flag in flags])
     return code, re.sub(r"\s+", " ", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("flags", [["--help"], ["a", "--otu", "x"], []])
+def test_help_and_a_wrong_flag_load_nothing_heavy(flags: list[str]) -> None:
+    heavy = ["torch", "ray", "mlflow", "matplotlib", "optuna", "plotly", "pyarrow", "pandas"]
+    script = f"""
+import contextlib, sys
+import search.report
+with contextlib.suppress(SystemExit):
+    search.report.main({flags})
+loaded = set({heavy}) & sys.modules.keys()
+assert not loaded, loaded
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_an_unknown_name_is_told_with_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -359,7 +378,7 @@ def test_pages_lie_in_the_folders_and_the_overlay_beside_them(
 ) -> None:
     for name in ("a", "b"):
         write_search(tmp_path, name, MIXED)
-    assert names_of(Storage(tmp_path)) == ["b", "a"]
+    assert list_searches(Storage(tmp_path)) == ["b", "a"]
     code, text = call(capsys, "a", "b", "--storage", tmp_path)
     assert code == 0
     pages = [tmp_path / "searches" / name / "report.html" for name in ("a", "b")]
@@ -380,7 +399,7 @@ def test_pages_lie_in_the_folders_and_the_overlay_beside_them(
 
 def test_a_page_names_no_other_place(written: Callable[..., SearchSnapshot]) -> None:
     searches = [written("a", MIXED), written("b", MIXED)]
-    for page in (make_page(searches[0]), make_overlay(searches)):
+    for page in (render_page(searches[0]), render_overlay(searches)):
         own = without_libraries(page)
         assert not re.findall(r"\w+://|@import|url\(", own)
         assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*', own)
@@ -524,7 +543,7 @@ def test_the_overlay_opens_without_a_network(
 ) -> None:
     searches = [read_search(Storage(done.storage), done.name) for done in (showers, fates)]
     page = tmp_path / "overlay.html"
-    page.write_text(make_overlay(searches))
+    page.write_text(render_overlay(searches))
     opened(page, offline)
     looks_right(offline)
     assert offline.execute_script("return document.querySelectorAll('.picture img').length") >= 2

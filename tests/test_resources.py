@@ -12,7 +12,7 @@ import pytest
 
 from search.config.settings import Site
 from search.errors import ClusterError
-from search.tuning.resources import Share, gpu_names, on_network_file_system, share_of
+from search.tuning.resources import Share, gpu_names, share_of
 
 
 def share(*nodes: tuple[float, float], wanted: int | None = None, samples: int = 1000, **site: Any) -> Any:
@@ -70,40 +70,6 @@ def test_gpus_are_named_as_ray_names_them() -> None:
     nodes = [{"CPU": 4.0, "GPU": 1.0, "accelerator_type:H100": 1.0}, {"CPU": 4.0}]
     assert gpu_names(nodes) == "H100"
     assert gpu_names([{"CPU": 4.0}]) == ""
-
-
-MOUNTS = """\
-/dev/vda / ext4 rw 0 0
-server:/home /home nfs4 rw 0 0
-/dev/vdb /home/local ext4 rw 0 0
-lustre@tcp:/scratch /scratch lustre rw 0 0
-/dev/vdc /scratch2 xfs rw 0 0
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "network"),
-    [
-        ("/var/x", False),
-        ("/home/me/results", True),
-        ("/home/local/results", False),
-        ("/scratch/me", True),
-        ("/scratch2/me", False),
-        ("/homes/me", False),
-    ],
-)
-def test_network_file_systems_are_known_by_their_mounts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, network: bool
-) -> None:
-    """Pitfall 35."""
-    (tmp_path / "mounts").write_text(MOUNTS)
-    mounts = tmp_path / "mounts"
-    monkeypatch.setattr("search.tuning.resources.Path", lambda name: mounts if name == "/proc/mounts" else Path(name))
-    assert on_network_file_system(Path(folder)) is network
-
-
-def test_this_machines_own_mounts_can_be_read(tmp_path: Path) -> None:
-    assert on_network_file_system(tmp_path) in (True, False)
 
 
 # --- a Ray of this machine alone

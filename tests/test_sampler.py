@@ -14,17 +14,15 @@ from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, 
 from optuna.trial import TrialState, create_trial
 from ray.tune import Checkpoint
 from ray.tune.search import Searcher
+from specs import spec_with
 from tiny import TinyConfig, expected_loss, suggest
 
-from search.tuning.optuna_searcher import (
-    LEARNS_FROM_OTHERS,
-    OptunaSearcher,
-    Space,
-    make_sampler,
-    open_study,
-    read_study,
-)
-from search.tuning.recorder import Outcome, TrialRecord
+from search.config.settings import WARM_START_SAMPLERS
+from search.config.space import Space
+from search.storage.trial_record import Outcome, TrialRecord
+from search.tuning.optuna_searcher import OptunaSearcher
+from search.tuning.samplers import make_sampler
+from search.tuning.study import open_study, read_study
 from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
 
@@ -42,14 +40,15 @@ LOSS = Goal({"loss": "min"})
 
 
 def space_of(presets: Mapping[str, Mapping[str, Any]] = POINTS, **held: Any) -> Space:
-    return Space(suggest=suggest, held=held, preset_held=held, presets=presets)
+    return Space(suggest=suggest, fixed=held, preset_fixed=held, presets=presets)
 
 
 def searcher_of(
     folder: Path, space: Space, *, sampler: str = "random", trials: int = 3, records: Sequence[TrialRecord] = ()
 ) -> OptunaSearcher:
     study = open_study(folder, "a-study", ["min"], make_sampler(sampler, 5, len(records)))
-    return OptunaSearcher(study, space, fixed={"epochs": 4}, trials=trials, goal=LOSS, seed=100, records=records)
+    spec = spec_with(space, LOSS, trials=trials, epochs=4, seed=100)
+    return OptunaSearcher(study, spec, records)
 
 
 def reread(folder: Path) -> optuna.Study:
@@ -92,17 +91,17 @@ def test_what_is_held_never_enters_the_study() -> None:
 
 
 def test_distributions_are_those_of_every_branch_without_what_is_held() -> None:
-    found = space_of().distributions()
+    found = space_of().distributions
     assert found.keys() == {"x", "y", "optional"}
     assert found["x"] == optuna.distributions.FloatDistribution(-1, 1)
-    assert space_of(x=-0.5, optional=1).distributions() == {}
+    assert space_of(x=-0.5, optional=1).distributions == {}
 
 
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_distributions_of_a_workload_meet_every_branch(name: str) -> None:
     workload = WORKLOADS[name]
     space = Space(workload.suggest, {}, {}, {})
-    found = space.distributions()
+    found = space.distributions
     study = optuna.create_study(sampler=RandomSampler(seed=3))
     for _ in range(300):
         trial = study.ask()
@@ -111,7 +110,7 @@ def test_distributions_of_a_workload_meet_every_branch(name: str) -> None:
 
 
 def test_a_preset_keeps_what_it_names_and_takes_the_rest_from_what_is_held(tmp_path: Path) -> None:
-    space = Space(suggest, held={"optional": 2}, preset_held={"optional": 3, "x": 0.9}, presets=POINTS)
+    space = Space(suggest, fixed={"optional": 2}, preset_fixed={"optional": 3, "x": 0.9}, presets=POINTS)
     searcher = searcher_of(tmp_path, space)
     plain, wide, sampled = (searcher.suggest(name)["hyperparameters"] for name in "abc")
     assert (plain["x"], plain["y"], plain["optional"]) == (0.3, 0.0, 3)
@@ -237,9 +236,7 @@ def test_random_points_follow_from_their_numbers_however_often_a_search_is_begun
         found, records = [], []
         for life in range(lives):
             study = open_study(folder, "a-study", ["min"], make_sampler("random", 5, known=len(found)))
-            searcher = OptunaSearcher(
-                study, space_of(presets={}), fixed={"epochs": 4}, trials=6, goal=LOSS, seed=0, records=records
-            )
+            searcher = OptunaSearcher(study, spec_with(space_of(presets={}), LOSS, trials=6, epochs=4), records)
             for number in range(6 // lives):
                 found.append(live(searcher, f"{life}-{number}", [0.5], "complete")["hyperparameters"]["x"])
         return found
@@ -280,9 +277,8 @@ def test_a_study_that_goes_on_does_not_draw_its_first_points_again(tmp_path: Pat
     before = searcher_of(tmp_path, space, sampler=name, trials=3)
     first = [live(before, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
     sampler = make_sampler(name, 5, known=3)
-    after = OptunaSearcher(
-        open_study(tmp_path, "a-study", ["min"], sampler), space, fixed={"epochs": 4}, trials=6, goal=LOSS, seed=0
-    )
+    study = open_study(tmp_path, "a-study", ["min"], sampler)
+    after = OptunaSearcher(study, spec_with(space, LOSS, trials=6, epochs=4))
     later = [live(after, str(number), [0.5], "complete")["hyperparameters"]["x"] for number in range(3)]
     assert not set(first) & set(later)
 
@@ -377,7 +373,7 @@ def optimise(study: optuna.Study, count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", LEARNS_FROM_OTHERS)
+@pytest.mark.parametrize("name", WARM_START_SAMPLERS)
 @pytest.mark.parametrize("low", [-1.0, 0.0])  # from 0 on all of them have y: the branch x < 0 is met later
 def test_earlier_trials_beside_a_study_teach_its_sampler_what_they_would_within_it(
     tmp_path: Path, name: str, low: float
@@ -401,12 +397,12 @@ def test_running_trials_beside_earlier_ones_are_reckoned_with(tmp_path: Path) ->
     assert [suggest(beside.ask()) for _ in range(5)] == [suggest(within.ask()) for _ in range(5)]
 
 
-@pytest.mark.parametrize("name", LEARNS_FROM_OTHERS)
+@pytest.mark.parametrize("name", WARM_START_SAMPLERS)
 def test_earlier_trials_count_as_no_trials_of_the_study(tmp_path: Path, name: str) -> None:
     """Presets, numbers, seeds, what is left and the best trial are those of the search."""
     earlier = earlier_trials()
     study = open_study(tmp_path, "a-study", ["min"], make_sampler(name, 5, len(earlier)), earlier)
-    searcher = OptunaSearcher(study, space_of(), fixed={"epochs": 4}, trials=2, goal=LOSS, seed=100)
+    searcher = OptunaSearcher(study, spec_with(space_of(), LOSS, trials=2, epochs=4, seed=100))
     assert searcher.left == 4
     asked = [live(searcher, str(number), [0.9], "complete") for number in range(4)]
     assert [one["number"] for one in asked] == [0, 1, 2, 3]

@@ -25,17 +25,18 @@ from broken import wait_until
 from finished import Finished, run_search
 from hypothesis import given
 from hypothesis import strategies as st
+from specs import spec_of
 from tiny import TinyConfig, TinyData, TinyTraining, make_tiny
 
 import search.tuning.autosize.resolve
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec
 from search.errors import ClusterError
-from search.tuning.autosize.benchmark import Measured, measure
-from search.tuning.autosize.monitor import Meter, find_driver, private_bytes
-from search.tuning.autosize.placement import ProbeError, probe
+from search.tuning.autosize.benchmark import Measurement, run_benchmark
+from search.tuning.autosize.monitor import ResourceMonitor, find_driver, private_bytes
+from search.tuning.autosize.placement import BenchmarkError, run_on_cluster
 from search.tuning.autosize.share import best_threads, fraction_of, on_cpus, on_gpus, with_headroom
-from search.tuning.autosize.worst_case import largest_point, words
+from search.tuning.autosize.worst_case import describe_sizes, largest_point
 from search.tuning.resources import Share, share_of
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.simulate import simulate_data
@@ -48,10 +49,10 @@ ROOT = Path(__file__).parents[1]
 # --- arithmetic
 
 
-def measured(**told: Any) -> Measured:
+def measured(**told: Any) -> Measurement:
     """Of a GPU of 80 GB, unless told otherwise."""
     of_gpu = {"gpu_memory": 2 * GB, "gpu_context": GB // 2, "gpu_free": 80 * GB, "busy": 0.31}
-    return Measured(**{"device": "H100", "seconds": 12.0, "memory": GB, "rates": {1: 100.0}, **of_gpu, **told})
+    return Measurement(**{"device": "H100", "seconds": 12.0, "memory": GB, "rates": {1: 100.0}, **of_gpu, **told})
 
 
 def node(cpus: float, gpus: float = 0, memory_gb: float = 1000) -> dict[str, float]:
@@ -170,8 +171,8 @@ def test_what_a_trial_takes_is_asked_of_ray() -> None:
 # --- the largest point
 
 
-def plan_of(workload: Any, *, trials: str = "3", **method: Any) -> Plan:
-    return make_plan(workload, Budget(trials=trials), Method(**method), Site(), demo=True)
+def plan_of(workload: Any, *, trials: str = "3", **method: Any) -> SearchSpec:
+    return spec_of(workload, budget=Budget(trials=trials), method=Method(**method))
 
 
 SIZED = replace(
@@ -183,11 +184,11 @@ SIZED = replace(
     ("method", "trials", "largest"),
     [
         ({"presets": "none"}, "3", 1),  # held at its default
-        ({"presets": "none", "also": ("optional",)}, "3", 5),
+        ({"presets": "none", "free": ("optional",)}, "3", 5),
         ({"presets": "none", "set": ("optional=3",)}, "3", 3),
         ({"presets": "all"}, "3", 7),
-        ({"presets": "bad", "also": ("optional",)}, "3", 5),
-        ({"presets": "bad", "also": ("optional",)}, "0", 1),
+        ({"presets": "bad", "free": ("optional",)}, "3", 5),
+        ({"presets": "bad", "free": ("optional",)}, "0", 1),
         ({"presets": "bad", "set": ("optional=9",)}, "3", 9),
     ],
 )
@@ -196,10 +197,10 @@ def test_the_largest_point_is_the_largest_of_this_search(method: dict[str, Any],
     point = largest_point(plan)
     assert point["optional"] == largest
     assert point["y"] == (1.0 if trials != "0" else 0.0)  # a parameter of one branch of the space alone
-    assert words(plan, point) == f"optional={largest}, y={point['y']}"
+    assert describe_sizes(plan, point) == f"optional={largest}, y={point['y']}"
 
 
-# --- the meter
+# --- the monitor
 
 
 def test_memory_that_is_shared_is_not_counted(tmp_path: Path) -> None:
@@ -217,13 +218,13 @@ def test_memory_that_is_shared_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_the_peak_is_seen_though_it_is_over() -> None:
-    with Meter(gpu=False) as meter:
+    with ResourceMonitor(on_gpu=False) as monitor:
         before = private_bytes()
         own = np.ones(200 * 2**20, dtype=np.uint8)
         time.sleep(0.5)
         del own
-    assert meter.memory - before > 150 * 2**20
-    assert (meter.gpu_memory, meter.gpu_context, meter.busy) == (0, 0, None)
+    assert monitor.memory - before > 150 * 2**20
+    assert (monitor.gpu_memory, monitor.gpu_context, monitor.gpu_busy) == (0, 0, None)
 
 
 class PlannedGpu:
@@ -258,18 +259,18 @@ def test_memory_of_a_gpu_is_that_of_tensors_and_of_cuda_itself(
     monkeypatch: pytest.MonkeyPatch, used: list[int], ours: int | None, memory: int, context: int
 ) -> None:
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 2 * GB)
-    with Meter(gpu=True, driver=PlannedGpu(used, ours, [])) as meter:
-        meter.look()
-    assert (meter.gpu_memory, meter.gpu_context) == (memory, context)
-    assert meter.free_for_us == 75 * GB
-    assert meter.busy is None
+    with ResourceMonitor(on_gpu=True, driver=PlannedGpu(used, ours, [])) as monitor:
+        monitor.sample()
+    assert (monitor.gpu_memory, monitor.gpu_context) == (memory, context)
+    assert monitor.gpu_free == 75 * GB
+    assert monitor.gpu_busy is None
 
 
 def test_the_load_is_that_of_the_second_half(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "max_memory_reserved", lambda: 2 * GB)
-    with Meter(gpu=True, driver=PlannedGpu([0], GB, [0.0] * 5 + [0.4] * 100)) as meter:
+    with ResourceMonitor(on_gpu=True, driver=PlannedGpu([0], GB, [0.0] * 5 + [0.4] * 100)) as monitor:
         time.sleep(1.5)
-    assert meter.busy == pytest.approx(0.4)
+    assert monitor.gpu_busy == pytest.approx(0.4)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -280,13 +281,13 @@ def test_without_a_gpu_there_is_no_driver() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_real_gpu_is_measured() -> None:
     config, data = ZDCConfig(epochs=3, batch_size=256), simulate_data(2000, 1)
-    told = measure(ZDCTraining, config, data, "cuda", [1], 3.0)
+    told = run_benchmark(ZDCTraining, config, data, "cuda", [1], 3.0)
     assert 2**27 < told.gpu_memory < told.gpu_free <= torch.cuda.get_device_properties(0).total_memory
     assert told.busy is not None
     assert 0 < told.busy <= 1
 
 
-# --- the moment
+# --- the benchmark
 
 
 class Counting(TinyTraining):
@@ -312,15 +313,15 @@ def counting() -> Iterator[type[Counting]]:
     torch.set_num_threads(before)
 
 
-def test_a_moment_ends_in_the_middle_of_an_epoch(counting: type[Counting]) -> None:
+def test_a_benchmark_ends_in_the_middle_of_an_epoch(counting: type[Counting]) -> None:
     started = time.monotonic()
-    told = measure(counting, TinyConfig(epoch_seconds=1000), TinyData(), "cpu", [1], 0.2)
+    told = run_benchmark(counting, TinyConfig(epoch_seconds=1000), TinyData(), "cpu", [1], 0.2)
     assert 0.9 < time.monotonic() - started < 500  # five times as long as it is meant, for want of any epoch
     assert told.rates == {1: 0.0}
     assert told.memory > 10 * 2**20
 
 
-def test_what_is_being_imported_when_the_moment_is_over_is_imported(
+def test_what_is_being_imported_when_the_benchmark_is_over_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As parts of torch are in the first update: a module that is cut off is broken for the rest of the process."""
@@ -334,11 +335,11 @@ def test_what_is_being_imported_when_the_moment_is_over_is_imported(
             return super().train_epoch()
 
     loaded: list[bool] = []
-    measure(Importing, TinyConfig(), TinyData(), "cpu", [1], 0.1)
+    run_benchmark(Importing, TinyConfig(), TinyData(), "cpu", [1], 0.1)
     assert loaded
 
 
-def test_a_moment_ends_between_two_updates_where_it_can() -> None:
+def test_a_benchmark_ends_between_two_updates_where_it_can() -> None:
     class Updating(TinyTraining):
         def train_epoch(self) -> dict[str, float]:
             while True:
@@ -350,56 +351,56 @@ def test_a_moment_ends_between_two_updates_where_it_can() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
     optimizer.step()  # the first one loads parts of torch
     between: list[int] = []
-    told = measure(Updating, TinyConfig(), TinyData(), "cpu", [1, 2], 0.3)
+    told = run_benchmark(Updating, TinyConfig(), TinyData(), "cpu", [1, 2], 0.3)
     assert all(rate > 1 for rate in told.rates.values())
     assert between == []
 
 
-def test_a_moment_leaves_torch_as_it_found_it() -> None:
+def test_a_benchmark_leaves_torch_as_it_found_it() -> None:
     class Struck(TinyTraining):
         def train_epoch(self) -> dict[str, float]:
             torch.set_grad_enabled(False)  # as at the border of a no_grad block
             time.sleep(1000)
             return super().train_epoch()
 
-    measure(Struck, TinyConfig(), TinyData(), "cpu", [1], 0.1)
+    run_benchmark(Struck, TinyConfig(), TinyData(), "cpu", [1], 0.1)
     assert torch.is_grad_enabled()
 
 
 def test_a_trial_that_is_over_or_diverges_begins_anew(counting: type[Counting]) -> None:
     for config in (TinyConfig(epochs=2, epoch_seconds=0.01), TinyConfig(diverge_epoch=2, epoch_seconds=0.01)):
         counting.built = 0
-        told = measure(counting, config, TinyData(), "cpu", [1], 0.5)
+        told = run_benchmark(counting, config, TinyData(), "cpu", [1], 0.5)
         assert counting.built > 3
         assert 5 < told.rates[1] <= 100
 
 
-def test_each_number_of_threads_gets_its_moment_until_more_are_a_waste(counting: type[Counting]) -> None:
-    told = measure(counting, TinyConfig(epochs=100, epoch_seconds=0.01), TinyData(), "cpu", [1, 2, 4], 0.3)
+def test_each_number_of_threads_is_measured_until_more_are_a_waste(counting: type[Counting]) -> None:
+    told = run_benchmark(counting, TinyConfig(epochs=100, epoch_seconds=0.01), TinyData(), "cpu", [1, 2, 4], 0.3)
     assert list(told.rates) == [1, 2]  # two threads sleep as fast as one
     assert sorted(set(counting.threads)) == [1, 2]
 
 
 def test_a_trial_that_fails_says_why(counting: type[Counting]) -> None:
     with pytest.raises(RuntimeError, match="on fire"):
-        measure(counting, TinyConfig(crash_epoch=1), TinyData(), "cpu", [1], 0.5)
+        run_benchmark(counting, TinyConfig(crash_epoch=1), TinyData(), "cpu", [1], 0.5)
 
 
 @pytest.mark.usefixtures("one_thread")
 def test_updates_are_counted_inside_a_long_epoch() -> None:
     config, data = ZDCConfig(epochs=1, batch_size=64, hidden_dim=4, gan=False), simulate_data(3000, 1)
     started = time.monotonic()
-    told = measure(ZDCTraining, config, data, "cpu", [1], 1.0)
+    told = run_benchmark(ZDCTraining, config, data, "cpu", [1], 1.0)
     assert told.rates[1] > 1
     assert told.memory > 50 * 2**20
-    assert Measured.from_dict(json.loads(json.dumps(told.as_dict()))) == told
+    assert Measurement.from_dict(json.loads(json.dumps(told.as_dict()))) == told
     assert time.monotonic() - started < 200
 
 
 def test_the_timer_of_others_runs_on() -> None:
     """pytest-timeout's, for one."""
     before = signal.getitimer(signal.ITIMER_REAL)[0]
-    measure(TinyTraining, TinyConfig(), TinyData(), "cpu", [1], 0.1)
+    run_benchmark(TinyTraining, TinyConfig(), TinyData(), "cpu", [1], 0.1)
     after = signal.getitimer(signal.ITIMER_REAL)[0]
     assert (after > 0) == (before > 0)
 
@@ -410,23 +411,23 @@ def test_the_timer_of_others_runs_on() -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_what_is_not_free_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.tuning.autosize.placement._PLACE_S", 0.5)
-    with pytest.raises(ProbeError, match=r"no free place for 1 CPU and 1 GPU within"):
-        probe(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 1.0, "GPU": 1.0}], [1], 0.1)
+    monkeypatch.setattr("search.tuning.autosize.placement._RESERVE_S", 0.5)
+    with pytest.raises(BenchmarkError, match=r"no free place for 1 CPU and 1 GPU within"):
+        run_on_cluster(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 1.0, "GPU": 1.0}], [1], 0.1)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_where_a_node_is_not_free_one_core_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.tuning.autosize.placement._PLACE_S", 3.0)
-    told = probe(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 64.0}, {"CPU": 1.0}], [1, 64], 0.2)
+    monkeypatch.setattr("search.tuning.autosize.placement._RESERVE_S", 3.0)
+    told = run_on_cluster(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 64.0}, {"CPU": 1.0}], [1, 64], 0.2)
     assert list(told.rates) == [1]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def short() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(search.tuning.autosize.resolve, "CPU_MOMENT_S", 0.5)
+        patch.setattr(search.tuning.autosize.resolve, "CPU_BENCHMARK_S", 0.5)
         yield
 
 
@@ -479,7 +480,7 @@ def test_a_search_that_goes_on_does_not_measure_again_but_in_another_cluster(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", ["false", "true"])
-def test_a_moment_that_fails_is_told_and_the_search_runs(
+def test_a_benchmark_that_fails_is_reported_and_the_search_runs(
     run_tiny: Callable[..., Finished], tmp_path: Path, kill: str
 ) -> None:
     """Its first process crashes, and no other."""
@@ -487,7 +488,7 @@ def test_a_moment_that_fails_is_told_and_the_search_runs(
     done = run_tiny(f"crashed-{kill}", *AUTO, *flags)
     assert done.code == 0, done.text
     told = line(done, "warning  sizing: ")
-    assert "one trial could not be run for a moment" in told
+    assert "the benchmark of one trial failed" in told
     assert ("worker died" if kill == "true" else "the disk of this node is on fire") in told
     assert told.endswith("Each trial gets 1 CPU.")
     assert done.board["outcomes"] == {"complete": 2}
@@ -536,13 +537,13 @@ def test_a_real_workload_is_sized(storage: Path) -> None:
     assert done.code == 0, done.text
     assert "one trial at its largest (gan=True, hidden_dim=4, batch_size=256): " in line(done)
     content = json.loads((done.folder / "sizing.json").read_text())["measured"]
-    assert content["rates"].keys() >= {"1"}  # 0 where a busy machine makes no second update in the moment
+    assert content["rates"].keys() >= {"1"}  # 0 where a busy machine makes no second update in the benchmark
     assert content["memory"] > 50 * 2**20
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("later_s", [0.0, 2.0])
-def test_ctrl_c_in_the_moment_leaves_nothing_behind(tmp_path: Path, later_s: float) -> None:
+def test_ctrl_c_in_the_benchmark_leaves_nothing_behind(tmp_path: Path, later_s: float) -> None:
     command = [sys.executable, "-u", "alone.py", "tiny", "--storage", str(tmp_path), "--name", "early"]
     flags = ["--gpus-per-trial", "auto", "--set", "epoch_seconds=1000"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
@@ -551,15 +552,15 @@ def test_ctrl_c_in_the_moment_leaves_nothing_behind(tmp_path: Path, later_s: flo
         text=True,
     )  # fmt: skip
 
-    def in_the_moment() -> bool:
+    def in_the_benchmark() -> bool:
         assert process.poll() is None, process.communicate()[0]
         with contextlib.suppress(psutil.Error):  # processes of Ray come and go
             children = psutil.Process(process.pid).children(recursive=True)
-            return any("_Moment" in name for child in children for name in child.cmdline())
+            return any("_BenchmarkActor" in name for child in children for name in child.cmdline())
         return False
 
     try:
-        wait_until(in_the_moment, "the process of the moment")
+        wait_until(in_the_benchmark, "the process of the benchmark")
         time.sleep(later_s)
         process.send_signal(signal.SIGINT)
         text = process.communicate(timeout=120)[0]
@@ -591,7 +592,7 @@ def on_declared_gpus(tmp_path: Path, *flags: str, folder: str = "") -> str:
 def test_a_gpu_on_which_nothing_can_be_measured_is_given_whole(tmp_path: Path) -> None:
     text = on_declared_gpus(tmp_path, "--gpus-per-trial", "auto", "--trials", "2")
     (told,) = (line for line in text.splitlines() if line.startswith("warning  sizing: "))
-    assert "could not be run for a moment" in told
+    assert "the benchmark of one trial failed" in told
     assert "CUDA" in told
     assert told.endswith("Each trial gets a whole GPU.")
     assert "2 trials at a time, each 1 CPU and 1 GPU" in text

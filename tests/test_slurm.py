@@ -21,7 +21,7 @@ from slurm_cluster import SlurmCluster, running_slurm
 from tiny import TinyConfig, expected_loss, make_tiny
 
 from search.cluster import site_config as site_module
-from search.cluster.job_spec import make_request
+from search.cluster.job_spec import make_job_spec
 from search.cluster.site_config import KubeRaySite, SlurmSite, read_site
 from search.cluster.slurm import batch_script, sbatch
 from search.errors import ClusterError, UsageError
@@ -46,8 +46,8 @@ EVIL = (
 def script_of(
     *words: str, site: SlurmSite | None = None, classic: bool = False, array: int | None = None, folder: str = "/work"
 ) -> str:
-    request = make_request("zdc", ["--name", "a-search", *words], again=True, shared=False)
-    return batch_script(request, site or SlurmSite(), classic=classic, array=array, folder=Path(folder))
+    job = make_job_spec("zdc", ["--name", "a-search", *words], may_restart=True, remote=False)
+    return batch_script(job, site or SlurmSite(), classic=classic, array=array, folder=Path(folder))
 
 
 def directives(script: str) -> list[str]:
@@ -326,7 +326,7 @@ def test_a_search_whose_time_is_over_goes_back_into_the_queue_and_loses_nothing(
     assert ran.state == "COMPLETED", ran.text
     assert int(ran.about["Restarts"]) >= 1
     assert "the time is nearly over: the search saves itself" in ran.text
-    assert "slow: goes on after epoch" in ran.text
+    assert "slow: resumes after epoch" in ran.text
     config = TinyConfig(x=0.1)
     assert ran.done.board["outcomes"] == {"complete": 1}
     assert ran.done.curve("slow", "loss") == [

@@ -14,7 +14,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-import judged
+import evaluations
 import promotable
 import pytest
 import torch
@@ -32,12 +32,12 @@ import search.report
 import search.storage.remote.lease
 import search.storage.remote.mirror
 from search.errors import NameTakenError, UsageError
-from search.storage.event_log import read
-from search.storage.location import Storage, StoragePath, meaning
+from search.storage.event_log import read_entries
+from search.storage.location import Storage, StoragePath, explanation
 from search.storage.remote.lease import Lease
 from search.storage.remote.mirror import Mirror
 from search.storage.remote.session import remote_session
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from trainables.runtime.object_store import is_away
 
 GROWING = ("journal", "study")
@@ -62,7 +62,7 @@ def user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StoragePath:
-    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 0.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_PAUSE_FACTOR", 0.0)
     return StoragePath(fs.LocalFileSystem(), str(tmp_path / "there"), "test://there")
 
 
@@ -101,7 +101,7 @@ def test_a_folder_is_a_folder_however_it_is_spelled(tmp_path: Path, monkeypatch:
     for words in ("here", tmp_path / "here", f"file://{tmp_path}/here"):
         storage = Storage(words)
         assert (storage.url, storage.folder) == ("", tmp_path / "here")
-        assert storage.place.path == str(tmp_path / "here")
+        assert storage.root.path == str(tmp_path / "here")
 
 
 def test_a_url_needs_a_server_for_mlflow(bucket: Bucket) -> None:
@@ -110,7 +110,7 @@ def test_a_url_needs_a_server_for_mlflow(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "said"),
     [
         ("hf://someone/somewhere", "pip install huggingface_hub"),
         ("sftp://host/somewhere", "paramiko"),
@@ -118,25 +118,25 @@ def test_a_url_needs_a_server_for_mlflow(bucket: Bucket) -> None:
         ("s3://bucket/a?unknown=1&region=a", "no file system"),
     ],
 )
-def test_a_file_system_that_is_not_there_is_told(url: str, told: str) -> None:
+def test_a_file_system_that_is_not_there_is_reported(url: str, said: str) -> None:
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
-    assert (code, told in text, text.count("\n")) == (2, True, 1), text
+    assert (code, said in text, text.count("\n")) == (2, True, 1), text
 
 
-def test_a_bucket_that_is_not_there_is_told(bucket: Bucket) -> None:
+def test_a_bucket_that_is_not_there_is_reported(bucket: Bucket) -> None:
     url = bucket.url("a").replace("s3://searches", "s3://serches")
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
     assert (code, "no such bucket" in text, text.count("\n")) == (2, True, 1), text
 
 
 @pytest.mark.slow
-def test_a_store_that_does_not_answer_is_told(bucket: Bucket) -> None:
+def test_a_store_that_does_not_answer_is_reported(bucket: Bucket) -> None:
     url = bucket.url("a", free_port())
     code, text = call(make_tiny(), "tiny", "--storage", url, "--tracking-uri", "http://127.0.0.1:1")
     assert (code, "it cannot be used" in text, text.count("\n")) == (2, True, 1), text
 
 
-def test_a_store_that_does_not_know_the_key_is_told_without_it(tmp_path: Path) -> None:
+def test_a_store_that_refuses_the_key_is_reported_without_it(tmp_path: Path) -> None:
     with running_bucket(tmp_path) as closed:
         closed.require_keys()
         code, text = call(make_tiny(), "tiny", "--storage", closed.url("a"), "--tracking-uri", "http://127.0.0.1:1")
@@ -144,7 +144,7 @@ def test_a_store_that_does_not_know_the_key_is_told_without_it(tmp_path: Path) -
     assert not any(secret in text for secret in SECRETS.values())
 
 
-def test_without_a_key_one_is_told_where_it_comes_from(
+def test_without_a_key_the_message_says_where_it_comes_from(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Moto cannot say no to a request without a signature: the proxy says what AWS would say."""
@@ -179,7 +179,7 @@ def test_the_folder_to_work_in_is_this_users_alone(tmp_path: Path, monkeypatch: 
 
 
 def test_a_place_in_a_url_keeps_its_query(bucket: Bucket) -> None:
-    there = Storage(bucket.url("a")).place.at("b", "c")
+    there = Storage(bucket.url("a")).root.joinpath("b", "c")
     assert there.path == "searches/a/b/c"
     assert there.url == bucket.url("a/b/c")
 
@@ -188,12 +188,12 @@ def test_a_place_in_a_url_keeps_its_query(bucket: Bucket) -> None:
 def test_what_is_written_to_a_bucket_is_there(bucket: Bucket, monkeypatch: pytest.MonkeyPatch, spelled: str) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", bucket.uri)
     url = f"s3://{bucket.NAME}/{spelled}" + ("?region=us-east-1" if spelled == "environment" else "")
-    there = Storage(bucket.url(spelled) if spelled == "query" else url).place
-    assert (there.read("a"), there.listed()) == (None, {})
+    there = Storage(bucket.url(spelled) if spelled == "query" else url).root
+    assert (there.read("a"), there.entries()) == (None, {})
     there.write("a", b"1")
     there.write("b/c", b"22")
     assert bucket.objects(spelled) == {"a": b"1", "b/c": b"22"}
-    assert (there.read("b/c"), sorted(there.listed()), sorted(there.listed(deep=True))) == (
+    assert (there.read("b/c"), sorted(there.entries()), sorted(there.entries(recursive=True))) == (
         b"22", ["a", "b"], ["a", "b", "b/c"],
     )  # fmt: skip
     there.delete("a")
@@ -204,7 +204,7 @@ def test_what_is_written_to_a_bucket_is_there(bucket: Bucket, monkeypatch: pytes
 # ---------------------------------------------------------------- the copy of the small files
 
 
-class Desk:
+class Machine:
     """A folder with files that grow, on one machine, and its mirror."""
 
     def __init__(self, folder: Path, place: StoragePath) -> None:
@@ -230,22 +230,22 @@ def test_another_machine_finds_what_was_there(
     tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.put("search.json", "about")
-    one.put("outbox/parcel/report/table.csv", "table")
+    one.put("outbox/1f/report/table.csv", "table")
     for part in ("a\n", "b\n" * 4, "c\n" * 30, "", "d\n"):
         one.add(part)
         assert one.mirror.push()
-        other = Desk(tmp_path / f"other{part.strip()[:1]}{len(part)}", place)
-        other.mirror.pull()
+        other = Machine(tmp_path / f"other{part.strip()[:1]}{len(part)}", place)
+        other.mirror.fetch()
         assert other.files() == one.files()
-        assert other.mirror.length("journal") == len(one.files()["journal"])
-    assert len(place.at("journal").listed()) == 8
+        assert other.mirror.copied_bytes("journal") == len(one.files()["journal"])
+    assert len(place.joinpath("journal").entries()) == 8
 
 
 def test_only_what_changed_is_sent(tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(search.storage.remote.mirror, "BLOCK_BYTES", 10)
-    one, sent = Desk(tmp_path / "one", place), list[str]()
+    one, sent = Machine(tmp_path / "one", place), list[str]()
     monkeypatch.setattr(StoragePath, "write", lambda _self, name, _data: sent.append(name))
     one.put("search.json", "about")
     one.add("x" * 25)
@@ -261,75 +261,75 @@ def test_only_what_changed_is_sent(tmp_path: Path, place: StoragePath, monkeypat
 
 
 def test_what_is_this_machines_own_or_half_written_is_not_sent(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     for name in ("lock", "owner.json", "study.lock", ".report.html.5.tmp", "journal.damaged", "journal.lost"):
         one.put(name, "own")
     one.put("report.html", "page")
     one.mirror.push()
-    assert sorted(place.listed()) == ["report.html"]
+    assert sorted(place.entries()) == ["report.html"]
 
 
-def test_what_was_delivered_goes_there_too(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+def test_what_was_exported_is_deleted_there_too(tmp_path: Path, place: StoragePath) -> None:
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
-    one.put("outbox/parcel/a", "a")
+    one.put("outbox/1f/a", "a")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
-    other.mirror.pull()
+    other = Machine(tmp_path / "other", place)
+    other.mirror.fetch()
     shutil.rmtree(other.folder / "outbox")
     other.mirror.push()
-    assert [name for name, info in place.listed(deep=True).items() if info.type == fs.FileType.File] == [
+    assert [name for name, info in place.entries(recursive=True).items() if info.type == fs.FileType.File] == [
         "journal/000000", "study/000000",
     ]  # fmt: skip
 
 
 def test_a_machine_that_is_ahead_keeps_what_it_has(tmp_path: Path, place: StoragePath) -> None:
     """After the store was away to the end."""
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.put("search.json", "old")
     one.mirror.push()
     one.add("b\n", "study")
     one.put("search.json", "new")
     one.put("leaderboard.json", "new")
-    before, again = one.files(), Desk(one.folder, place)
-    again.mirror.pull()
+    before, again = one.files(), Machine(one.folder, place)
+    again.mirror.fetch()
     assert again.files() == before
     again.mirror.push()
-    other = Desk(tmp_path / "other", place)
-    other.mirror.pull()
+    other = Machine(tmp_path / "other", place)
+    other.mirror.fetch()
     assert other.files() == before
 
 
 def test_a_machine_that_is_behind_takes_over_everything(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.put("leaderboard.json", "old")
-    one.put("outbox/parcel/a", "old")
+    one.put("outbox/1f/a", "old")
     one.put("lock", "own")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
-    other.mirror.pull()
+    other = Machine(tmp_path / "other", place)
+    other.mirror.fetch()
     other.add("b\n")
     (other.folder / "leaderboard.json").unlink()
     shutil.rmtree(other.folder / "outbox")
     other.mirror.push()
-    again = Desk(one.folder, place)
-    again.mirror.pull()
+    again = Machine(one.folder, place)
+    again.mirror.fetch()
     assert again.files() == other.files() | {"lock": "own"}
 
 
-def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Path, place: StoragePath) -> None:
-    one = Desk(tmp_path / "one", place)
+def test_a_machine_that_diverged_takes_over_the_copy_and_loses_nothing(tmp_path: Path, place: StoragePath) -> None:
+    one = Machine(tmp_path / "one", place)
     one.add("a\n")
     one.mirror.push()
-    other = Desk(tmp_path / "other", place)
-    other.mirror.pull()
+    other = Machine(tmp_path / "other", place)
+    other.mirror.fetch()
     one.add("never arrived, and longer\n", "journal")
     other.add("b\n")
     other.mirror.push()
-    again = Desk(one.folder, place)
-    again.mirror.pull()
+    again = Machine(one.folder, place)
+    again.mirror.fetch()
     assert again.files() == other.files() | {"journal.lost": "a\nnever arrived, and longer\n"}
 
 
@@ -337,10 +337,10 @@ def test_a_machine_that_went_another_way_gives_in_and_loses_nothing(tmp_path: Pa
 def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
     tmp_path: Path, bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 0.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_PAUSE_FACTOR", 0.0)
     with FaultyProxy(bucket.uri) as proxy:
-        there = Storage(bucket.url("away", proxy.port)).place
-        one = Desk(tmp_path / "one", there)
+        there = Storage(bucket.url("away", proxy.port)).root
+        one = Machine(tmp_path / "one", there)
         one.add("a\n")
         assert one.mirror.push()
         proxy.refuse()
@@ -348,7 +348,7 @@ def test_a_store_that_is_away_costs_nothing_and_gets_it_all_later(
         one.put("search.json", "about")
         assert not one.mirror.push()
         assert not one.mirror.push()
-        assert (one.mirror.length("journal"), one.mirror.behind) == (2, True)
+        assert (one.mirror.copied_bytes("journal"), one.mirror.behind) == (2, True)
         proxy.pass_through()
         one.add("not marked yet\n")
         one.mirror.catch_up()
@@ -365,7 +365,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
     tmp_path: Path, place: StoragePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of the thread that runs the search; nothing is forgotten."""
-    monkeypatch.setattr(search.storage.remote.mirror, "_REST", 4.0)
+    monkeypatch.setattr(search.storage.remote.mirror, "_PAUSE_FACTOR", 4.0)
     written = StoragePath.write
 
     def slowly(self: StoragePath, name: str, data: bytes) -> None:
@@ -373,7 +373,7 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
         written(self, name, data)
 
     monkeypatch.setattr(StoragePath, "write", slowly)
-    one, started, pushing = Desk(tmp_path / "one", place), time.monotonic(), 0.0
+    one, started, pushing = Machine(tmp_path / "one", place), time.monotonic(), 0.0
     while time.monotonic() - started < 3:
         one.add("x\n")
         before = time.monotonic()
@@ -388,12 +388,12 @@ def test_a_slow_store_takes_a_fifth_of_the_time_at_most(
 
 
 @pytest.mark.slow
-def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> None:
-    there = Storage(bucket.url("a", free_port())).place
+def test_errors_that_pass_are_distinguished_from_those_that_do_not(bucket: Bucket) -> None:
+    there = Storage(bucket.url("a", free_port())).root
     with pytest.raises(OSError, match="connect") as caught:
         there.read("b")
     assert is_away(caught.value, there.files)
-    assert meaning(caught.value).startswith(
+    assert explanation(caught.value).startswith(
         "it cannot be used (AWS Error NETWORK_CONNECTION during HeadObject operation"
     )
     assert not is_away(caught.value, fs.LocalFileSystem())
@@ -410,18 +410,18 @@ def test_errors_that_pass_are_told_from_those_that_do_not(bucket: Bucket) -> Non
 @pytest.fixture
 def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCH_LEASE_S", "3")
-    monkeypatch.setattr(search.storage.remote.lease, "SETTLE_S", 0.1)
+    monkeypatch.setattr(search.storage.remote.lease, "CONFIRM_S", 0.1)
     monkeypatch.setattr(search.storage.remote.lease, "_POLL_S", 0.1)
 
 
 @pytest.mark.usefixtures("short_lease")
 class TestLease:
     def test_only_one_of_many_that_come_together_gets_it(self, bucket: Bucket) -> None:
-        there, got = Storage(bucket.url("together")).place, list[str]()
+        there, got = Storage(bucket.url("together")).root, list[str]()
 
         def come() -> None:
             try:
-                Lease(there, "x").take("", False, got.append)
+                Lease(there, "x").acquire("", False, got.append)
                 got.append("yes")
             except NameTakenError:
                 got.append("no")
@@ -433,59 +433,59 @@ class TestLease:
             thread.join()
         assert sorted(got) == ["no", "no", "no", "yes"]
 
-    def test_who_comes_later_is_told_who_has_it(self, bucket: Bucket) -> None:
-        there = Storage(bucket.url("later")).place
+    def test_a_later_driver_reads_which_process_has_it(self, bucket: Bucket) -> None:
+        there = Storage(bucket.url("later")).root
         first = Lease(there, "x")
-        first.take("", False, print)
-        with pytest.raises(NameTakenError, match=rf"running now: process {os.getpid()} on .*gone on with in [123] s"):
-            Lease(there, "x").take("", False, print)
+        first.acquire("", False, print)
+        with pytest.raises(NameTakenError, match=rf"running now: process {os.getpid()} on .*resumed in [123] s"):
+            Lease(there, "x").acquire("", False, print)
         first.release()
-        Lease(there, "x").take("", False, print)
+        Lease(there, "x").acquire("", False, print)
 
     @pytest.mark.slow
     def test_a_dead_one_is_waited_out(self, bucket: Bucket) -> None:
-        there, lines = Storage(bucket.url("dead")).place, list[str]()
-        Lease(there, "x").take("", False, print)
+        there, lines = Storage(bucket.url("dead")).root, list[str]()
+        Lease(there, "x").acquire("", False, print)
         started = time.monotonic()
-        Lease(there, "x").take("", True, lines.append)
+        Lease(there, "x").acquire("", True, lines.append)
         assert 1 < time.monotonic() - started < 60
         (line,) = lines
         assert "waiting up to 3 s" in line
 
     def test_one_that_died_on_this_machine_need_not_be(self, bucket: Bucket) -> None:
-        there = Storage(bucket.url("own")).place
+        there = Storage(bucket.url("own")).root
         first = Lease(there, "x")
-        first.take("", False, print)
-        Lease(there, "x").take(first.id, False, print)
+        first.acquire("", False, print)
+        Lease(there, "x").acquire(first.id, False, print)
 
     @pytest.mark.slow
     def test_one_that_lives_is_not_taken_from_it(self, bucket: Bucket, tmp_path: Path) -> None:
-        there = Storage(bucket.url("lives")).place
+        there = Storage(bucket.url("lives")).root
         (tmp_path / "x").mkdir()
-        how: dict[str, Any] = {"dead": "", "patient": False, "say": print, "lost": print}
-        with remote_session(tmp_path / "x", there, GROWING, **how):
+        how: dict[str, Any] = {"former_lease": "", "wait": False, "say": print, "on_taken_over": print}
+        with remote_session(tmp_path / "x", there, **how):
             time.sleep(4)  # longer than it lasts unless it is renewed
             with pytest.raises(NameTakenError, match="is running now"):
-                Lease(there, "x").take("", True, print)
+                Lease(there, "x").acquire("", True, print)
         assert bucket.objects("lives") == {}
 
-    def test_who_lost_it_is_told_and_writes_no_more(self, bucket: Bucket, tmp_path: Path) -> None:
-        there, told = Storage(bucket.url("lost")).place, list[str]()
+    def test_a_driver_that_lost_it_is_called_and_writes_no_more(self, bucket: Bucket, tmp_path: Path) -> None:
+        there, said = Storage(bucket.url("lost")).root, list[str]()
         one = tmp_path / "x"
         one.mkdir()
-        how: dict[str, Any] = {"dead": "", "patient": False, "say": told.append, "lost": told.append}
-        with remote_session(one, there, GROWING, **how) as (lease, mirror):
-            Lease(there, "x").take(lease, False, print)  # as if this one had been silent for long
-            wait_until(lambda: told, "told of it", 30)
+        how: dict[str, Any] = {"former_lease": "", "wait": False, "say": said.append, "on_taken_over": said.append}
+        with remote_session(one, there, **how) as (lease, mirror):
+            Lease(there, "x").acquire(lease, False, print)  # as if this one had been silent for long
+            wait_until(lambda: said, "the line", 30)
             (one / "journal").write_text("too late\n")
             assert not mirror.push()
-        assert told == [f"process {os.getpid()} on {os.uname().nodename}"]
+        assert said == [f"process {os.getpid()} on {os.uname().nodename}"]
         assert set(bucket.objects("lost")) == {"lease.json"}
 
 
 @pytest.mark.parametrize("name", ["../searches/far", "../..", "far/../../../x", "/tmp/x"])
 def test_a_name_does_not_lead_elsewhere(bucket: Bucket, tmp_path: Path, name: str) -> None:
-    Storage(bucket.url("names")).place.at("searches", "far", "state").write("search.json", b"{}")
+    Storage(bucket.url("names")).root.joinpath("searches", "far", "state").write("search.json", b"{}")
     before = sorted(tmp_path.rglob("*"))
     assert search.report.main([name, "--storage", bucket.url("names")]) == 2
     assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and "far" in path.parts] == []
@@ -524,8 +524,8 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
 
     def in_the_second_trial() -> bool:
         assert life.poll() is None, first.text
-        told = [entry.content for entry in read(first.journal) if entry.event == "checkpoint_saved"]
-        return any(content["number"] == 1 for content in told)
+        said = [entry.content for entry in read_entries(first.journal) if entry.event == "checkpoint_saved"]
+        return any(content["number"] == 1 for content in said)
 
     wait_until(in_the_second_trial, "a checkpoint of the second trial")
     second = alone(url, server.uri, tmp_path, monkeypatch, "far", "second")
@@ -552,17 +552,17 @@ def test_a_search_whose_head_is_lost_goes_on_from_the_bucket(
 
 
 def _require_read_elsewhere(done: Finished, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A third machine makes a page of it, takes its best trial's weights, and knows that nothing is left to deliver."""
+    """A third machine makes a page of it, takes its best trial's weights, and has nothing left to export."""
     monkeypatch.setenv("SEARCH_WORK", str(tmp_path / "third"))
     assert search.report.main(["far", "--storage", url]) == 0
-    folder = SearchFolder(Storage(url), "far")
+    folder = SearchDir(Storage(url), "far")
     assert (folder.path / "report.html").stat().st_size > 10_000
     assert json.loads((folder.path / "leaderboard.json").read_text()) == done.board
     best = next(row for row in done.board["rows"] if row["rank"] == 1)
-    record = next(record for record in folder.records() if record.number == best["number"])
+    record = next(record for record in folder.history.records() if record.number == best["number"])
     assert record.checkpoint is not None
-    with record.checkpoint.as_directory() as checkpoint:
-        weights = torch.load(Path(checkpoint) / "best.pt", weights_only=True)
+    with record.checkpoint.as_folder() as checkpoint:
+        weights = torch.load(checkpoint / "best.pt", weights_only=True)
     assert weights["x"].item() == pytest.approx(best["hyperparameters"]["x"])
     words = ("--sync", "far", "--storage", url, "--tracking-uri", done.uri)
     code, text = call(make_tiny(), *words)
@@ -578,7 +578,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
 
         def outage() -> None:
             proxy.refuse()
-            wait_until(lambda: "does not answer" in one.text, "told of it")
+            wait_until(lambda: "does not answer" in one.text, "the line")
             time.sleep(8)
             proxy.pass_through()
 
@@ -589,7 +589,7 @@ def test_a_store_that_is_away_for_a_while_loses_nothing(
     assert "storage  answers again" in done.text
     assert "Traceback" not in done.text
     require_nothing_lost(done, **SIZE)
-    assert {row["attempts"] for row in [vars(record) for record in SearchFolder(done.storage, "away").records()]} == {1}
+    assert {record.attempts for record in SearchDir(done.storage, "away").history.records()} == {1}
     there = bucket.objects("outage/searches/away/state")
     assert there["search.journal/000000"] == one.journal.read_bytes()
 
@@ -620,7 +620,7 @@ def test_a_search_is_promoted_on_another_machine(
     server: MlflowServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without being named, from what is in the store alone."""
-    for module in (judged, promotable):
+    for module in (evaluations, promotable):
         cloudpickle.register_pickle_by_value(module)
     url, workload = f"local://{tmp_path}/shared", promotable.make_promotable(good={"x": 0.1, "y": 0.0})
     where = ("--storage", url, "--tracking-uri", server.uri)
@@ -630,9 +630,9 @@ def test_a_search_is_promoted_on_another_machine(
         code, text = call(workload, "tiny", "--name", name, *where, *flags)
         assert code == 0, text
     monkeypatch.setenv("SEARCH_WORK", str(tmp_path / "elsewhere"))
-    told = io.StringIO()
-    with registered(workload), redirect_stdout(told):
+    said = io.StringIO()
+    with registered(workload), redirect_stdout(said):
         code = search.promote.main(["tiny", "--seeds", "2", "--top", "1", *where])
-    assert (code, "promote  promoted: good" in told.getvalue()) == (0, True), told.getvalue()
+    assert (code, "promote  promoted: good" in said.getvalue()) == (0, True), said.getvalue()
     (result,) = (tmp_path / "shared" / "searches").glob("promoted.finalists-*/state/promotion.json")
     assert json.loads(result.read_text())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from search.cluster.job_spec import SearchRequest, given, make_request, without, write_script
+from search.cluster.job_spec import JobSpec, has_flag, make_job_spec, without_flag, write_script
 from search.errors import UsageError
 from search.submit import main
 
@@ -30,8 +30,8 @@ def fails(*words: str) -> int:
         return int(end.code or 0)
 
 
-def request(*words: str, again: bool = False, shared: bool = False) -> SearchRequest:
-    return make_request("zdc", list(words), again=again, shared=shared)
+def spec(*words: str, may_restart: bool = False, remote: bool = False) -> JobSpec:
+    return make_job_spec("zdc", list(words), may_restart=may_restart, remote=remote)
 
 
 # --- words
@@ -84,7 +84,7 @@ def test_flags_of_another_target_are_refused() -> None:
 
 def test_a_share_that_is_to_be_found_out_goes_with_the_job() -> None:
     words = ("--gpus-per-trial", "auto", "--cpus-per-trial=auto")
-    assert request(*words).words == words
+    assert spec(*words).flags == words
 
 
 # --- secrets
@@ -106,17 +106,17 @@ def test_a_password_among_the_flags_is_refused_and_not_repeated(
 def test_a_server_with_a_password_or_of_this_machine_alone_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
     for uri in ("https://mike:hunter2@mlflow.example.org", "http://127.0.0.1:5000", "http://localhost:5000"):
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        assert "--tracking-uri" not in request().words
+        assert "--tracking-uri" not in spec().flags
 
 
 def test_what_the_environment_says_here_travels_as_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
     monkeypatch.setenv("SEARCH_STORAGE", "/shared/results")
-    made = request(shared=True)
-    assert made.words == ("--storage", "/shared/results", "--tracking-uri", "https://mlflow.example.org")
+    made = spec(remote=True)
+    assert made.flags == ("--storage", "/shared/results", "--tracking-uri", "https://mlflow.example.org")
     assert made.storage == "/shared/results"
-    asked = request("--storage", "/other", "--tracking_uri=https://another.example.org", shared=True)
-    assert asked.words == ("--storage", "/other", "--tracking_uri=https://another.example.org")
+    asked = spec("--storage", "/other", "--tracking_uri=https://another.example.org", remote=True)
+    assert asked.flags == ("--storage", "/other", "--tracking_uri=https://another.example.org")
 
 
 SITE = """
@@ -166,47 +166,47 @@ def test_what_the_site_says_goes_before_what_this_shell_says(
 )
 def test_a_path_that_means_nothing_on_the_cluster_is_refused(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError, match="a path of this machine means nothing on the cluster"):
-        request(*words, shared=True)
-    assert request(*words).what == "zdc"
+        spec(*words, remote=True)
+    assert spec(*words).workload == "zdc"
 
 
 def test_absolute_paths_and_urls_pass() -> None:
     words = ("--storage", "s3://bucket/results", "--data", "root://host//a.root", "/shared/b.root")
-    assert request(*words, shared=True).words == words
+    assert spec(*words, remote=True).flags == words
 
 
 # --- which search it is
 
 
 def test_a_search_gets_a_name_and_keeps_its_own() -> None:
-    assert request("--name", "mine", "--trials", "3").command[-4:] == ["--trials", "3", "--name", "mine"]
-    made = request("--trials", "3")
+    assert spec("--name", "mine", "--trials", "3").command[-4:] == ["--trials", "3", "--name", "mine"]
+    made = spec("--trials", "3")
     assert made.name.startswith("zdc-")
     assert made.command[-2:] == ["--name", made.name]
 
 
 @pytest.mark.parametrize("words", [(), ("--resume",), ("--resume", "yes"), ("--resume=no",), ("--resume", "auto")])
 def test_a_job_that_may_start_again_goes_on_with_what_it_finds(words: tuple[str, ...]) -> None:
-    made = request("--name", "mine", *words, again=True)
+    made = spec("--name", "mine", *words, may_restart=True)
     assert made.command[4:] == ["--name", "mine", "--resume", "auto"]
 
 
 def test_a_job_that_starts_once_is_resumed_only_where_that_is_asked() -> None:
-    assert "--resume" not in request("--name", "mine").command
-    assert request("--resume", "--name", "mine").command[-2:] == ["--resume", "yes"]
+    assert "--resume" not in spec("--name", "mine").command
+    assert spec("--resume", "--name", "mine").command[-2:] == ["--resume", "yes"]
 
 
 def test_flags_are_found_and_taken_out_in_each_spelling() -> None:
     words = ["--data", "a", "b", "--seed", "3", "--tracking_uri=x", "--name=n", "--resume", "--trials", "2"]
-    assert given(words, "--tracking-uri")
-    assert not given(words, "--track")
+    assert has_flag(words, "--tracking-uri")
+    assert not has_flag(words, "--track")
     for flag in ("--seed", "--name", "--resume", "--tracking-uri"):
-        words = without(words, flag)
+        words = without_flag(words, flag)
     assert words == ["--data", "a", "b", "--trials", "2"]
 
 
 def test_the_seed_is_kept() -> None:
-    assert request("--seed", "7").command[-2:] == ["--seed", "7"]
+    assert spec("--seed", "7").command[-2:] == ["--seed", "7"]
 
 
 # --- files

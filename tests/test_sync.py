@@ -1,4 +1,4 @@
-"""A search that tells MLflow nothing while it runs leaves there, once it is delivered, what any other leaves."""
+"""A search that exports nothing to MLflow while it runs leaves there, after --sync, what any other leaves."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from written import Fate, write_search
 
 import search.promote
 import search.workloads
-from search.cluster.job_spec import make_request
+from search.cluster.job_spec import make_job_spec
 from search.cluster.site_config import SlurmSite
 from search.cluster.slurm import batch_script
 from search.config.settings import Site
 from search.errors import UsageError
-from search.promotion.run import _require_told
-from search.storage.event_log import read
+from search.promotion.run import _require_exported
+from search.storage.event_log import read_entries
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import open_experiment
 
 pytestmark = pytest.mark.slow
@@ -54,7 +54,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
 
 
 def silently(storage: Path, name: str, *flags: str) -> Finished:
-    """A search in a process in which nobody may so much as make a client of MLflow."""
+    """A search in a process that may not even create a client of MLflow."""
 
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("MLflow was asked")
@@ -70,13 +70,13 @@ def sync(storage: Path, name: str, uri: str) -> tuple[int, str]:
 
 @pytest.fixture(scope="module")
 def quiet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A search that nobody has heard of."""
+    """A search that no server has."""
     request.getfixturevalue("ray_here")
     return silently(tmp_path_factory.mktemp("quiet"), "quiet")
 
 
 @pytest.fixture
-def heard(quiet: Finished, server: MlflowServer) -> Finished:
+def synced(quiet: Finished, server: MlflowServer) -> Finished:
     """Delivered, by a process of somebody else."""
     words = ("--sync", "quiet", "--storage", str(quiet.storage), "--tracking-uri", server.uri)
     subprocess.run(
@@ -95,10 +95,10 @@ def test_without_a_server_the_folder_is_whole_and_no_database_is_made(quiet: Fin
     assert quiet.board["outcomes"] == {"complete": 3}
     names = {path.name for path in quiet.folder.iterdir()}
     assert {"search.json", "search.journal", "optuna.journal", "leaderboard.json", "report.html", "outbox"} <= names
-    assert SearchFolder(quiet.storage, "quiet").description()["facts"]["run_id"] == ""
+    assert SearchDir(quiet.storage, "quiet").description()["facts"]["run_id"] == ""
 
 
-def test_it_says_at_once_and_at_the_end_how_it_is_delivered(quiet: Finished) -> None:
+def test_it_says_at_once_and_at_the_end_how_it_is_exported(quiet: Finished) -> None:
     assert "mlflow   no server is asked: what happens waits" in quiet.text
     command = f"python -m search.run --sync quiet --storage {quiet.storage} --tracking-uri URI"
     assert command in quiet.text
@@ -114,14 +114,14 @@ def test_what_needs_a_server_says_so(quiet: Finished, capsys: pytest.CaptureFixt
     assert "names no server" in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_a_promotion_wants_it_to_be_delivered_first(tmp_path: Path) -> None:
+def test_a_promotion_needs_its_export_first(tmp_path: Path) -> None:
     told, untold = (write_search(tmp_path, name, [Fate()]) for name in ("told", "untold"))
     about = json.loads((untold / "search.json").read_text())
     about["facts"]["run_id"] = ""
     (untold / "search.json").write_text(json.dumps(about))
-    _require_told(SearchFolder(tmp_path, told.name))
-    with pytest.raises(UsageError, match=r"has not heard of search 'untold'.*--sync untold"):
-        _require_told(SearchFolder(tmp_path, "untold"))
+    _require_exported(SearchDir(tmp_path, told.name))
+    with pytest.raises(UsageError, match=r"Search 'untold' is not in MLflow.*--sync untold"):
+        _require_exported(SearchDir(tmp_path, "untold"))
 
 
 def test_a_warm_start_is_read_from_folders_alone(quiet: Finished) -> None:
@@ -143,8 +143,8 @@ def test_an_object_store_needs_no_server_then(monkeypatch: pytest.MonkeyPatch) -
 def test_a_batch_script_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "journal")
     for words in ((), JOURNAL):
-        request = make_request("zdc", ["--name", "a-search", *words], again=True, shared=False)
-        script = batch_script(request, SlurmSite(), classic=False, array=None, folder=Path("/work"))
+        job = make_job_spec("zdc", ["--name", "a-search", *words], may_restart=True, remote=False)
+        script = batch_script(job, SlurmSite(), classic=False, array=None, folder=Path("/work"))
         assert " ".join(script.split()).count("--tracking-uri journal") == 1
 
 
@@ -153,7 +153,7 @@ def test_a_batch_script_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def loud(request: pytest.FixtureRequest, server: MlflowServer, tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """The same search, told while it ran."""
+    """The same search, exported while it ran."""
     request.getfixturevalue("ray_here")
     storage = tmp_path_factory.mktemp("loud")
     done = run_search(TINY, storage, "loud", *FLAGS, "--tracking-uri", server.uri)
@@ -186,11 +186,11 @@ def left(done: Finished) -> dict[str, Any]:
     return about
 
 
-def test_a_delivered_search_is_there_like_one_that_was_told_while_it_ran(heard: Finished, loud: Finished) -> None:
-    assert left(heard) == left(loud)
-    require_children(heard)
-    assert not (heard.folder / "outbox").exists()
-    note = heard.parent.data.tags["mlflow.note.content"]
+def test_a_synced_search_is_there_like_one_that_was_exported_while_it_ran(synced: Finished, loud: Finished) -> None:
+    assert left(synced) == left(loud)
+    require_children(synced)
+    assert not (synced.folder / "outbox").exists()
+    note = synced.parent.data.tags["mlflow.note.content"]
     assert "python -m" in note
     assert "3 complete" in note
 
@@ -200,39 +200,39 @@ def require_children(done: Finished) -> None:
     assert done.parent.data.tags["best_run"] in {run.info.run_id for run in done.children.values()}
 
 
-def test_times_and_people_are_those_of_the_search(heard: Finished) -> None:
-    """Not of whoever delivers it."""
-    parent, entries = heard.parent, list(read(heard.folder / "search.journal"))
-    about = json.loads((heard.folder / "search.json").read_text())
+def test_times_and_people_are_those_of_the_search(synced: Finished) -> None:
+    """Not those of the command that exports it."""
+    parent, entries = synced.parent, list(read_entries(synced.folder / "search.journal"))
+    about = json.loads((synced.folder / "search.json").read_text())
     assert parent.info.start_time == about["own_run"]["started_ms"] < entries[0].at_ms
     assert parent.info.end_time == entries[-1].at_ms
     assert "--sync" not in parent.data.tags["command"]
-    assert "somebody-else" not in {run.data.tags["mlflow.user"] for run in heard.runs}
-    numbers = {run.data.tags["trial_number"]: run for run in heard.children.values()}
+    assert "somebody-else" not in {run.data.tags["mlflow.user"] for run in synced.runs}
+    numbers = {run.data.tags["trial_number"]: run for run in synced.children.values()}
     ends = [entry for entry in entries if entry.event == "epoch_ended"]
     for entry in ends:
-        rows = heard.client.get_metric_history(numbers[str(entry.content["number"])].info.run_id, "loss")
+        rows = synced.client.get_metric_history(numbers[str(entry.content["number"])].info.run_id, "loss")
         assert (entry.content["epoch"], entry.at_ms) in {(row.step, row.timestamp) for row in rows}
     assert len(ends) == 9
-    for record in SearchFolder(heard.storage, "quiet").records():
+    for record in SearchDir(synced.storage, "quiet").history.records():
         info = numbers[str(record.number)].info
         assert (info.start_time, info.end_time) == (int(record.started * 1000), int((record.ended or 0) * 1000))
 
 
-def test_delivering_again_makes_nothing_twice(heard: Finished, server: MlflowServer) -> None:
-    before = left(heard)
-    code, text = sync(heard.storage, "quiet", server.uri)
+def test_a_second_sync_makes_nothing_twice(synced: Finished, server: MlflowServer) -> None:
+    before = left(synced)
+    code, text = sync(synced.storage, "quiet", server.uri)
     assert (code, " 0 entries delivered" in text) == (0, True), text
-    again = Finished(0, "", heard.storage, "quiet", uri=server.uri)
+    again = Finished(0, "", synced.storage, "quiet", uri=server.uri)
     assert left(again) == before
     assert len(again.runs) == 4
 
 
-def test_a_search_stays_with_the_server_that_heard_of_it(heard: Finished, tmp_path: Path) -> None:
+def test_a_search_stays_with_the_server_that_has_it(synced: Finished, tmp_path: Path) -> None:
     other = f"sqlite:///{tmp_path}/other.db"
     open_experiment(other, tmp_path, "tiny")
-    code, text = sync(heard.storage, "quiet", other)
-    assert (code, "was told to another server first" in text) == (2, True), text
+    code, text = sync(synced.storage, "quiet", other)
+    assert (code, "was exported to another server first" in text) == (2, True), text
 
 
 # ---------------------------------------------------------------- deaths
@@ -244,7 +244,7 @@ def test_a_death_between_the_run_and_the_folder_makes_no_second_run(
 ) -> None:
     silently(tmp_path, "dies")
     with monkeypatch.context() as patch:
-        patch.setattr(SearchFolder, "set", _die)
+        patch.setattr(SearchDir, "set", _die)
         with pytest.raises(SystemError):
             sync(tmp_path, "dies", server.uri)
     done = Finished(0, "", tmp_path, "dies", uri=server.uri)
@@ -348,11 +348,11 @@ def test_a_chain_builds_on_winners_from_their_folders(
 @pytest.mark.usefixtures("ray_here")
 def test_models_that_only_mlflow_could_find_are_refused(tmp_path: Path) -> None:
     where = ("top", "--storage", str(tmp_path), *JOURNAL)
-    for flags, told in (
+    for flags, said in (
         ((), "no server is asked. Name one"),
         (("--branches", "0" * 32), "no search of that name"),
         (("--branches", "../x"), "expected the name of one, not a path"),
     ):
         code, text = call(make_tiny(), *where, *flags, others=(make_top(),))
-        assert (code, told in text) == (2, True), text
+        assert (code, said in text) == (2, True), text
         assert "Traceback" not in text

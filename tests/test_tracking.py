@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from mlflow import MlflowClient
-from told import Told, facts_of, record
+from recorded import RecordedSearch, facts_of, record
 
 from search.errors import TrackingError
 from search.tracking.client import Experiment, embedded_uri, open_experiment
@@ -27,9 +27,9 @@ def experiment(place: Path) -> Experiment:
 
 
 @pytest.fixture
-def told(experiment: Experiment, tmp_path: Path) -> Told:
-    """A search whose own run is made, and that has told nothing yet."""
-    return Told(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
+def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
+    """A search whose own run is created, and that has exported nothing yet."""
+    return RecordedSearch(experiment, facts_of(experiment, token=tmp_path.name), tmp_path)
 
 
 def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
@@ -44,12 +44,12 @@ def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
     assert artifacts.endswith("/other")
 
 
-def test_a_deleted_experiment_is_told_with_the_way_back(place: Path) -> None:
+def test_a_deleted_experiment_is_reported_with_the_way_back(place: Path) -> None:
     experiment = open_experiment(None, place, "thrown-away")
     experiment.client.delete_experiment(experiment.id)
-    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment.id}") as told:
+    with pytest.raises(TrackingError, match=f"restore --experiment-id {experiment.id}") as raised:
         open_experiment(None, place, "thrown-away")
-    assert "cannot be used" not in str(told.value)
+    assert "cannot be used" not in str(raised.value)
 
 
 @pytest.mark.slow
@@ -76,12 +76,12 @@ def test_processes_that_open_the_same_new_database_at_once_agree(tmp_path: Path)
 # ---------------------------------------------------------------- the search's own run
 
 
-def test_the_parent_holds_settings_and_is_closed_at_the_end(told: Told) -> None:
-    client, run_id = told.experiment.client, told.facts.run_id
+def test_the_parent_holds_settings_and_is_closed_at_the_end(recorded: RecordedSearch) -> None:
+    client, run_id = recorded.experiment.client, recorded.facts.run_id
     assert client.get_run(run_id).info.status == "RUNNING"
-    told.event_recorder.text("hello", "hello.txt")
-    told.event_recorder.end("FINISHED")
-    told.deliver()
+    recorded.event_recorder.log_text("hello", "hello.txt")
+    recorded.event_recorder.search_ended("FINISHED")
+    recorded.export()
     closed = client.get_run(run_id)
     assert closed.info.status == "FINISHED"
     assert closed.data.params == {"trials": "3"}  # what is not set is no parameter
@@ -91,13 +91,13 @@ def test_the_parent_holds_settings_and_is_closed_at_the_end(told: Told) -> None:
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
-def test_a_search_that_broke_says_so_until_it_goes_on(told: Told, status: str) -> None:
-    client, run_id = told.experiment.client, told.facts.run_id
-    told.event_recorder.end(status)
-    told.deliver()
+def test_a_search_that_broke_says_so_until_it_goes_on(recorded: RecordedSearch, status: str) -> None:
+    client, run_id = recorded.experiment.client, recorded.facts.run_id
+    recorded.event_recorder.search_ended(status)
+    recorded.export()
     assert client.get_run(run_id).info.status == status
-    told.event_recorder.resumed()
-    told.deliver()
+    recorded.event_recorder.search_resumed()
+    recorded.export()
     assert client.get_run(run_id).info.status == "RUNNING"
 
 
@@ -111,7 +111,7 @@ def test_a_search_has_one_run_however_often_it_is_begun(experiment: Experiment) 
 # ---------------------------------------------------------------- runs of trials
 
 
-def test_each_epoch_is_one_batch(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_epoch_is_one_batch(recorded: RecordedSearch, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pitfall 31; and the objective goes first, since the UI's plots begin with it."""
     batches: list[Any] = []
     log_batch = MlflowClient.log_batch
@@ -120,23 +120,25 @@ def test_each_epoch_is_one_batch(told: Told, monkeypatch: pytest.MonkeyPatch) ->
         batches.append(batch["metrics"])
         return log_batch(self, run_id, **batch)
 
-    trial, target = record(), told.target()
-    told.event_recorder.trial_started(trial)
-    target.deliver(told.parcels())
+    trial, writer = record(), recorded.writer()
+    recorded.event_recorder.trial_started(trial)
+    writer.write(recorded.events())
     monkeypatch.setattr(MlflowClient, "log_batch", counting)
     for _ in range(3):
-        told.epoch(trial, 0.5, a=1.0, z=2.0)
-        target.deliver(told.parcels()[-1:])
+        recorded.epoch(trial, 0.5, a=1.0, z=2.0)
+        writer.write(recorded.events()[-1:])
     assert [[metric.key for metric in batch] for batch in batches] == [["loss", "a", "z"]] * 3
     assert [{metric.step for metric in batch} for batch in batches] == [{1}, {2}, {3}]
     assert all(len({metric.timestamp for metric in batch}) == 1 for batch in batches)
 
 
-def test_epochs_that_waited_are_one_batch_with_the_times_they_had(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_epochs_that_waited_are_one_batch_with_the_times_they_had(
+    recorded: RecordedSearch, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trial = record()
-    told.event_recorder.trial_started(trial)
+    recorded.event_recorder.trial_started(trial)
     for loss in (0.9, 0.5, 0.4):
-        told.epoch(trial, loss)
+        recorded.epoch(trial, loss)
         time.sleep(0.002)
     batches: list[Any] = []
     log_batch = MlflowClient.log_batch
@@ -146,20 +148,20 @@ def test_epochs_that_waited_are_one_batch_with_the_times_they_had(told: Told, mo
         return log_batch(self, run_id, **batch)
 
     monkeypatch.setattr(MlflowClient, "log_batch", counting)
-    told.deliver()
+    recorded.export()
     (rows,) = filter(None, batches)
     assert [(row.step, row.value) for row in rows] == [(1, 0.9), (2, 0.5), (3, 0.4)]
-    assert [row.timestamp for row in rows] == [parcel.entry.at_ms for parcel in told.parcels()[1:]]
+    assert [row.timestamp for row in rows] == [event.entry.at_ms for event in recorded.events()[1:]]
 
 
-def test_a_trial_is_told_as_it_was_when_it_was_told(told: Told) -> None:
-    """The record lives on while the delivery is behind."""
-    trial = told.live(record(), 0.9, 0.4, outcome="stopped_early", reason="scheduler")
+def test_a_trial_is_exported_as_it_was_when_it_was_recorded(recorded: RecordedSearch) -> None:
+    """The record lives on while the export is behind."""
+    trial = recorded.live(record(), 0.9, 0.4, outcome="stopped_early", reason="scheduler")
     trial.epoch, trial.metrics, trial.reason = 7, {"loss": 0.0}, "later"
     trial.hyperparameters = {"x": 9}
-    told.deliver()
-    (run,) = told.runs()
-    assert told.rows(run) == [(1, 0.9), (2, 0.4)]
+    recorded.export()
+    (run,) = recorded.runs()
+    assert recorded.rows(run) == [(1, 0.9), (2, 0.4)]
     assert run.data.params == {"x": "0.5", "epochs": "4"}
     assert run.data.tags["reason"] == "scheduler"
     assert run.data.tags["epoch"] == "2"
@@ -170,33 +172,33 @@ def test_a_trial_is_told_as_it_was_when_it_was_told(told: Told) -> None:
     ("outcome", "status"),
     [("stopped_early", "KILLED"), ("interrupted", "KILLED"), ("diverged", "FAILED"), ("failed", "FAILED")],
 )
-def test_each_outcome_has_its_status(told: Told, outcome: Any, status: str) -> None:
-    told.live(record(), outcome=outcome, reason="why " + "x" * 9_000)
-    assert told.deliver().refused == []
-    (run,) = told.runs()
+def test_each_outcome_has_its_status(recorded: RecordedSearch, outcome: Any, status: str) -> None:
+    recorded.live(record(), outcome=outcome, reason="why " + "x" * 9_000)
+    assert recorded.export().refused == []
+    (run,) = recorded.runs()
     assert (run.info.status, run.data.tags["outcome"]) == (status, outcome)
     assert run.data.tags["reason"].startswith("why x")
 
 
-def test_a_resumed_trial_is_the_same_run_and_its_old_end_is_forgotten(told: Told) -> None:
-    trial = told.live(record(), 0.9, outcome="interrupted", reason="Ctrl-C")
-    told.deliver()
+def test_a_resumed_trial_is_the_same_run_and_its_old_end_is_forgotten(recorded: RecordedSearch) -> None:
+    trial = recorded.live(record(), 0.9, outcome="interrupted", reason="Ctrl-C")
+    recorded.export()
     trial.outcome, trial.reason = None, ""
-    told.event_recorder.trial_resumed(trial)
-    told.epoch(trial, 0.5)
-    told.deliver()
-    (run,) = told.runs()
+    recorded.event_recorder.trial_resumed(trial)
+    recorded.epoch(trial, 0.5)
+    recorded.export()
+    (run,) = recorded.runs()
     assert run.info.status == "RUNNING"
     assert not {"outcome", "reason"} & run.data.tags.keys()
-    assert told.rows(run) == [(1, 0.9), (2, 0.5)]
+    assert recorded.rows(run) == [(1, 0.9), (2, 0.5)]
 
 
-def test_a_long_parameter_is_still_a_parameter(told: Told) -> None:
+def test_a_long_parameter_is_still_a_parameter(recorded: RecordedSearch) -> None:
     trial = record()
     trial.hyperparameters["layers"] = "x" * 5_000
-    told.event_recorder.trial_started(trial)
-    assert told.deliver().refused == []
-    (run,) = told.runs()
+    recorded.event_recorder.trial_started(trial)
+    assert recorded.export().refused == []
+    (run,) = recorded.runs()
     assert run.data.params["layers"].startswith("xxx")
 
 
@@ -205,10 +207,10 @@ def test_a_long_parameter_is_still_a_parameter(told: Told) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_is_not_there_is_an_error_without_its_password(tmp_path: Path) -> None:
-    with pytest.raises(TrackingError) as told:
+    with pytest.raises(TrackingError) as raised:
         open_experiment("http://someone:hush@127.0.0.1:9", tmp_path, "tiny")
-    assert "127.0.0.1:9" in str(told.value)
-    assert "hush" not in str(told.value)
+    assert "127.0.0.1:9" in str(raised.value)
+    assert "hush" not in str(raised.value)
 
 
 def test_a_password_on_the_command_line_goes_nowhere(experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> None:

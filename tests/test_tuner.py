@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +18,12 @@ from hypothesis import strategies as st
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 from ray import tune
 from ray.tune.schedulers import TrialScheduler
+from specs import spec_of
 from tiny import TinyConfig, expected_loss, make_tiny
 
-from search.tuning.tuner import Explore, StopController, make_scheduler
+from search.config.settings import Method
+from search.tuning.schedulers import Explore, make_scheduler
+from search.tuning.stopping import StopController
 from search.workloads import WORKLOADS
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.train import ZDCTraining
@@ -32,7 +36,7 @@ class Bench:
     """A scheduler and trials that report to it as Tune's do."""
 
     def __init__(self, name: str) -> None:
-        self.scheduler = make_scheduler(name, make_tiny(), {}, seed=1)
+        self.scheduler = make_scheduler(replace(spec_of(make_tiny()), scheduler=name))
         assert self.scheduler.set_search_properties("metrics/loss", "min")
         self.controller: Any = SimpleNamespace(get_live_trials=list, search_alg=None)
 
@@ -203,13 +207,12 @@ def test_only_what_the_trial_has_is_perturbed() -> None:
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_every_mutable_hyperparameter_can_be_perturbed(name: str) -> None:
     """A categorical one cannot be multiplied."""
-    from search.tuning.optuna_searcher import Space
-
     workload = WORKLOADS[name]
-    ranges = Space(workload.suggest, {}, {}, {}).distributions()
+    spec = spec_of(workload, method=Method(scheduler="pbt", free=workload.optional))
+    ranges = spec.space.distributions
     assert all(isinstance(ranges[key], FloatDistribution) for key in workload.mutable)
     assert any(isinstance(distribution, CategoricalDistribution) for distribution in ranges.values())
-    make_scheduler("pbt", workload, ranges, seed=1)
+    make_scheduler(spec)
 
 
 @pytest.fixture(scope="module")

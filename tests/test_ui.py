@@ -135,7 +135,6 @@ def test_the_switch_to_model_training_opens_the_runs(pages: Pages, done: Finishe
 
 def test_a_search_unfolds_to_its_trials(pages: Pages, done: Finished) -> None:
     unfold(pages, done)
-    pages.shoot("runs", 600)
 
 
 def unfold(pages: Pages, done: Finished) -> None:
@@ -156,7 +155,6 @@ def test_the_view_of_the_objective_is_a_leaderboard(pages: Pages, done: Finished
     assert rates == pytest.approx(
         [done.rows[label]["hyperparameters"]["max_lr_gen"] for label in best_first(done)], rel=0.01
     )
-    pages.shoot("trials", 560)
 
 
 def open_view(pages: Pages, done: Finished, mode: str) -> None:
@@ -177,11 +175,9 @@ def test_selected_trials_compare_as_parallel_coordinates_and_as_curves(pages: Pa
     pages.see("h1, h2, h3", f"Comparing {len(done.children)} Runs from 1 Experiment")
     choose_axes(pages, "gan", "max_lr_gen", "pct_start", "normalise")
     assert pages.coloured_share(".js-plotly-plot") > 0.005
-    pages.shoot("compare", 620)
     follow_metric(pages, OBJECTIVE)
     pages.wait(lambda: len(pages.plots("scatter")) >= len(done.children), "not all curves")
     assert_one_curve_each(pages, done)
-    pages.shoot("curves", 840)
 
 
 def choose_axes(pages: Pages, *axes: str) -> None:
@@ -263,7 +259,6 @@ def test_a_trial_begins_with_its_objective(pages: Pages, done: Finished) -> None
         pages.wait(lambda css=css: len(pages.all(css)) == len(own), "not the charts of the objective, its error, ...")
     curve = {tuple(zip(trace["x"], trace["y"], strict=True)) for trace in pages.plots("scatter")}
     assert tuple(done.curve(done.parent.data.tags["best_trial"], OBJECTIVE)) in curve
-    pages.shoot("trial", 620)
 
 
 def artifact(name: str) -> str:
@@ -278,8 +273,6 @@ def test_figures_are_drawn(pages: Pages, done: Finished) -> None:
     pages.click(artifact("masks.png"))
     figure = 'img[alt="report/masks.png"]'
     pages.wait(lambda: pages.script("return arguments[0].naturalWidth", pages.see(figure)) > 500, "no figure is loaded")
-    pages.script("arguments[0].scrollIntoView()", pages.see(figure))
-    pages.shoot("figures", 840)
 
 
 def numbers(row: list[str]) -> list[str | float]:
@@ -300,7 +293,6 @@ def test_the_leaderboard_is_a_table(pages: Pages, done: Finished) -> None:
     shown = [numbers(row) for row in pages.script(CELLS) if any(row)]
     file = io.StringIO(done.artifact(done.parent, "leaderboard.csv"))
     assert shown == [numbers(row) for row in csv.reader(file)]
-    pages.shoot("leaderboard", 840)
 
 
 # ---------------------------------------------------------------- the registry

@@ -16,17 +16,17 @@ from finished import Finished, call, registered
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
+from specs import spec_of
 from tiny import TinyData, make_chain, make_tiny, make_top
 
 import search.workloads
 from search.config.settings import Budget, Method, Site
-from search.config.spec import make_plan
 from search.engine.warm_start import warm_start
 from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
 from search.tracking.client import Experiment, open_experiment
-from search.tuning.optuna_searcher import read_study
-from search.workloads import Workload
+from search.tuning.study import read_study
+from search.workload import Workload
 from trainables.base.training import TrainingConfig
 
 pytestmark = pytest.mark.slow
@@ -172,11 +172,14 @@ class Ask:
         self, workload: Workload | None = None, *, names: Sequence[str] = ("past",), sampler: str = "tpe",
         epochs: int = 4, version: str = "tiny-1", **method: Any,
     ) -> tuple[tuple[FrozenTrial, ...], tuple[str, ...]]:  # fmt: skip
-        plan = make_plan(
-            workload or make_tiny(), Budget(epochs=epochs), Method(**method), Site(name="today"), demo=True
+        plan = spec_of(
+            workload or make_tiny(),
+            budget=Budget(epochs=epochs),
+            method=Method(warm_from=tuple(names), sampler=sampler, **method),
+            site=Site(name="today"),
         )
         data = TinyData(objective_version=version)
-        found = warm_start(names, plan, sampler, data, Storage(self.storage), self.experiment)
+        found = warm_start(plan, data, Storage(self.storage), self.experiment)
         assert found.warnings == ()
         return found.trials, found.lines
 

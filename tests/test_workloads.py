@@ -15,12 +15,13 @@ import pytest
 import torch
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import RandomSampler
+from specs import spec_of
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import make_plan
+from search.config.settings import Method
+from search.config.space import Space
 from search.tuning.autosize.worst_case import largest_point
-from search.tuning.optuna_searcher import Space
-from search.workloads import CHAINS, WORKLOADS, Workload
+from search.workload import Workload
+from search.workloads import CHAINS, WORKLOADS
 from trainables.base.checkpoint import BEST_FILE, REPORT_FOLDER, STATE_FILE
 from trainables.base.errors import DataError
 from trainables.base.objectives import Goal
@@ -46,7 +47,7 @@ def data_of(name: str) -> Any:
 
 def cheap(workload: Workload) -> dict[str, Any]:
     """Small and short, as the demo is; a batch is a fraction of the few events."""
-    return {**workload.demo.held, "epochs": EPOCHS, "batch_size": 64, "seed": 3}
+    return {**workload.demo.fixed, "epochs": EPOCHS, "batch_size": 64, "seed": 3}
 
 
 def training_of(workload: Workload, **hyperparameters: Any) -> Training:
@@ -116,9 +117,9 @@ def sizes(workload: Workload, point: Mapping[str, Any]) -> dict[str, float]:
 
 @pytest.mark.parametrize("also", [(), None], ids=["held", "searched"])
 def test_no_trial_of_a_search_is_larger_than_the_largest(workload: Workload, also: tuple[str, ...] | None) -> None:
-    method = Method(also=workload.optional if also is None else also, presets="all")
+    method = Method(free=workload.optional if also is None else also, presets="all")
     for demo in (True, False):
-        plan = make_plan(workload, Budget(), method, Site(), demo=demo)
+        plan = spec_of(workload, method=method, demo=demo)
         largest = sizes(workload, largest_point(plan))
         study = optuna.create_study(sampler=RandomSampler(seed=11))
         for preset in [*workload.presets, *[None] * 40]:
@@ -203,11 +204,11 @@ def test_two_runs_with_one_seed_agree_and_with_another_do_not(workload: Workload
 
 
 def test_mutable_and_optional_keys_are_keys_of_the_space(workload: Workload) -> None:
-    searched = Space(workload.suggest, {}, {}, {}).distributions().keys()
+    searched = Space(workload.suggest, {}, {}, {}).distributions.keys()
     assert set(workload.mutable) <= searched
     assert set(workload.optional) <= searched
     assert not set(workload.mutable) & set(workload.optional)
-    assert set(workload.demo.held) <= workload.config.model_fields.keys()
+    assert set(workload.demo.fixed) <= workload.config.model_fields.keys()
 
 
 def test_mutable_keys_may_change_within_a_run(workload: Workload) -> None:

@@ -15,7 +15,7 @@ import optuna
 import pytest
 import torch
 
-from search.workloads import Chain, Defaults, Ranked, Workload
+from search.workload import Chain, Defaults, Ranked, Workload
 from trainables.base.errors import TrainingDiverged
 from trainables.base.training import TrainedModel, Training, TrainingConfig
 from trainables.data.files import DataSettings
@@ -180,6 +180,6 @@ def make_tiny(**presets: dict[str, Any]) -> Workload:
         columns=(),
         baselines=lambda data: {"guess": {"loss": 1.0, "size": 1.0}},
         compare=compare,
-        demo=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),
-        full=Defaults(trials=2, epochs=4, presets=tuple(presets), held={}),
+        demo=Defaults(trials=2, epochs=4, presets=tuple(presets), fixed={}),
+        full=Defaults(trials=2, epochs=4, presets=tuple(presets), fixed={}),
     )

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from specs import spec_of
 from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 
 from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan, make_plan
+from search.config.spec import SearchSpec
 from search.reporting.leaderboard import make_leaderboard
-from search.storage.event_log import Journal
-from search.storage.search_dir import LEADERBOARD, SearchFolder
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
-from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, TrialRecord
-from trainables.data.files import DataSettings
+from search.storage.event_log import EventLog
+from search.storage.names import LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import Outcome, TrialRecord
+from search.tracking.events import EventRecorder, StagedFiles
+from search.tuning.optuna_searcher import OptunaSearcher
+from search.tuning.samplers import make_sampler
+from search.tuning.study import open_study
 
 STARTED_S = 1_800_000_000.0
 
@@ -51,13 +53,13 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     told, fates = told or Told(), list(fates)
     workload = make_tiny(**told.presets)
     budget = Budget(trials=str(max(len(fates) - len(told.presets), 1)))
-    method = Method(objective=told.objective, limit=told.limit)
-    plan = make_plan(workload, budget, method, Site(name=name), demo=True)
-    folder = SearchFolder(storage, name)
+    method = Method(objective=told.objective, constraint=told.limit)
+    plan = spec_of(workload, budget=budget, method=method, site=Site(name=name))
+    folder = SearchDir(storage, name)
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
-    folder.describe(plan, TinyData(objective_version=told.version), DataSettings(), facts=facts, branches=[])
-    event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
+    folder.describe(plan, TinyData(objective_version=told.version), facts=facts, branches=[])
+    event_recorder = EventRecorder(EventLog(folder.journal), StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
     if told.leaderboard:
         board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
@@ -67,10 +69,9 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | N
     return folder.path
 
 
-def _run(plan: Plan, folder: SearchFolder, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
+def _run(plan: SearchSpec, folder: SearchDir, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
     study = open_study(folder.path, plan.name, plan.goal.objectives.values(), make_sampler("random", 0))
-    fixed = {"epochs": plan.epochs}
-    searcher = OptunaSearcher(study, plan.space, fixed=fixed, trials=plan.trials, goal=plan.goal, seed=0)
+    searcher = OptunaSearcher(study, plan)
     records = []
     for fate in fates:
         asked: Any = searcher.suggest("trial")

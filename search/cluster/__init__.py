@@ -1,1 +1,1 @@
-"""A search as a job of somebody else's machines: Ray Jobs, Slurm, Kubernetes."""
+"""A search as a job: of a Ray cluster, of Slurm, or of Kubernetes with KubeRay."""

@@ -1,4 +1,4 @@
-"""The working directory of a Ray job: this project's code, checked for size before anything is sent."""
+"""The code of this project as an archive: the working directory of a Ray job, checked for size before it is sent."""
 
 from __future__ import annotations
 
@@ -13,45 +13,45 @@ from pathlib import Path
 import search
 from search.errors import UsageError
 
-LIMIT_BYTES = 100 * 2**20  # what Ray takes of one working directory
+LIMIT_BYTES = 100 * 2**20  # Ray takes no larger working directory
 PACKAGES = ("search", "spaces", "trainables")
 LOCK = "requirements.lock"
 _DATA = ("*.root", "*.h5", "*.hdf5", "*.parquet", "*.npy", "*.npz", "*.pt", "*.pth", "*.ckpt", "*.onnx", "*.db")
 _FOLDERS = ("results", "mlruns", "build", "dist", "node_modules")
 _CACHES = ("__pycache__", "node_modules")
-_SAMPLE = "sample"  # data that the project carries: the folder's name
-_LONG_AGO = (1980, 1, 1, 0, 0, 0)  # the same files make the same archive, which Ray then has already
+_SAMPLE = "sample"  # the folder of data that the project carries
+_FIXED_TIME = (1980, 1, 1, 0, 0, 0)  # so that the same files make the same archive, which Ray sends once
 
 
 @dataclass(frozen=True)
-class Package:
-    """An archive of the code."""
+class CodeArchive:
+    """An archive that was written."""
 
     path: Path
     files: int
     bytes: int
 
 
-def project() -> Path:
+def project_root() -> Path:
     """The folder that holds the packages."""
     return Path(search.__file__).resolve().parents[1]
 
 
-def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = ()) -> Package:
-    """Write the packages into an archive: no data but the carried samples, no results, nothing hidden.
+def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = ()) -> CodeArchive:
+    """Write the packages into an archive, without results, hidden files, and data other than the carried samples.
 
     Parameters
     ----------
     include : sequence of Path
-        More files or folders; each lies at the top of the working directory. Of a folder all is taken but what is
-        hidden, caches and virtual environments.
+        More files or folders, which are put at the top of the working directory. Of a folder everything is taken
+        except hidden files, caches and virtual environments.
     exclude : sequence of str
         Patterns of names, or of paths inside the working directory.
 
     Raises
     ------
     UsageError
-        It is larger than Ray takes; names the largest files. Or something to include is not there or not readable.
+        The archive is larger than Ray takes, with its largest files; or a file to include is missing or not readable.
     """
     files = dict(_files(include, exclude))
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as target:
@@ -59,18 +59,18 @@ def pack(archive: Path, include: Sequence[Path] = (), exclude: Sequence[str] = (
             target.writestr(_entry(inside), _content(inside, file))
             _require_small(archive, files)
         target.writestr(_entry(f"hep_search-{_version()}.dist-info/METADATA"), _metadata())
-    return Package(archive, len(files), archive.stat().st_size)
+    return CodeArchive(archive, len(files), archive.stat().st_size)
 
 
-def lock() -> list[str]:
-    """The exact versions of requirements.lock, one requirement each.
+def locked_requirements() -> list[str]:
+    """Read the requirements of requirements.lock, each with its exact version.
 
     Raises
     ------
     UsageError
         The project was installed without it.
     """
-    file = project() / LOCK
+    file = project_root() / LOCK
     if not file.exists():
         raise UsageError(f"--pip: there is no {file}. Submit from a checkout of the project, or leave --pip out.")
     lines = (line.partition("#")[0].strip() for line in file.read_text().splitlines())
@@ -78,7 +78,7 @@ def lock() -> list[str]:
 
 
 def _files(include: Sequence[Path], exclude: Sequence[str]) -> Iterator[tuple[str, Path]]:
-    ours = [project() / name for name in PACKAGES]
+    ours = [project_root() / name for name in PACKAGES]
     for root in [*ours, *(path.resolve() for path in include)]:
         if not root.exists():
             raise UsageError(f"--include {root}: there is no such file or folder.")
@@ -89,7 +89,7 @@ def _files(include: Sequence[Path], exclude: Sequence[str]) -> Iterator[tuple[st
 
 
 def _code_below(root: Path) -> Iterator[Path]:
-    """Of our own packages: no data but the samples, no results."""
+    """List the files of one of our packages, without results, and without data other than the samples."""
     for file in _below(root):
         folders = file.relative_to(root).parts[:-1]
         results = any(name in _FOLDERS or name.endswith(".egg-info") for name in folders)
@@ -99,16 +99,16 @@ def _code_below(root: Path) -> Iterator[Path]:
 
 
 def _below(root: Path) -> Iterator[Path]:
-    """All files but hidden ones, in which passwords may be, caches and virtual environments."""
+    """List all files except hidden ones, which may hold passwords, caches and virtual environments."""
     for folder, names, files in os.walk(root):
         here = Path(folder)
-        names[:] = sorted(name for name in names if not _left_out(here / name))
+        names[:] = sorted(name for name in names if not _is_excluded(here / name))
         for name in files:
             if not name.startswith(".") and ((here / name).is_file() or (here / name).is_symlink()):
                 yield here / name
 
 
-def _left_out(folder: Path) -> bool:
+def _is_excluded(folder: Path) -> bool:
     return folder.name.startswith(".") or folder.name in _CACHES or (folder / "pyvenv.cfg").exists()
 
 
@@ -117,12 +117,12 @@ def _content(inside: str, file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise UsageError(
-            f"{file}: cannot be read: {error.strerror}. Mend it, or leave it out with --exclude '{inside}'."
+            f"{file}: cannot be read: {error.strerror}. Make it readable, or leave it out with --exclude '{inside}'."
         ) from error
 
 
 def _entry(inside: str) -> zipfile.ZipInfo:
-    entry = zipfile.ZipInfo(inside, _LONG_AGO)
+    entry = zipfile.ZipInfo(inside, _FIXED_TIME)
     entry.compress_type = zipfile.ZIP_DEFLATED
     entry.external_attr = 0o644 << 16
     return entry
@@ -136,7 +136,7 @@ def _version() -> str:
 
 
 def _metadata() -> str:
-    """By which code that runs from the archive knows its version, as if it were installed."""
+    """Metadata from which code in the archive reads its version, as if it were installed."""
     return f"Metadata-Version: 2.1\nName: hep-search\nVersion: {_version()}\n"
 
 

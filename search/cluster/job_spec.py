@@ -1,4 +1,4 @@
-"""The flags of one search, checked here before any cluster sees them."""
+"""The search that a job runs: its flags, checked on this machine before a cluster sees them."""
 
 from __future__ import annotations
 
@@ -9,88 +9,90 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from search.config.flags import Command, parse
-from search.config.settings import JOURNAL
-from search.config.spec import make_plan, new_name
-from search.errors import UsageError, without_passwords
+from search.config.flags import parse
+from search.config.redaction import without_passwords
+from search.config.settings import JOURNAL, SearchFlags
+from search.config.spec import make_spec, new_name
+from search.errors import UsageError
 from search.storage.location import Storage
-from search.workloads import Workload
+from search.workload import Workload
 
-_HERE = ("localhost", "127.0.0.1", "::1")  # names of every machine for itself
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True)
-class SearchRequest:
-    """A search that somebody else's machine is asked to run."""
+class JobSpec:
+    """The search that a job runs."""
 
-    what: str  # workload or chain
+    workload: str  # or a chain of them
     name: str
     seed: int
-    words: tuple[str, ...]  # flags of search.run, without --name, --seed and --resume
+    flags: tuple[str, ...]  # of search.run, without --name, --seed and --resume
     resume: str
     storage: str  # folder or URL
 
     @property
     def command(self) -> list[str]:
         """The whole command, one word each."""
+        resume = [] if self.resume == "no" else ["--resume", self.resume]
         seed = ["--seed", str(self.seed)] if self.seed else []
-        return ["python", "-m", "search.run", self.what, *self.words, *self.identity, *seed]
-
-    @property
-    def identity(self) -> list[str]:
-        """Which search it is, and that it goes on where an earlier job of it was cut off."""
-        return ["--name", self.name, *([] if self.resume == "no" else ["--resume", self.resume])]
+        return ["python", "-m", "search.run", self.workload, *self.flags, "--name", self.name, *resume, *seed]
 
 
-def make_request(
-    what: str, words: Sequence[str], *, again: bool, shared: bool, environment: Mapping[str, str] | None = None
-) -> SearchRequest:
-    """Check the words as search.run would, and make explicit what they leave to the environment.
+def make_job_spec(
+    workload: str,
+    flags: Sequence[str],
+    *,
+    may_restart: bool,
+    remote: bool,
+    environment: Mapping[str, str] | None = None,
+) -> JobSpec:
+    """Check the flags as search.run would, and add those that would come from this machine's environment.
 
     Parameters
     ----------
-    again : bool
-        The job may be started several times: it is to go on with what it finds.
-    shared : bool
+    may_restart : bool
+        The job may be started several times: then it resumes the search that it finds.
+    remote : bool
         The job sees the cluster's folders, not this machine's: paths must be absolute, or URLs.
     environment : mapping, optional
-        What the job has in its own; it goes before this machine's.
+        Variables of the job, which take precedence over this machine's.
 
     Raises
     ------
     UsageError
-        A word that search.run would refuse, a password among them, or a path that means nothing elsewhere.
-        (What is no flag at all ends the program with code 2, as it does for search.run.)
+        A flag that search.run would refuse, one that holds a password, or a path that does not exist elsewhere.
+        (An unknown flag ends the program with code 2, as it does for search.run.)
     """
-    words = [*words, *_from_environment(words, environment or {})]
-    _refuse_passwords(words)
-    subject, command = parse([what, *words])
+    flags = [*flags, *_flags_from_environment(flags, environment or {})]
+    _refuse_passwords(flags)
+    subject, command = parse([workload, *flags])
     Storage(command.site.storage)  # refuses keys in a URL
-    if given(words, "--address"):
+    if has_flag(flags, "--address"):
         raise UsageError("--address after -- is for search.run on this machine; the job joins the cluster it runs on.")
     if isinstance(subject, Workload):
-        make_plan(subject, command.budget, command.method, command.site, demo=not command.data.data)
-    if shared:
-        _refuse_local_paths(command, what)
+        make_spec(subject, command)
+    if remote:
+        _refuse_local_paths(command, workload)
     for flag in ("--name", "--seed", "--resume"):
-        words = without(words, flag)
-    return SearchRequest(
-        what=what,
-        name=command.site.name or new_name(what),
+        flags = without_flag(flags, flag)
+    return JobSpec(
+        workload=workload,
+        name=command.site.name or new_name(workload),
         seed=command.budget.seed,
-        words=tuple(words),
-        resume="auto" if again else command.site.resume,
+        flags=tuple(flags),
+        resume="auto" if may_restart else command.site.resume,
         storage=command.site.storage,
     )
 
 
-def given(words: Sequence[str], flag: str) -> bool:
-    """Whether a flag is among the words, in any of its spellings."""
+def has_flag(words: Sequence[str], flag: str) -> bool:
+    """Whether a flag is among the words, in any spelling."""
     return any(_flag_of(word) == flag for word in words)
 
 
-def without(words: Sequence[str], flag: str) -> list[str]:
-    """The words without a flag and its one value."""
+def without_flag(words: Sequence[str], flag: str) -> list[str]:
+    """Remove a flag and its one value from the words."""
     kept, skip = list[str](), False
     for word, following in zip(words, [*words[1:], ""], strict=False):
         if skip:
@@ -106,21 +108,21 @@ def _flag_of(word: str) -> str:
     return word.partition("=")[0].replace("_", "-") if word.startswith("--") else ""
 
 
-def _from_environment(words: Sequence[str], of_job: Mapping[str, str]) -> list[str]:
-    """What search.run would take from the environment, as flags that travel; the job's own comes first."""
+def _flags_from_environment(flags: Sequence[str], of_job: Mapping[str, str]) -> list[str]:
+    """Make flags of the variables that search.run reads, unless they are given or the job has its own."""
     found = []
     storage = of_job.get("SEARCH_STORAGE", os.environ.get("SEARCH_STORAGE"))
-    if storage and not given(words, "--storage"):
+    if storage and not has_flag(flags, "--storage"):
         found += ["--storage", storage]
     server = "" if "MLFLOW_TRACKING_URI" in of_job else os.environ.get("MLFLOW_TRACKING_URI", "")
-    if (server == JOURNAL or server.startswith(("http://", "https://"))) and not given(words, "--tracking-uri"):
-        travels = without_passwords(server) == server and urlsplit(server).hostname not in _HERE
-        found += ["--tracking-uri", server] if travels else []
+    if (server == JOURNAL or server.startswith(("http://", "https://"))) and not has_flag(flags, "--tracking-uri"):
+        usable_there = without_passwords(server) == server and urlsplit(server).hostname not in _LOOPBACK
+        found += ["--tracking-uri", server] if usable_there else []
     return found
 
 
-def _refuse_passwords(words: Sequence[str]) -> None:
-    for word in words:
+def _refuse_passwords(flags: Sequence[str]) -> None:
+    for word in flags:
         if without_passwords(word) != word:
             raise UsageError(
                 f"{without_passwords(word)}: holds a password, which would stand in the job's script and logs. Take "
@@ -129,16 +131,16 @@ def _refuse_passwords(words: Sequence[str]) -> None:
             )
 
 
-def _refuse_local_paths(command: Command[Any], what: str) -> None:
+def _refuse_local_paths(command: SearchFlags[Any], workload: str) -> None:
     for flag, path in _paths(command):
         if not (path.startswith("/") or ":/" in path):
             raise UsageError(
                 f"{flag} {path}: a path of this machine means nothing on the cluster. Name a folder that all its nodes "
-                f"see, from the root on, as in: {what} ... -- {flag} /shared/{path}"
+                f"see, from the root on, as in: {workload} ... -- {flag} /shared/{path}"
             )
 
 
-def _paths(command: Command[Any]) -> Iterator[tuple[str, str]]:
+def _paths(command: SearchFlags[Any]) -> Iterator[tuple[str, str]]:
     site = command.site
     for flag, path in (("--storage", site.storage), ("--cache", site.cache), ("--json", command.json)):
         if path is not None:
@@ -148,7 +150,7 @@ def _paths(command: Command[Any]) -> Iterator[tuple[str, str]]:
 
 
 def write_script(text: str, file: Path, overwrite: bool) -> Path:
-    """Write a script or manifest; one that is there may have been changed by hand.
+    """Write a script or manifest, without replacing one that may have been changed by hand.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Kubernetes: a search as a RayJob, which KubeRay runs on a cluster made for it."""
+"""Kubernetes: a search as the manifest of a RayJob, which KubeRay runs on a cluster of its own."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ import hashlib
 import re
 from importlib.metadata import version
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml  # type: ignore[import-untyped]
 
-from search.cluster.job_spec import SearchRequest
 from search.cluster.site_config import KubeRaySite
 from search.errors import UsageError
 
+if TYPE_CHECKING:
+    from search.cluster.job_spec import JobSpec
+
 _LONGEST_NAME = 47  # KubeRay appends to it
-_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # the same word for every shell and every parser on its way
+_PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")  # no shell or parser on its way reads more into such a word
 _HEADER = """\
 # Search {name} of {what}. Written by python -m search.submit; read it, change it, then kubectl apply -f this file.
-# Where a cluster dies KubeRay makes another, and the search goes on (--resume auto).
+# If the cluster dies, KubeRay makes another, and the search resumes there (--resume auto).
 """
 _ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
-def manifest(request: SearchRequest, site: KubeRaySite) -> str:
-    """The RayJob, in YAML.
+def manifest(job: JobSpec, site: KubeRaySite) -> str:
+    """Write the RayJob in YAML.
 
     Raises
     ------
     UsageError
-        There is no image, the storage would be gone with its pod, or a word would not survive the way to the job.
+        There is no image, the storage would be lost with its pod, or a word would be changed on its way to the job.
     """
     if site.image is None:
         raise UsageError("--image: which container image? One that holds this project: README, 'Kubernetes'.")
-    _require_lasting(request, site)
-    _require_plain(request.command)
+    _require_persistent_storage(job, site)
+    _require_plain(job.command)
     document = {
         "apiVersion": "ray.io/v1",
         "kind": "RayJob",
-        "metadata": _metadata(request, site),
+        "metadata": _metadata(job, site),
         "spec": {
-            "entrypoint": " ".join(request.command),
+            "entrypoint": " ".join(job.command),
             "runtimeEnvYAML": yaml.safe_dump(_runtime_environment(site)),
             "submissionMode": "K8sJobMode",
             "backoffLimit": site.retries,
@@ -50,17 +52,17 @@ def manifest(request: SearchRequest, site: KubeRaySite) -> str:
         },
     }
     text: str = yaml.safe_dump(document, sort_keys=False, width=120)
-    return _HEADER.format(name=request.name, what=request.what) + text
+    return _HEADER.format(name=job.name, what=job.workload) + text
 
 
-def _metadata(request: SearchRequest, site: KubeRaySite) -> dict[str, Any]:
-    name = job_name(request.name)
+def _metadata(job: JobSpec, site: KubeRaySite) -> dict[str, Any]:
+    name = job_name(job.name)
     labels = {"app.kubernetes.io/name": "hep-search", "app.kubernetes.io/instance": name}
     return {"name": name, "labels": labels} | ({"namespace": site.namespace} if site.namespace else {})
 
 
 def job_name(search: str) -> str:
-    """A search's name as Kubernetes takes it: short, lower case, a letter first; different for different searches."""
+    """Make a valid Kubernetes name, short and in lower case, different for each name of a search."""
     name = re.sub(r"[^a-z0-9]+", "-", search.lower()).strip("-")
     name = name if name[:1].isalpha() else f"search-{name}".rstrip("-")
     if name == search and len(name) <= _LONGEST_NAME:
@@ -76,7 +78,7 @@ def _runtime_environment(site: KubeRaySite) -> dict[str, Any]:
 
 def _cluster(site: KubeRaySite, image: str) -> dict[str, Any]:
     head = {
-        # trials run on the workers, where there are any
+        # trials run on the workers if there are any
         "rayStartParams": {"num-cpus": "0"} if site.workers else {},
         "template": _pod(site, image, "ray-head", {"cpu": site.head_cpus, "memory": site.head_memory}),
     }
@@ -126,8 +128,8 @@ def _pod(site: KubeRaySite, image: str, name: str, resources: dict[str, str]) ->
     return {"spec": pod}
 
 
-def _require_lasting(request: SearchRequest, site: KubeRaySite) -> None:
-    storage = request.storage
+def _require_persistent_storage(job: JobSpec, site: KubeRaySite) -> None:
+    storage = job.storage
     if "://" in storage:
         return
     if site.claim is None:

@@ -1,4 +1,4 @@
-"""What a batch script asks of its node: a free port, its address, and whether the other nodes are there.
+"""Commands of the batch script on its node: find a free port and the address, wait for Ray and for the other nodes.
 
 python -m search.cluster.node port | address HOST | answers HOST:PORT SECONDS | wait NODES SECONDS
 """
@@ -11,22 +11,22 @@ import time
 
 
 def free_port() -> int:
-    """A TCP port on which nobody listens now."""
+    """Find a TCP port that is not in use."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
 def address_towards(host: str) -> str:
-    """This node's address on the network that leads to another host; nothing is sent."""
+    """Return this node's address on the network that leads to another host. Nothing is sent."""
     family, kind, protocol, _, address = socket.getaddrinfo(host, 9, type=socket.SOCK_DGRAM)[0]
     with socket.socket(family, kind, protocol) as probe:
         probe.connect(address)
         return str(probe.getsockname()[0])
 
 
-def answers(address: str, seconds: float) -> bool:
-    """Whether somebody listens at host:port, now or within so many seconds."""
+def wait_for_port(address: str, seconds: float) -> bool:
+    """Wait until a server listens at host:port; returns whether it does within the seconds."""
     host, _, port = address.rpartition(":")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -39,12 +39,12 @@ def answers(address: str, seconds: float) -> bool:
 
 
 def wait_for_nodes(nodes: int, seconds: float) -> int:
-    """Nodes of the cluster at ``$RAY_ADDRESS`` once so many are there, or the time is over; at least its head.
+    """Wait for the nodes of the cluster at ``$RAY_ADDRESS``; returns how many are there in time, at least the head.
 
     Raises
     ------
     TimeoutError
-        Not even the head answers.
+        The head does not answer.
     """
     import ray
 
@@ -63,15 +63,15 @@ def wait_for_nodes(nodes: int, seconds: float) -> int:
 
 
 def main(words: list[str]) -> int:
-    """Print the answer; returns the exit code."""
+    """Run one command and print its result; returns the exit code."""
     match words:
         case ["port"]:
             print(free_port())
         case ["address", host]:
             print(address_towards(host))
         case ["answers", address, seconds]:
-            if not answers(address, float(seconds)):
-                print(f"error: nobody listens at {address} after {seconds} s", file=sys.stderr)
+            if not wait_for_port(address, float(seconds)):
+                print(f"error: nothing listens at {address} after {seconds} s", file=sys.stderr)
                 return 1
         case ["wait", nodes, seconds]:
             try:

@@ -1,4 +1,4 @@
-"""Ray Jobs: a search sent to a running cluster, followed, asked for and stopped."""
+"""Ray Jobs: submit a search to a running cluster, follow its output, query it and stop it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import join
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import ray
@@ -21,22 +21,25 @@ from aiohttp import ClientError
 from ray.exceptions import AuthenticationError
 from ray.job_submission import JobStatus, JobSubmissionClient
 
-from search.cluster.code_archive import Package, lock, pack
-from search.cluster.job_spec import SearchRequest
+from search.cluster.code_archive import CodeArchive, locked_requirements, pack
+from search.config.environment import changed_environment
 from search.config.provenance import git_commit
-from search.errors import ClusterError, UsageError, first_line, without_passwords
+from search.config.redaction import first_line, without_passwords
+from search.errors import ClusterError, UsageError
 
-USUAL_ADDRESS = "http://127.0.0.1:8265"
-LEAVE_S = 60  # a stopped search gets to close its trials; Ray's own patience is 3 s
+if TYPE_CHECKING:
+    from search.cluster.job_spec import JobSpec
+
+DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+STOP_TIMEOUT_S = 60  # in which a stopped search closes its trials; Ray's default is 3 s
 _RECONNECT_S = 2.0
-_SILENT_S = 60.0  # a stream without a word for so long may be a dead one
-_CHATTER = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")  # loggers: packages, sockets
-_ENDED_EARLY = 130
-_ADDRESSES = ("RAY_API_SERVER_ADDRESS", "RAY_ADDRESS")  # these go before what Ray's client is told
+_STREAM_TIMEOUT_S = 60.0  # without output for so long, the stream may be broken
+_NOISY_LOGGERS = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk")
+_INTERRUPTED = 130
 
 
 def read_token() -> str | None:
-    """Ray's token from the places where Ray looks for it; it is neither kept nor shown.
+    """Read Ray's token from the places where Ray looks for it. It is neither stored nor shown.
 
     Raises
     ------
@@ -67,34 +70,35 @@ class JobServer:
     """
 
     def __init__(self, address: str | None) -> None:
-        for name in _CHATTER:
+        for name in _NOISY_LOGGERS:
             logging.getLogger(name).setLevel(logging.WARNING)
-        self.address = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or USUAL_ADDRESS).rstrip("/")
+        self.address = (address or os.environ.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS).rstrip("/")
         _require_http(self.address)
         token = read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        with self._errors(), _without(_ADDRESSES):
+        # Ray's client would prefer these variables to the address
+        with self._errors(), changed_environment({"RAY_API_SERVER_ADDRESS": None, "RAY_ADDRESS": None}):
             _require_listener(self.address)
             self._client = JobSubmissionClient(self.address, headers=headers)
 
-    def submit(self, request: SearchRequest, *, pip: bool, include: Sequence[Path], exclude: Sequence[str]) -> str:
-        """Pack, check, send; returns the job's id."""
-        requirements = lock() if pip else []
+    def submit(self, job: JobSpec, *, pip: bool, include: Sequence[Path], exclude: Sequence[str]) -> str:
+        """Pack the code, check it and Ray's version, and send the job; returns the job's id."""
+        requirements = locked_requirements() if pip else []
         with tempfile.TemporaryDirectory() as folder:
-            package = pack(Path(folder) / "code.zip", include, exclude)
+            archive = pack(Path(folder) / "code.zip", include, exclude)
             with self._errors():
                 self._require_same_ray()
                 return str(
                     self._client.submit_job(
-                        entrypoint=join(request.command),
-                        submission_id=f"{request.name}.{secrets.token_hex(3)}",
-                        runtime_env=runtime_environment(package, requirements),
-                        metadata={"search": request.name, "workload": request.what},
+                        entrypoint=join(job.command),
+                        submission_id=f"{job.name}.{secrets.token_hex(3)}",
+                        runtime_env=runtime_environment(archive, requirements),
+                        metadata={"search": job.name, "workload": job.workload},
                     )
                 )
 
-    def find(self, id: str) -> Any:
-        """What the server knows of a job, by its id or by the name of its search (then the newest one).
+    def find_job(self, id: str) -> Any:
+        """Return Ray's details of a job by its id, or of the newest job of a search by the search's name.
 
         Raises
         ------
@@ -110,15 +114,15 @@ class JobServer:
         return max(found, key=lambda job: job.start_time or 0)
 
     def stop(self, id: str) -> None:
-        """Ask the search to close its trials and leave."""
+        """Ask the search to close its trials and end."""
         with self._errors():
             self._client.stop_job(id)
 
     def follow(self, id: str) -> int:
         """Show the job's output until it ends; returns its exit code.
 
-        Ray's stream of the output may break off, fall silent or be refused by a proxy while the job goes on: then
-        what it withheld is read from the log, and a new one is opened.
+        Ray's stream of the output may break off, stop or be refused by a proxy while the job runs. Then the missing
+        output is read from the log, and a new stream is opened.
         """
         shown = 0
 
@@ -129,9 +133,9 @@ class JobServer:
 
         async def stream() -> None:
             received = 0
-            async with asyncio.timeout(_SILENT_S) as patience:
+            async with asyncio.timeout(_STREAM_TIMEOUT_S) as timeout:
                 async for text in self._client.tail_job_logs(id):  # from the beginning, each time
-                    patience.reschedule(asyncio.get_running_loop().time() + _SILENT_S)
+                    timeout.reschedule(asyncio.get_running_loop().time() + _STREAM_TIMEOUT_S)
                     show(text, start=received)
                     received += len(text)
 
@@ -140,7 +144,7 @@ class JobServer:
                 with suppress(RuntimeError, TimeoutError, ClientError):
                     asyncio.run(stream())
                 _require_listener(self.address)
-            job = self.find(id)  # before the log, which is whole then if the job has ended
+            job = self.find_job(id)  # before the log, which is then complete if the job has ended
             with suppress(RuntimeError, OSError):
                 show(self._client.get_job_logs(id))
             if job.status.is_terminal():
@@ -148,7 +152,7 @@ class JobServer:
             time.sleep(_RECONNECT_S)
 
     def _require_same_ray(self) -> None:
-        theirs = self._client._server_ray_version  # Ray asks for it, and has no public word for the answer
+        theirs = self._client._server_ray_version  # there is no public attribute
         if theirs != ray.__version__:
             raise ClusterError(
                 f"The cluster at {self.address} runs Ray {theirs}, this project Ray {ray.__version__}. Both must be "
@@ -165,7 +169,7 @@ class JobServer:
                 "$RAY_AUTH_TOKEN, a file that $RAY_AUTH_TOKEN_PATH names, or ~/.ray/auth_token "
                 "(on the head: ray get-auth-token)."
             ) from error
-        except (OSError, RuntimeError, UnicodeError) as error:  # the last one: no name of a host
+        except (OSError, RuntimeError, UnicodeError) as error:  # the last one: not the name of a host
             raise ClusterError(
                 f"The job server at {self.address}: {first_line(error)}\n"
                 "Is the cluster up (ray start --head), with ray[default] installed? From outside, an SSH tunnel: "
@@ -173,27 +177,27 @@ class JobServer:
             ) from error
 
 
-def runtime_environment(package: Package, requirements: Sequence[str]) -> dict[str, Any]:
-    """What Ray prepares on each node: the code, and, where asked for, the locked versions. No secret is in it."""
-    environment: dict[str, Any] = {
-        "working_dir": str(package.path),
+def runtime_environment(archive: CodeArchive, requirements: Sequence[str]) -> dict[str, Any]:
+    """Describe what Ray prepares on each node: code, variables without secrets, and packages if there are any."""
+    prepared: dict[str, Any] = {
+        "working_dir": str(archive.path),
         "env_vars": {
             "PYTHONUNBUFFERED": "1",
-            "RAY_JOB_STOP_WAIT_TIME_S": str(LEAVE_S),
+            "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_TIMEOUT_S),
             "RAY_USAGE_STATS_ENABLED": "0",
             "MLFLOW_DISABLE_TELEMETRY": "true",
             "SEARCH_GIT_COMMIT": git_commit(),
         },
     }
-    return environment | ({"pip": {"packages": list(requirements), "pip_check": False}} if requirements else {})
+    return prepared | ({"pip": {"packages": list(requirements), "pip_check": False}} if requirements else {})
 
 
 def exit_code(job: Any) -> int:
-    """That of the search, as far as Ray tells it."""
+    """Exit code of the search, as far as Ray reports it."""
     if job.status == JobStatus.SUCCEEDED:
         return 0
     if job.status == JobStatus.STOPPED:
-        return _ENDED_EARLY
+        return _INTERRUPTED
     return int(job.driver_exit_code or 1)
 
 
@@ -211,16 +215,7 @@ def _require_http(address: str) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Ray's client would wait for minutes."""
+    """Connect once, because Ray's client would try for minutes."""
     parts = urlsplit(address)
     port = parts.port or (443 if parts.scheme == "https" else 80)
     socket.create_connection((parts.hostname, port), timeout=10).close()
-
-
-@contextmanager
-def _without(names: Sequence[str]) -> Iterator[None]:
-    before = {name: os.environ.pop(name) for name in names if name in os.environ}
-    try:
-        yield
-    finally:
-        os.environ.update(before)

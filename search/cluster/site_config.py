@@ -1,4 +1,4 @@
-"""The site file: what is the same for every job on one cluster, in TOML, checked word by word."""
+"""The site file: the settings that all jobs on one cluster share, in TOML, each of them validated."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
+from search.config.redaction import names_secret, without_passwords
 from search.config.settings import Settings
-from search.errors import UsageError, names_secret, without_passwords
+from search.errors import UsageError
 
 _ELSEWHERE = (
     "which would stand in scripts. Put it into the environment from which you submit, into ~/.mlflow/credentials, or "
@@ -43,7 +44,7 @@ Image = Annotated[str, _matching(r"[A-Za-z0-9][A-Za-z0-9._:/@-]*", "an image, as
 Archive = Annotated[str, _matching(r"(s3|gs|https)://[A-Za-z0-9._/-]+\.zip", "an s3:// or https:// URL of a .zip")]
 Folder = Annotated[str, _matching(r"/[^\x00-\x1f\x7f]*", "an absolute path")]
 
-ShortFolder = Annotated[  # the names of Ray's sockets in it must not be too long for the system
+ShortFolder = Annotated[  # because the paths of Ray's sockets in it may have 107 bytes
     str, _matching(r"/[^\x00-\x1f\x7f]{0,29}", "an absolute path of 30 characters at most")
 ]
 
@@ -86,7 +87,7 @@ class SlurmSite(Settings):
     container: tuple[Shown, ...] = ()  # words before each command inside, as in apptainer exec --nv IMAGE
     environment: Environment = Field(default_factory=dict)
     scratch: ShortFolder = "/tmp"  # local to a node
-    warn_s: int = Field(120, ge=10, le=3600)  # before the time limit the search is told to save
+    warn_s: int = Field(120, ge=10, le=3600)  # before the time limit: then the search is warned, and saves its state
     wait_s: int = Field(300, ge=10)  # for all nodes
     max_requeues: int = Field(20, ge=0)
 
@@ -113,23 +114,23 @@ class KubeRaySite(Settings):
     node_selector: dict[Label, Label] = Field(default_factory=dict)
     tolerate: tuple[Label, ...] = ()  # keys of taints
     working_dir: Archive | None = None  # of the code, where the image does not hold it
-    retries: int = Field(2, ge=0)  # new clusters after one that died; the search goes on
+    retries: int = Field(2, ge=0)  # new clusters after one that died, in which the search resumes
     keep_s: int = Field(300, ge=0)  # the cluster after the end
 
 
 def read_site(file: Path | None, table: str, model: type[S], **flags: object) -> S:
-    """One table of a site file, with flags of the command line before it; without a file, the defaults.
+    """Read one table of a site file; flags take precedence over it, and without a file the defaults hold.
 
     Raises
     ------
     UsageError
-        It cannot be read, or says something that is not known or not possible; with the nearest word that is.
+        The file cannot be read, or has an unknown key or an invalid value; with the nearest key.
     """
     content = _content(file, table) if file else {}
     try:
         return model(**content | {name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:
-        raise UsageError(_told(file, table, model, error)) from error
+        raise UsageError(_message(file, table, model, error)) from error
 
 
 def _content(file: Path, table: str) -> dict[str, Any]:
@@ -147,7 +148,7 @@ def _content(file: Path, table: str) -> dict[str, Any]:
     return content
 
 
-def _told(file: Path | None, table: str, model: type[BaseModel], error: ValidationError) -> str:
+def _message(file: Path | None, table: str, model: type[BaseModel], error: ValidationError) -> str:
     lines = []
     for fault in error.errors():
         key = ".".join(str(part) for part in fault["loc"]) or "?"

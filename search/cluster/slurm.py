@@ -5,50 +5,57 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING
 
-from search.cluster.job_spec import SearchRequest
-from search.cluster.rendering import Verbatim, render_shell, shell_words
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
 from search.cluster.site_config import SlurmSite
 from search.config.settings import LONGEST_NAME
 from search.errors import ClusterError, UsageError
 
+if TYPE_CHECKING:
+    from search.cluster.job_spec import JobSpec
 
-def batch_script(request: SearchRequest, site: SlurmSite, *, classic: bool, array: int | None, folder: Path) -> str:
-    """The script.
+
+class _Code(str):
+    """Text that goes into a script as it is, because it is shell code already."""
+
+
+def batch_script(job: JobSpec, site: SlurmSite, *, classic: bool, array: int | None, folder: Path) -> str:
+    """Write the script.
 
     Parameters
     ----------
     classic : bool
-        Head and workers are started one by one; otherwise by ``ray symmetric-run``, which wants nodes of its own.
+        Start head and workers one by one; otherwise ``ray symmetric-run`` starts them, on nodes of this job alone.
     array : int, optional
-        So many searches in one array job.
+        Number of searches in one array job.
     folder : Path
-        Where it runs; relative paths of the command are relative to it.
+        Where the script runs; relative paths of the command are relative to it.
     """
     if array is not None and array < 1:
         raise UsageError(f"--array {array}: expected the number of searches, 1 or more.")
-    if array and len(last := f"{request.name}-{array - 1}") > LONGEST_NAME:
+    if array and len(last := f"{job.name}-{array - 1}") > LONGEST_NAME:
         raise UsageError(
             f"--array {array}: the last search would be {last}, and names may have {LONGEST_NAME} characters: give a "
             f"--name that is shorter by {len(last) - LONGEST_NAME}."
         )
-    plain = ["python", "-m", "search.run", request.what, *request.words]
-    return render_shell(
+    without_identity = ["python", "-m", "search.run", job.workload, *job.flags]
+    return _render(
         "search.sbatch.j2",
-        name=request.name,
-        what=request.what,
-        seed=request.seed,
-        resume=request.resume,
-        command=shell_words(plain if array else request.command),
+        job=job,
+        command=_quoted(without_identity if array else job.command),
         site=site,
         gpus=_gpus(site),
         array=array,
         classic=classic,
         folder=folder,
-        run=Verbatim(shell_words(site.container) + " " if site.container else ""),
+        run=_Code(_quoted(site.container) + " " if site.container else ""),
         own_python=None if site.setup or site.modules or site.container else Path(sys.executable).parent,
-        verbatim=Verbatim,
+        as_code=_Code,
     )
 
 
@@ -58,7 +65,7 @@ def sbatch(script: Path) -> str:
     Raises
     ------
     ClusterError
-        There is no sbatch here, or it refuses; with what it says.
+        There is no sbatch here, or it refuses; with its message.
     """
     try:
         done = subprocess.run(
@@ -74,8 +81,29 @@ def sbatch(script: Path) -> str:
     return id
 
 
-def _gpus(site: SlurmSite) -> Verbatim | None:
+def _gpus(site: SlurmSite) -> _Code | None:
     if not site.gpus_per_node:
         return None
     kind = f"{site.gpu_type}:" if site.gpu_type else ""
-    return Verbatim(f"{site.gpu_option}={'gpu:' * (site.gpu_option == 'gres')}{kind}{site.gpus_per_node}")
+    return _Code(f"{site.gpu_option}={'gpu:' * (site.gpu_option == 'gres')}{kind}{site.gpus_per_node}")
+
+
+def _quoted(words: Iterable[object]) -> _Code:
+    """Quote words so that the shell reads each of them as one word."""
+    return _Code(" ".join(quote(str(word)) for word in words))
+
+
+def _render(template: str, **values: object) -> str:
+    """Fill in a shell script: each value is quoted as one word, unless it is code."""
+    environment = Environment(
+        loader=PackageLoader("search.cluster", "."),
+        undefined=StrictUndefined,
+        comment_start_string="<#",  # because Jinja's own one is the beginning of ${#array[@]}
+        comment_end_string="#>",
+        finalize=lambda value: value if isinstance(value, _Code) else quote(str(value)),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # this is not HTML
+    )
+    return environment.get_template(template).render(values)

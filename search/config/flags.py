@@ -1,74 +1,91 @@
-"""The flags of a search, as the command line gives them: one subcommand for each workload and each chain."""
+"""Parse the command line of ``python -m search.run``: one subcommand for each workload and each chain."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 import tyro
 
-from search.config.settings import Budget, Method, Site
-from search.workloads import CHAINS, WORKLOADS, Chain, Workload
-from trainables.data.files import DataSettings
+from search.config.settings import SearchFlags, Site
+from search.workload import Chain, Workload
+from search.workloads import CHAINS, WORKLOADS, Catalogue
 
-S = TypeVar("S", bound=DataSettings)
-
-
-@dataclass(frozen=True)
-class Command(Generic[S]):
-    """The flags of one search."""
-
-    data: S
-    budget: Budget = field(default_factory=Budget)
-    method: Method = field(default_factory=Method)
-    site: Site = field(default_factory=Site)
-    json: Annotated[Path | None, tyro.conf.arg(help="write the leaderboard to this file as well")] = None
+# Old spellings, which --help does not show.
+_ALIASES = {
+    "--also": "--free",
+    "--branches": "--upstream",
+    "--keep": "--keep-checkpoints",
+    "--limit": "--constraint",
+}
+PROGRAM = "python -m search.run"
 
 
-def parse(arguments: list[str]) -> tuple[Workload | Chain, Command[Any]]:
-    """Flags to settings; wrong words end the program with code 2, as --help does with 0."""
+def parse(arguments: list[str]) -> tuple[Workload | Chain, SearchFlags[Any]]:
+    """Turn arguments into settings; wrong ones end the program with code 2, --help with 0.
 
-    def of(what: Workload | Chain) -> Any:
-        first = what if isinstance(what, Workload) else WORKLOADS[what.workloads[0]]
+    Only the workload that the first argument names is imported.
+    """
+    name = arguments[0] if arguments else ""
+    if name not in WORKLOADS and name not in CHAINS:
+        _refuse_name(arguments)
+    catalogue: Catalogue[Any] = WORKLOADS if name in WORKLOADS else CHAINS
+    title = catalogue.titles[name]
 
-        def flags(command: Any) -> tuple[Workload | Chain, Command[Any]]:
-            return what, command
+    def flags(flags: Any) -> SearchFlags[Any]:
+        return flags  # type: ignore[no-any-return]
 
-        flags.__annotations__["command"] = Command[first.settings]  # type: ignore[name-defined]
-        flags.__doc__ = what.title
-        return flags
-
-    arguments = _spelled_out(arguments)
-    known: dict[str, Workload | Chain] = {**WORKLOADS, **CHAINS}
-    return tyro.extras.subcommand_cli_from_dict(  # type: ignore[no-any-return]
-        {name: of(what) for name, what in known.items()},
-        prog="python -m search.run",
-        description="Run one hyperparameter search. Its flags: python -m search.run WORKLOAD --help",
-        args=arguments,
+    flags.__annotations__["flags"] = SearchFlags[catalogue.settings(name)]  # type: ignore[misc]
+    flags.__doc__ = title
+    given = tyro.cli(
+        flags,
+        prog=f"{PROGRAM} {name}",
+        description=title,
+        args=standard_spelling(arguments[1:]),
         config=(tyro.conf.OmitArgPrefixes,),
+    )
+    return catalogue[name], given
+
+
+def _refuse_name(arguments: list[str]) -> None:
+    """Show which workloads and chains there are: as help, or with a near name as an error."""
+
+    def command(title: str) -> Any:
+        def nothing() -> None: ...
+
+        nothing.__doc__ = title
+        return nothing
+
+    titles: Mapping[str, str] = {**WORKLOADS.titles, **CHAINS.titles}
+    tyro.extras.subcommand_cli_from_dict(
+        {name: command(title) for name, title in titles.items()},
+        prog=PROGRAM,
+        description=f"Run one hyperparameter search. Its flags: {PROGRAM} WORKLOAD --help",
+        args=arguments,
     )
 
 
-def _spelled_out(arguments: list[str]) -> list[str]:
-    """``--resume`` alone is ``--resume yes``."""
+def standard_spelling(arguments: list[str]) -> list[str]:
+    """Replace old names of flags; read ``--resume`` alone as ``--resume yes``."""
     words = []
     for word, following in zip(arguments, [*arguments[1:], ""], strict=False):
-        words.append(word)
+        flag, equals, value = word.partition("=")
+        words.append(_ALIASES.get(flag.replace("_", "-"), flag) + equals + value if word.startswith("--") else word)
         if word == "--resume" and following not in ("yes", "no", "auto"):
             words.append("yes")
     return words
 
 
 @dataclass(frozen=True)
-class Sync:
-    """The flags of --sync: which search, and where it and its MLflow are."""
+class SyncFlags:
+    """The flags of --sync: which search, and where it and its MLflow server are."""
 
-    sync: Annotated[str, tyro.conf.arg(help="name of the search whose journal is delivered to MLflow")]
+    sync: Annotated[str, tyro.conf.arg(help="name of the search whose event log is exported to MLflow")]
     storage: str = field(default_factory=lambda: Site().storage)
     tracking_uri: str | None = None
 
 
-def parse_sync(arguments: list[str]) -> Sync:
-    """Flags to settings; wrong words end the program with code 2."""
-    return tyro.cli(Sync, prog="python -m search.run", args=arguments)
+def parse_sync(arguments: list[str]) -> SyncFlags:
+    """Turn arguments into settings; wrong ones end the program with code 2."""
+    return tyro.cli(SyncFlags, prog=PROGRAM, args=arguments)

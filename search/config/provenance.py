@@ -1,4 +1,4 @@
-"""Which code and which versions made a result."""
+"""Report which command, code and package versions made a result."""
 
 from __future__ import annotations
 
@@ -6,32 +6,42 @@ import getpass
 import os
 import platform
 import subprocess
+import sys
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from search.config.redaction import without_passwords
 
 _PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
 
 
 def user() -> str:
-    """Who runs this; containers may not know."""
+    """Return the name of the user who runs this process; in some containers it is unknown."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
 
 
+def command_line() -> str:
+    """Return the command that the user typed, without passwords."""
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    module = spec.name if spec and spec.name.startswith("search.") else "search.run"
+    return without_passwords(" ".join(["python -m", module, *sys.argv[1:]]))
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that make numbers, by ``version.<name>``."""
+    """Return the versions of Python and of the packages that affect results, by ``version.<name>``."""
     packages = {f"version.{package}": version(package) for package in _PACKAGES}
     return {"version.python": platform.python_version(), **packages}
 
 
 @cache
 def git_commit() -> str:
-    """Commit of this code, with ``-dirty`` where files differ from it.
+    """Return the commit of this code, with ``-dirty`` where files differ from it.
 
-    Outside a checkout the one that a job was told, ``$SEARCH_GIT_COMMIT``, or ``unknown``.
+    Outside a checkout it is ``$SEARCH_GIT_COMMIT``, which a job's environment may hold, or ``unknown``.
     """
     git = ["git", "-C", str(Path(__file__).resolve().parents[2])]
     try:

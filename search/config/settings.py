@@ -6,12 +6,18 @@ import math
 import os
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from trainables.data.files import DataSettings
+
+S = TypeVar("S", bound=DataSettings)
+
 LONGEST_NAME = 100  # of a search
+WARM_START_SAMPLERS = ("tpe", "gp")  # cmaes keeps its state in its own trials, qmc and random have none
 JOURNAL = "journal"  # in place of a server: none is asked, what happens waits for --sync
 _UNITS_S = {"d": 86_400, "h": 3_600, "m": 60, "s": 1}
 
@@ -74,7 +80,7 @@ def _checked_share(share: object, expected: str, right: Callable[[float], bool])
     raise ValueError(f"expected {expected} or auto; found {share!r}")
 
 
-Auto = Literal["auto"]  # one trial is run for a moment to find out
+Auto = Literal["auto"]  # measured in a short benchmark of one trial
 
 
 class Settings(BaseModel):
@@ -83,8 +89,17 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Budget(Settings):
-    """How much: trials, epochs, time."""
+class ExecutionFlags(Settings):
+    """How trials are run: side by side, and again after a failure."""
+
+    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
+    )
+    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
+
+
+class Budget(ExecutionFlags):
+    """Budget of a search: trials, epochs, time."""
 
     trials: Annotated[str, BeforeValidator(_checked_trials)] | None = Field(
         None,
@@ -94,13 +109,9 @@ class Budget(Settings):
     epochs: Annotated[int, Field(ge=1)] | None = Field(
         None, description="epochs of a whole trial; None: the workload's"
     )
-    max_concurrent: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="trials at the same time; None: as many as CPUs and GPUs hold"
-    )
     time_limit: Annotated[str, AfterValidator(_checked_duration)] | None = Field(
         None, description="stop all trials after this long: 90s, 30m, 1h30m, 2d"
     )
-    retries: int = Field(1, ge=0, description="restarts of a trial that failed (not of one that diverged)")
     max_failures: int = Field(
         5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
     )
@@ -108,85 +119,128 @@ class Budget(Settings):
 
 
 class Method(Settings):
-    """How: what is minimised, who proposes the points, who stops trials early."""
+    """Method of a search: objectives, constraints, sampler, scheduler, space."""
 
     objective: str | None = Field(
         None, description="metric to optimise, or several: NAME,NAME gives a Pareto front; None: the workload's first"
     )
-    limit: tuple[str, ...] = Field(
-        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: no limit; none: the workload's"
+    constraint: tuple[str, ...] = Field(
+        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: none; (): the workload's"
     )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
-        "tpe", description="Optuna sampler; tpe and gp heed limits while they propose, the others do not"
+        "tpe", description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not"
     )
     scheduler: Literal["none", "asha", "median", "pbt"] | None = Field(
         None,
-        description="who stops weak trials early, by the first objective; None: asha for one, none for several",
+        description="stops weak trials early, by the first objective; None: asha for one objective, none for several",
     )
     presets: str | None = Field(
         None,
         description="points of the reports to run first: all, none, or name,name; None: the workload's",
     )
-    set: tuple[str, ...] = Field((), description="hyperparameters held at a value, not searched: KEY=VALUE ...")
-    also: tuple[str, ...] = Field((), description="hyperparameters to search that are held by default")
-    branches: tuple[str, ...] = Field(
+    set: tuple[str, ...] = Field((), description="hyperparameters fixed at a value, not searched: KEY=VALUE ...")
+    free: tuple[str, ...] = Field((), description="hyperparameters to search that are fixed by default")
+    upstream: tuple[str, ...] = Field(
         (),
         description="MLflow runs, by id or name, of trials or searches whose models this workload builds on; "
         "none: the registry's champions, or else the best of the newest searches",
     )
     warm_from: Annotated[tuple[str, ...], AfterValidator(_checked_names)] = Field(
         (),
-        description="earlier searches of this workload whose complete trials the sampler is to know: NAME,NAME "
-        "(samplers tpe and gp; from their folders, or from MLflow where a folder is gone)",
+        description="earlier searches of this workload whose complete trials the sampler learns from: NAME,NAME "
+        "(samplers tpe and gp; read from their directories, or from MLflow where a directory is gone)",
     )
 
 
-class Site(Settings):
-    """Where: the cluster, a trial's share of it, and the folders. Paths are made absolute."""
+class StorageFlags(Settings):
+    """Where searches are stored."""
 
-    name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
-        None, description="name of the search; None: made of workload and time"
-    )
-    resume: Literal["no", "yes", "auto"] = Field(
-        "no", description="go on with the search of this --name; auto: if there is one, else begin it"
-    )
-    address: str | None = Field(
-        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
-        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
-    )
-    cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
-        None,
-        description="CPU cores of one trial, its threads follow; auto: one trial is run for a moment, and so many as "
-        "train most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
-    )
-    gpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_gpus)] = Field(
-        None,
-        description="GPUs of one trial, fractions too; auto: one trial is run for a moment, and the fraction that "
-        "fits; None: 1 where the cluster has any, else 0",
-    )
     storage: Annotated[str, BeforeValidator(str)] = Field(
         default_factory=lambda: os.environ.get("SEARCH_STORAGE", "results"),
         description="folder of states and checkpoints, or a URL: s3://BUCKET/FOLDER; from $SEARCH_STORAGE if set",
     )
-    cache: Path | None = Field(
-        None,
-        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
-    )
-    keep: int = Field(
-        5, ge=0, description="so many best complete trials, or a whole Pareto front, keep their checkpoint in --storage"
-    )
+
+
+class TrackingFlags(StorageFlags):
+    """Where searches are stored and logged."""
+
     tracking_uri: str | None = Field(
         None,
-        description="MLflow server; journal: none is asked, what happens waits in the search's journal until --sync; "
+        description="MLflow server; journal: no server is contacted, events wait in the event log until --sync; "
         "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
     )
 
     @property
     def server(self) -> str | None:
-        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, for --help would show its password."""
+        """URI of the MLflow server, or ``JOURNAL``; no default of the flag, because --help would show its password."""
         return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
 
     @property
-    def silent(self) -> bool:
-        """No server is asked for anything."""
+    def offline(self) -> bool:
+        """Whether no server is contacted."""
         return self.server == JOURNAL
+
+
+class ClusterFlags(Settings):
+    """Which Ray cluster trains."""
+
+    address: str | None = Field(
+        default_factory=lambda: os.environ.get("RAY_ADDRESS"),
+        description="Ray cluster; None: a new one on this machine; from $RAY_ADDRESS if set",
+    )
+
+
+class WhereFlags(ClusterFlags, TrackingFlags):
+    """The Ray cluster, the folders, and the MLflow server."""
+
+    cache: Path | None = Field(
+        None,
+        description="folder of the data cache; None: cache in --storage (of a URL: in $SEARCH_WORK)",
+    )
+
+
+class FixedShareFlags(Settings):
+    """A trial's share of the cluster, in numbers."""
+
+    cpus_per_trial: float = Field(
+        1, gt=0, allow_inf_nan=False, description="CPU cores of one trial, its threads follow"
+    )
+    gpus_per_trial: Annotated[float | None, BeforeValidator(_checked_gpus)] = Field(
+        None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
+    )
+
+
+class Site(WhereFlags):
+    """Site of a search: the cluster, the share of one trial, storage, tracking."""
+
+    name: Annotated[str, AfterValidator(_checked_name)] | None = Field(
+        None, description="name of the search; None: made of workload and time"
+    )
+    resume: Literal["no", "yes", "auto"] = Field(
+        "no", description="resume the search of this --name; auto: if there is one, else start it"
+    )
+    cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
+        None,
+        description="CPU cores of one trial, its threads follow; auto: measured in a short benchmark of one trial, "
+        "the number that trains most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
+    )
+    gpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_gpus)] = Field(
+        None,
+        description="GPUs of one trial, fractions too; auto: measured in a short benchmark of one trial, the fraction "
+        "that fits; None: 1 where the cluster has any, else 0",
+    )
+    keep_checkpoints: int = Field(
+        5, ge=0, description="number of best complete trials (or a whole Pareto front) whose checkpoints are kept"
+    )
+
+
+@dataclass(frozen=True)
+class SearchFlags(Generic[S]):
+    """Everything that is asked of one search, as the command line or Python gives it."""
+
+    data: S
+    budget: Budget = field(default_factory=Budget)
+    method: Method = field(default_factory=Method)
+    site: Site = field(default_factory=Site)
+    json: Path | None = None
+    """write the leaderboard to this file as well"""

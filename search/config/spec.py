@@ -1,4 +1,4 @@
-"""One settled plan out of the user's flags and the workload's own idea of a search, with every mistake found early."""
+"""Settle everything that was asked of one search, once, with every mistake found early: the search specification."""
 
 from __future__ import annotations
 
@@ -6,67 +6,140 @@ import math
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from search.config.settings import Budget, Method, Site
+from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFlags, Site, seconds
+from search.config.space import Space
 from search.errors import UsageError
-from search.tuning.optuna_searcher import LEARNS_FROM_OTHERS, Space
-from search.workloads import Defaults, Workload
+from search.workload import Data, Defaults, Workload
 from trainables.base.objectives import Goal
+from trainables.data.files import DataSettings
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What one search will do."""
+@dataclass(frozen=True, kw_only=True)
+class SearchSpec:
+    """Everything that one search is asked to do. What it finds open or done already is in the ``SearchContext``."""
 
     workload: Workload
     name: str
+    data: DataSettings
+    budget: Budget
+    method: Method
+    site: Site
     space: Space
-    trials: int  # sampled ones
-    trials_asked: bool  # the user has said how many
-    added: bool  # they come on top of those that a search of this name has
-    epochs: int
     goal: Goal
+    trials: int  # sampled ones, the presets come on top
+    epochs: int  # of a whole trial
     scheduler: str
-    demo: bool
-    drawn: bool = True  # with figures that compare its trials, and a page, at its end
+    demo: bool = False  # the carried sample, with a small budget
+    figures: bool = True  # at its end: figures that compare trials, and the report page
+    json: Path | None = None  # where the leaderboard is written as well
+    tags: Mapping[str, str] = field(default_factory=dict)  # of its MLflow runs, beside the usual ones
 
     @property
     def samples(self) -> int:
-        """Trials in all."""
+        """Number of trials in all."""
         return self.trials + len(self.space.presets)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the sampler; trial n trains with ``seed + n``."""
+        return self.budget.seed
+
+    @property
+    def trials_asked(self) -> bool:
+        """Whether the user gave the number of trials."""
+        return self.budget.trials is not None
+
+    @property
+    def trials_added(self) -> bool:
+        """Whether the trials come on top of those that a search of this name has."""
+        return (self.budget.trials or "").startswith("+")
+
+    @property
+    def time_limit_s(self) -> float | None:
+        """Seconds after which all trials are stopped."""
+        return seconds(self.budget.time_limit) if self.budget.time_limit else None
+
+    def identity(self, data: Data | None) -> dict[str, Any]:
+        """Return what a resumed search must have in common with the one that was started, as its directory stores it.
+
+        Parameters
+        ----------
+        data : Data, optional
+            None: only what the flags say.
+        """
+        of_data = {"objective version": data.objective_version, "data": data.fingerprint} if data else {}
+        return {
+            "workload": self.workload.name,
+            "objectives": dict(self.goal.objectives),
+            "limits": dict(self.goal.limits),
+            "epochs": self.epochs,
+            **of_data,
+            **self.space.as_dict(),
+        }
+
+    def as_params(self) -> dict[str, Any]:
+        """Return what a person compares between searches. It holds no address and no URI because of their passwords."""
+        return {
+            "trials": self.trials,
+            "epochs": self.epochs,
+            "seed": self.seed,
+            "retries": self.budget.retries,
+            "time_limit": self.budget.time_limit,
+            "sampler": self.method.sampler,
+            "warm_from": ", ".join(self.method.warm_from) or None,
+            "scheduler": self.scheduler,
+            "limits": ", ".join(f"{name}={limit:g}" for name, limit in self.goal.limits.items()),
+            "presets": ", ".join(self.space.presets) or "none",
+            "searched": ", ".join(sorted(self.space.distributions)),
+            "held": ", ".join(f"{name}={value}" for name, value in self.space.fixed.items()),
+            **self.data.model_dump(mode="json", exclude={"data", "holdout", "validation"}),
+        }
 
 
 def new_name(what: str) -> str:
-    """A name for a search that its user did not name."""
+    """Make a name for a search that its user did not name."""
     return f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *, demo: bool) -> Plan:
+def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:
     """Settle what the flags leave open.
 
     Raises
     ------
     UsageError
-        An objective, preset or hyperparameter that does not exist or does not fit; no trial at all.
+        An objective, preset or hyperparameter does not exist or does not fit; there is no trial at all.
     """
+    budget, method, site = flags.budget, flags.method, flags.site
+    demo = not flags.data.data
     defaults = workload.demo if demo else workload.full
-    plan = Plan(
+    spec = SearchSpec(
         workload=workload,
         name=site.name or new_name(workload.name),
+        data=flags.data,
+        budget=budget,
+        method=method,
+        site=site,
         space=_space(workload, method, defaults),
-        trials=defaults.trials if budget.trials is None else int(budget.trials),
-        trials_asked=budget.trials is not None,
-        added=(budget.trials or "").startswith("+"),
-        epochs=budget.epochs or defaults.epochs,
         goal=_goal(workload, method),
+        trials=defaults.trials if budget.trials is None else int(budget.trials),
+        epochs=budget.epochs or defaults.epochs,
         scheduler=method.scheduler or ("none" if "," in (method.objective or "") else "asha"),
         demo=demo,
+        json=flags.json,
     )
+    _refuse_contradictions(spec)
+    return spec
+
+
+def _refuse_contradictions(spec: SearchSpec) -> None:
+    budget, method, site = spec.budget, spec.method, spec.site
     if method.scheduler == "pbt" and budget.max_concurrent is not None:
         raise UsageError(
             "--max-concurrent does not go with --scheduler pbt: its population takes turns on all CPUs and GPUs that "
@@ -74,16 +147,17 @@ def make_plan(workload: Workload, budget: Budget, method: Method, site: Site, *,
         )
     if site.resume != "no" and site.name is None:
         raise UsageError(f"--resume {site.resume}: say with --name which search is to go on.")
-    if plan.added and site.name is None:
+    if spec.trials_added and site.name is None:
         raise UsageError(f"--trials {budget.trials}: say with --name which search they are to be added to.")
-    if method.warm_from and method.sampler not in LEARNS_FROM_OTHERS:
+    if method.warm_from and method.sampler not in WARM_START_SAMPLERS:
         raise UsageError(
             f"--warm-from does nothing for --sampler {method.sampler}, which learns from no trials but its own. "
-            f"Choose {' or '.join(LEARNS_FROM_OTHERS)}, or leave --warm-from out."
+            f"Choose {' or '.join(WARM_START_SAMPLERS)}, or leave --warm-from out."
         )
-    if plan.samples == 0:
+    if method.upstream and not spec.workload.builds_on:
+        raise UsageError(f"--upstream: {spec.workload.name} builds on no other model. Leave it out.")
+    if spec.samples == 0:
         raise UsageError("--trials 0 and no presets: there is nothing to run. Ask for one of them at least.")
-    return plan
 
 
 def _goal(workload: Workload, method: Method) -> Goal:
@@ -96,12 +170,12 @@ def _goal(workload: Workload, method: Method) -> Goal:
     if len(names) > 1 and method.sampler == "cmaes":
         raise UsageError("--sampler cmaes knows one objective only. Choose tpe, gp, random or qmc for several.")
     limits = {name: limit for name, limit in workload.limits.items() if name not in names}
-    limits |= dict(_limit(workload, pair) for pair in method.limit)
+    limits |= dict(_constraint(workload, pair) for pair in method.constraint)
     limits = {name: limit for name, limit in limits.items() if limit != math.inf}
     return Goal({name: workload.objectives[name] for name in names}, limits)
 
 
-def _limit(workload: Workload, pair: str) -> tuple[str, float]:
+def _constraint(workload: Workload, pair: str) -> tuple[str, float]:
     name, equals, text = pair.partition("=")
     known = [*workload.limits, *(name for name in workload.objectives if workload.objectives[name] == "min")]
     if name not in known:
@@ -111,24 +185,26 @@ def _limit(workload: Workload, pair: str) -> tuple[str, float]:
     except ValueError:
         value = math.nan
     if not equals or not value > 0:
-        raise UsageError(f"--limit {pair}: expected NAME=VALUE with a value above 0, or inf, as in --limit {name}=0.02")
+        raise UsageError(
+            f"--constraint {pair}: expected NAME=VALUE with a value above 0, or inf, as in --constraint {name}=0.02"
+        )
     return name, value
 
 
 def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:
     config = workload.config
-    chosen = _held(workload, method.set)
-    for name in method.also:
+    chosen = _fixed(workload, method.set)
+    for name in method.free:
         if name not in workload.optional:
             raise unknown("optional hyperparameter", name, workload.optional)
         if name in chosen:
-            raise UsageError(f"--also {name} searches it and --set {name}=... holds it: leave one of them out.")
-    optional = {name: config.model_fields[name].default for name in workload.optional} | dict(defaults.held)
-    freed = {name: value for name, value in optional.items() if name not in method.also}
+            raise UsageError(f"--free {name} searches it and --set {name}=... fixes it: leave one of them out.")
+    optional = {name: config.model_fields[name].default for name in workload.optional} | dict(defaults.fixed)
+    fixed = {name: value for name, value in optional.items() if name not in method.free}
     return Space(
         suggest=workload.suggest,
-        held=freed | chosen,
-        preset_held=optional | chosen,
+        fixed=fixed | chosen,
+        preset_fixed=optional | chosen,
         presets=_presets(workload, method.presets, defaults),
     )
 
@@ -143,9 +219,9 @@ def _presets(workload: Workload, asked: str | None, defaults: Defaults) -> Mappi
     return {name: workload.presets[name] for name in names}
 
 
-def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
-    """Values of --set KEY=VALUE, read as the workload's configuration reads them."""
-    held: dict[str, Any] = {}
+def _fixed(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
+    """Read the values of --set KEY=VALUE as the workload's configuration reads them."""
+    fixed: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals:
@@ -155,14 +231,14 @@ def _held(workload: Workload, pairs: tuple[str, ...]) -> dict[str, Any]:
         if name not in workload.config.model_fields:
             raise unknown("hyperparameter", name, workload.config.model_fields)
         try:
-            held[name] = getattr(workload.config.model_validate({name: text}), name)
+            fixed[name] = getattr(workload.config.model_validate({name: text}), name)
         except ValidationError as error:
             raise UsageError(f"--set {pair}: {error.errors()[0]['msg']}") from error
-    return held
+    return fixed
 
 
 def unknown(what: str, name: str, known: Mapping[str, Any] | tuple[str, ...]) -> UsageError:
-    """Says what there is, and what was perhaps meant."""
+    """Make an error that says what there is, and what was perhaps meant."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.45)
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     return UsageError(f"There is no {what} {name!r}.{hint} There are: {', '.join(known) or 'none'}.")

@@ -1,1 +1,1 @@
-"""The checks of search.doctor: each module one question, answered by findings."""
+"""The checks of search.doctor: one module for each question, which it answers with findings."""

@@ -5,56 +5,55 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from search.diagnostics.cluster import Cluster, Node
-from search.diagnostics.context import Setup
+from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, fine, warning, wrong
-from search.diagnostics.probes.machine import clock
+from search.diagnostics.nodes import Cluster, Node
+from search.diagnostics.probes.machine import current_time
 
 WARN_S = 1.0  # then times in logs, of files and of runs mislead
 WRONG_S = 30.0  # then certificates, tokens and time limits fail
-_SAMPLES, _WAIT_S = 5, 5
-_MEND = "chronyc makestep there (or: timedatectl set-ntp true)"
+_SAMPLES, _TIMEOUT_S = 5, 5
+_FIX = "chronyc makestep there (or: timedatectl set-ntp true)"
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """The difference is known to half of the time that question and answer take."""
-    answers = setup.joined.ask(clock, limit_s=setup.patience_s)  # the first one starts a process
-    yield from answers.complaints("clock")
-    largest = 0.0
-    good = 0
-    for node in setup.joined.nodes:
-        if node.name not in answers.of:
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Compare clocks; the offset of one is uncertain by half of the time that a call takes."""
+    cluster = context.connected_cluster
+    first = cluster.run(current_time, limit_s=context.node_limit_s)  # the first call starts a process
+    yield from first.error_findings("clock")
+    largest_s, good = 0.0, 0
+    for node in cluster.nodes:
+        if node.name not in first.values:
             continue
-        difference = _ahead(setup.joined, node)
-        if difference is None:
-            yield wrong(
-                f"clock of {node.name}", f"no answer within {_WAIT_S} s", "an answer", "ray status; ray logs cluster"
-            )
+        what = f"clock of {node.name}"
+        measured = _offset(cluster, node)
+        if measured is None:
+            yield wrong(what, f"no answer within {_TIMEOUT_S} s", "an answer", "ray status; ray logs cluster")
             continue
-        ahead_s, unsure_s = difference
-        beyond_s = abs(ahead_s) - unsure_s
-        if beyond_s > WARN_S:
-            way = "ahead of" if ahead_s > 0 else "behind"
-            say = wrong if beyond_s > WRONG_S else warning
-            found, expected = f"{abs(ahead_s):.1f} s {way} this machine", f"less than {WARN_S:g} s"
-            yield say(f"clock of {node.name}", found, expected, _MEND)
+        offset_s, uncertainty_s = measured
+        excess_s = abs(offset_s) - uncertainty_s
+        if excess_s > WARN_S:
+            finding = wrong if excess_s > WRONG_S else warning
+            found = f"{abs(offset_s):.1f} s {'ahead of' if offset_s > 0 else 'behind'} this machine"
+            yield finding(what, found, f"less than {WARN_S:g} s", _FIX)
         else:
-            largest, good = max(largest, abs(ahead_s)), good + 1
+            largest_s, good = max(largest_s, abs(offset_s)), good + 1
     if good:
-        yield fine("clocks", f"within {max(largest, 0.01):.2f} s of this machine on {good} of {len(answers.of)} nodes")
+        found = f"within {max(largest_s, 0.01):.2f} s of this machine on {good} of {len(first.values)} nodes"
+        yield fine("clocks", found)
 
 
-def _ahead(cluster: Cluster, node: Node) -> tuple[float, float] | None:
-    """Seconds by which a clock is ahead, and their uncertainty: of a few tries the quickest. None: it is silent now."""
-    tries = []
+def _offset(cluster: Cluster, node: Node) -> tuple[float, float] | None:
+    """Return seconds by which a clock is ahead, and their uncertainty, of the quickest call; None without an answer."""
+    samples = []
     for _ in range(_SAMPLES):
         began = time.time()
-        answers = cluster.ask(clock, limit_s=_WAIT_S, nodes=[node])
+        results = cluster.run(current_time, limit_s=_TIMEOUT_S, nodes=[node])
         ended = time.time()
-        if node.name not in answers.of:
+        if node.name not in results.values:
             break
-        tries.append(((ended - began) / 2, answers.of[node.name] - (began + ended) / 2))
-    if not tries:
+        samples.append(((ended - began) / 2, results.values[node.name] - (began + ended) / 2))
+    if not samples:
         return None
-    unsure_s, ahead_s = min(tries)
-    return ahead_s, unsure_s
+    uncertainty_s, offset_s = min(samples)
+    return offset_s, uncertainty_s

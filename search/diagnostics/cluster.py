@@ -1,115 +1,139 @@
-"""Asks every node of a Ray cluster the same question, and does not wait for one that stays silent."""
+"""Whether Ray can be joined, asks for a token, and has room for a trial. Connects the cluster for the other checks."""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError, RayTaskError
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from search.diagnostics import probes as questions
-from search.diagnostics.finding import Finding, alike, wrong
-from search.errors import first_line
+from search.cluster.ray_jobs import JobServer, read_token
+from search.config.settings import Site
+from search.diagnostics.context import DiagnosticContext
+from search.diagnostics.finding import Finding, fine, warning, wrong
+from search.diagnostics.nodes import Cluster
+from search.diagnostics.probes.network import reach_port
+from search.errors import ClusterError, UsageError
+from search.tuning.resources import Nodes, gpu_names, ray_session, share_of
 
-ray.cloudpickle.register_pickle_by_value(questions)
-
-
-@dataclass(frozen=True)
-class Node:
-    """One node, as Ray knows it."""
-
-    id: str
-    host: str
-    name: str  # that of the host; with the beginning of the id where two nodes share a host
-    resources: Mapping[str, float]
-    drives: bool = False  # this process runs there, as the driver of a search would
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What the nodes said, by name, and why others said nothing."""
-
-    of: dict[str, Any]
-    silent: dict[str, str]
-
-    def complaints(self, what: str) -> Iterator[Finding]:
-        """One finding for those that were silent for the same reason."""
-        for reason, nodes in alike(self.silent).items():
-            yield wrong(f"{what} of {nodes}", reason, "an answer", "look into Ray's logs there: ray logs cluster")
+_REFUSED = "InvalidAuthToken"  # in Ray's message
+_TOKEN = "the token of that cluster"
+_GIVE_TOKEN = (
+    "copy ~/.ray/auth_token of its head node to this machine (mode 600), or name the file in RAY_AUTH_TOKEN_PATH"
+)
+_ENABLE = (
+    "ray get-auth-token --generate on the head node, the same ~/.ray/auth_token on every node, then start Ray again "
+    "there with RAY_AUTH_MODE=token"
+)
 
 
-@dataclass(frozen=True)
-class Cluster:
-    """The nodes that were alive when it was joined."""
-
-    nodes: Sequence[Node]
-
-    @classmethod
-    def joined(cls) -> Cluster:
-        """The one that this process has joined."""
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        hosts = Counter(node["NodeManagerHostname"] for node in alive)
-        here = ray.get_runtime_context().get_node_id()
-        return cls(
-            [
-                Node(
-                    id=node["NodeID"],
-                    host=node["NodeManagerHostname"],
-                    name=_name(node, hosts),
-                    resources=node["Resources"],
-                    drives=node["NodeID"] == here,
-                )
-                for node in alive
-            ]
-        )
-
-    def ask(
-        self,
-        question: Callable[..., Any],
-        *arguments: Any,
-        limit_s: float,
-        nodes: Sequence[Node] | None = None,
-        resources: Mapping[str, float] | None = None,
-    ) -> Answers:
-        """Call a function on each node, on all at the same time.
-
-        Parameters
-        ----------
-        question : callable
-            Of ``search.diagnostics.probes``; its result is the answer.
-        limit_s : float
-            From now on; who is not done then is silent.
-        nodes : sequence of Node, optional
-            None: all.
-        resources : mapping, optional
-            ``CPU`` and ``GPU`` that it takes; None: it runs beside whatever runs there.
-        """
-        deadline, taken = time.monotonic() + limit_s, resources or {}
-        task = ray.remote(num_cpus=taken.get("CPU", 0), num_gpus=taken.get("GPU", 0), max_retries=0)(question)
-        asked = {
-            node.name: task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node.id, soft=False)).remote(
-                *arguments
-            )
-            for node in (self.nodes if nodes is None else nodes)
-        }
-        answers = Answers({}, {})
-        for name, reference in asked.items():
-            try:
-                answers.of[name] = ray.get(reference, timeout=max(deadline - time.monotonic(), 0.01))
-            except GetTimeoutError:
-                ray.cancel(reference)  # not by force: Ray 2.60 aborts us where the task ends at this very moment
-                answers.silent[name] = f"no answer within {limit_s:.0f} s"
-            except RayError as error:
-                cause = error.cause if isinstance(error, RayTaskError) else error
-                answers.silent[name] = f"{type(cause).__name__}: {first_line(cause)}"
-        return answers
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Join the cluster, or start a Ray on this machine, until all checks are done."""
+    address = context.address
+    if address and address.startswith(("http://", "https://")):
+        yield from _check_job_server(address)
+        return
+    if address and (problem := _refusal(address)):
+        yield problem
+        return
+    try:
+        nodes = context.session.enter_context(ray_session(address))
+    except ClusterError as error:
+        yield wrong("cluster", str(error), "one that can be joined")
+        return
+    context.cluster = Cluster.connected()
+    yield from _check_nodes(address, nodes)
+    yield _check_token(address or "the Ray that a search starts here")
+    yield _check_share(context)
 
 
-def _name(node: Mapping[str, Any], hosts: Mapping[str, int]) -> str:
-    host = str(node["NodeManagerHostname"])
-    return host if hosts[host] == 1 else f"{host}/{node['NodeID'][:6]}"
+def _check_nodes(address: str | None, nodes: Nodes) -> Iterator[Finding]:
+    cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+    kinds = f" ({gpu_names(nodes)})" if gpu_names(nodes) else ""
+    where = f"at {address}" if address else "started here"
+    has = f"{_count(len(nodes), 'node')}, {_count(cpus, 'CPU')}, {_count(gpus, 'GPU')}{kinds}"
+    yield fine("cluster", f"{where}, Ray {ray.__version__}: {has}")
+    if dead := sum(not node["Alive"] for node in ray.nodes()):
+        found = f"{_count(dead, 'node')} that died"
+        yield warning("cluster", found, "none", "ray logs cluster gcs_server.out says why")
+
+
+def _count(number: float, what: str) -> str:
+    return f"{number:g} {what}" + "s" * (number != 1)
+
+
+def _check_job_server(address: str) -> Iterator[Finding]:
+    """From outside of a cluster only its job server can be checked."""
+    try:
+        JobServer(address)
+    except (ClusterError, UsageError) as error:
+        yield wrong(f"job server at {address}", str(error), "one that takes jobs from here")
+        return
+    yield fine("cluster", f"the job server at {address} takes jobs from here")
+    fix = "run it on a node of the cluster: python -m search.doctor --address auto"
+    yield warning("nodes", "a job server only, through which they are not seen", fix=fix)
+
+
+def _refusal(address: str) -> Finding | None:
+    """Find out why the cluster cannot be joined, because Ray itself retries for long and gives no reason."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    what, here = f"cluster at {address}", ray.__version__
+    if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and read_token() is None:
+        return wrong(what, "no token on this machine", _TOKEN, _GIVE_TOKEN)
+    status, message = reach_port(host, int(port)) if host and port.isdecimal() else (200, "")
+    if status and not address.startswith(("ray://", "local")):
+        status, message = _health(address, os.environ)
+    if status:
+        return None
+    if _REFUSED in message:
+        return wrong(what, "the token of this machine is refused, or none is sent", _TOKEN, _GIVE_TOKEN)
+    if "ersion mismatch" in message:
+        fix = f"pip install 'ray[default,tune]=={here}' there, or its version here"
+        return wrong(what, _reason(message), f"Ray {here} as here", fix)
+    fix = "ray start --head there; or leave out --address (and $RAY_ADDRESS) to use this machine"
+    return wrong(what, f"no answer ({_reason(message)})", "Ray", fix)
+
+
+def _health(address: str, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Return 200 if ``ray health-check`` succeeds; else 0 and its output."""
+    command = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "health-check"]
+    command += ["--address", address]
+    try:
+        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        return 0, "nothing within 30 s"
+    return (0, done.stderr + done.stdout) if done.returncode else (200, "")
+
+
+def _reason(output: str) -> str:
+    """The line in which a program that failed gives its reason: the last one that is neither indented nor a path."""
+    lines = [line for line in output.splitlines() if line.strip() and not line.startswith((" ", "/", "***"))]
+    return lines[-1] if lines else "nothing"
+
+
+def _check_token(where: str) -> Finding:
+    """Try to connect without a token."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH_")}
+    status, message = _health(ray.get_runtime_context().gcs_address, environment | {"RAY_AUTH_MODE": "disabled"})
+    if status:
+        fix = _ENABLE if "RAY_AUTH_MODE" not in os.environ else f"unset RAY_AUTH_MODE here; {_ENABLE}"
+        return wrong("token", f"{where} takes commands from anybody who reaches it", "Ray's token authentication", fix)
+    if _REFUSED in message:
+        return fine("token", "Ray refuses connections without one")
+    found = f"a connection without one could not be tried ({_reason(message)})"
+    return warning("token", found, "Ray to refuse that")
+
+
+def _check_share(context: DiagnosticContext) -> Finding:
+    """Compute the share that a search with these flags would give each trial."""
+    site = Site(cpus_per_trial=context.cpus_per_trial, gpus_per_trial=context.gpus_per_trial)
+    nodes = [node.resources for node in context.connected_cluster.nodes]
+    try:
+        share = share_of(site, nodes, None, sys.maxsize)
+    except ClusterError as error:
+        found, _, fix = str(error).partition(". ")
+        return wrong("room for a trial", found, "a node that has it", fix)
+    context.share = share
+    return fine("room for a trial", f"{share.concurrent} at a time, each {share.cpus:g} CPU and {share.gpus:g} GPU")

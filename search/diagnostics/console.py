@@ -14,43 +14,42 @@ from search.diagnostics.finding import Finding
 _STYLE = {"fine": "green", "warning": "yellow", "wrong": "bold red"}
 
 
-class Teller:
-    """Says what is looked at, what is found, and at the end how much of it is wrong."""
+class FindingPrinter:
+    """Print findings as they are made, and how many of each level at the end."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._status: Status | None = None
         self.counts: Counter[str] = Counter()
 
-    def begin(self, check: str) -> None:
-        """Only a terminal shows what is being looked at."""
-        self.rest()
+    def show_status(self, check: str) -> None:
+        """Show the check that runs now; only in a terminal."""
+        self.clear_status()
         if self._console.is_terminal:
-            self._status = self._console.status(f"looking at {check}")
+            self._status = self._console.status(f"checking {check}")
             self._status.start()
 
-    def rest(self) -> None:
+    def clear_status(self) -> None:
         if self._status:
             self._status.stop()
         self._status = None
 
-    def tell(self, finding: Finding) -> None:
+    def print(self, finding: Finding) -> None:
         self.counts[finding.level] += 1
         if not self._console.is_terminal:
             self._console.print(Text(finding.line), soft_wrap=True)
             return
-        text = Text(finding.told)
-        if finding.mend:
-            text.append(f"\nmend: {finding.mend}", style="cyan")
+        text = Text(finding.description)
+        if finding.fix:
+            text.append(f"\nfix: {finding.fix}", style="cyan")
         grid = Table.grid(padding=(0, 2))
         grid.add_column(width=7, no_wrap=True)
         grid.add_column(overflow="fold")
         grid.add_row(Text(finding.level, style=_STYLE[finding.level]), text)
         self._console.print(grid)
 
-    def conclude(self) -> None:
-        """The last line."""
-        self.rest()
+    def print_summary(self) -> None:
+        self.clear_status()
         wrong, warnings = self.counts["wrong"], self.counts["warning"]
         verdict = f"{wrong} wrong" if wrong else "ready"
         more = f", {warnings} to think about" if warnings else ""

@@ -1,4 +1,4 @@
-"""Whether the input files are there and can be read by their workload: on the head; elsewhere it is good to know."""
+"""Whether the workload's reader can read the input files: it must on the head, and may elsewhere."""
 
 from __future__ import annotations
 
@@ -6,109 +6,144 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from search.diagnostics.context import Setup
-from search.diagnostics.finding import Finding, alike, fine, warning, wrong
-from search.diagnostics.probes.data import Stamp, stamps
-from search.diagnostics.readers import first_entries, workload_of
+from search.diagnostics.context import DiagnosticContext
+from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
+from search.diagnostics.probes.data import Stamp, stamp_files
+from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 from trainables.data.files import expand_files
+from trainables.data.root_trees import opened, trees_in
 from trainables.runtime.disk_space import megabytes
 
 if TYPE_CHECKING:
-    from search.diagnostics.cluster import Cluster, Node
+    from search.diagnostics.nodes import Cluster, Node
+    from trainables.data.ingest import FileKind
 
 STAMPED, READ = 200, 10  # files, at most
-_SHOWN = 3  # of many faults
+_MOST_PROBLEMS = 3
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """Sizes and samples of the content of all files, here and there; the first entries of some, here and there."""
-    if not setup.data:
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Compare size and a sample of the content of the files on all nodes; read the first entries of some of them."""
+    if not context.data:
         yield fine("data", "no --data: the carried sample")
         return
     try:
-        files = expand_files(setup.data)
-    except DataError as problem:
-        yield wrong("data", str(problem), "ROOT files", "correct --data")
+        files = expand_files(context.data)
+    except DataError as error:
+        yield wrong("data", str(error), "ROOT files", "correct --data")
         return
-    here = stamps(_spread(files, STAMPED))
-    good = {file: stamp for file, stamp in here.items() if not isinstance(stamp, str)}
-    yield from _bad([stamp for stamp in here.values() if isinstance(stamp, str)])
-    if good:
-        yield from _readable(setup, good, len(files))
+    stamps = stamp_files(_evenly_chosen(files, STAMPED))
+    readable = {file: stamp for file, stamp in stamps.items() if not isinstance(stamp, str)}
+    yield from _unreadable([stamp for stamp in stamps.values() if isinstance(stamp, str)])
+    if readable:
+        yield from _check_readable(context, readable, len(files))
 
 
-def _spread(files: Sequence[str], most: int) -> list[str]:
-    """Some of many, evenly chosen, the first and the last with them."""
+def _evenly_chosen(files: Sequence[str], most: int) -> list[str]:
+    """Choose files at even distances, the first and the last included."""
     if len(files) <= most:
         return list(files)
     return [files[round(index * (len(files) - 1) / (most - 1))] for index in range(most)]
 
 
-def _bad(problems: Sequence[str]) -> Iterator[Finding]:
-    for problem in problems[:_SHOWN]:
-        yield wrong(
-            "data", problem, "a ROOT file that can be read", "copy it again, correct --data, or --skip-bad-files"
-        )
-    if len(problems) > _SHOWN:
-        yield wrong("data", f"{len(problems) - _SHOWN} more such files", mend="as above")
+def _unreadable(problems: Sequence[str]) -> Iterator[Finding]:
+    fix = "copy it again, correct --data, or --skip-bad-files"
+    for problem in problems[:_MOST_PROBLEMS]:
+        yield wrong("data", problem, "a ROOT file that can be read", fix)
+    if len(problems) > _MOST_PROBLEMS:
+        yield wrong("data", f"{len(problems) - _MOST_PROBLEMS} more such files", fix="as above")
 
 
-def _readable(setup: Setup, stamped: dict[str, Stamp], files: int) -> Iterator[Finding]:
+def _check_readable(context: DiagnosticContext, stamps: dict[str, Stamp], files: int) -> Iterator[Finding]:
     entries: dict[str, int] = {}
-    problems, workload = [], setup.workload or ""
-    for file in _spread(list(stamped), READ):
+    problems, workload = [], context.workload or ""
+    for file in _evenly_chosen(list(stamps), READ):
         try:
             workload = workload or workload_of(file)
-            entries[file] = first_entries(file, workload)
-        except DataError as problem:
-            problems.append(str(problem))
-    setup.workload = workload or None  # whose trial is tried, too
-    yield from _bad(problems)
+            entries[file] = read_first_entries(file, workload)
+        except DataError as error:
+            problems.append(str(error))
+    context.workload = workload or None  # for the check of a trial
+    yield from _unreadable(problems)
     on_nodes = ""
-    if setup.cluster:
-        nodes = yield from _same(setup, setup.cluster, stamped)
+    if context.cluster:
+        nodes = yield from _check_same_files(context, context.cluster, stamps)
         if entries:
-            nodes = yield from _read_there(setup, setup.cluster, nodes, next(iter(entries)), workload)
-        on_nodes = f" and on {len(nodes)} of {len(setup.cluster.nodes)} nodes"
+            results = context.cluster.run(
+                read_first_entries, next(iter(entries)), workload, limit_s=context.node_limit_s / 2, nodes=nodes
+            )
+            fix = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
+            yield from _problems_of_nodes(context.cluster, results.errors, "that the first entries can be read", fix)
+            nodes = [node for node in nodes if node.name in results.values]
+        on_nodes = f" and on {len(nodes)} of {len(context.cluster.nodes)} nodes"
     if entries:
-        size = megabytes(sum(size for size, _ in stamped.values()))
-        sample = f"{len(stamped)} of {files} files, {size}" if len(stamped) < files else f"{files} files, {size}"
+        size = megabytes(sum(size for size, _ in stamps.values()))
+        sample = f"{len(stamps)} of {files} files, {size}" if len(stamps) < files else f"{files} files, {size}"
         yield fine("data", f"{sample}, there and read as {workload} here{on_nodes}".replace("1 files", "1 file"))
 
 
-def _same(setup: Setup, cluster: Cluster, here: dict[str, Stamp]) -> Generator[Finding, None, list[Node]]:
-    """The nodes that have the same files."""
-    answers = cluster.ask(stamps, list(here), limit_s=setup.patience_s / 2)
-    yield from answers.complaints("data")
-    problems = {}
-    for node, there in answers.of.items():
-        faults = [_difference(file, here[file], stamp) for file, stamp in there.items() if stamp != here[file]]
-        if faults:
-            problems[node] = faults[0] + (f" (and {len(faults) - 1} more files)" if len(faults) > 1 else "")
-    mend = f"mount {Path(next(iter(here))).parent} there, or copy the files to the same path"
-    yield from _there(cluster, problems, "the same files as here", mend)
-    return [node for node in cluster.nodes if node.name in answers.of and node.name not in problems]
+def workload_of(file: str) -> str:
+    """Return the first workload whose trees a file holds.
+
+    Raises
+    ------
+    DataError
+        There is none, or the file cannot be read.
+    """
+    with opened(file) as root_file:
+        there = trees_in(root_file)
+    kinds = _file_kinds()
+    for name, kind in kinds.items():
+        if kind.trees & there.keys():
+            return name
+    wanted = ", ".join(sorted({tree for kind in kinds.values() for tree in kind.trees}))
+    raise DataError(f"{file}: no tree of any workload ({wanted}); trees there: {', '.join(sorted(there)) or 'none'}.")
 
 
-def _read_there(
-    setup: Setup, cluster: Cluster, nodes: Sequence[Node], file: str, workload: str
+def read_first_entries(file: str, workload: str) -> int:
+    """Read the first chunk of a file; returns the number of entries of the whole file.
+
+    Raises
+    ------
+    DataError
+        What is wrong with the file.
+    """
+    reader = _file_kinds()[workload].reader()
+    entries = reader.count_entries(file)
+    next(reader.read(file))
+    return entries
+
+
+def _file_kinds() -> dict[str, FileKind]:
+    return {name: workload.files for name, workload in WORKLOADS.items() if workload.files}
+
+
+def _check_same_files(
+    context: DiagnosticContext, cluster: Cluster, here: dict[str, Stamp]
 ) -> Generator[Finding, None, list[Node]]:
-    """Those of the nodes that read the first entries of a file."""
-    answers = cluster.ask(first_entries, file, workload, limit_s=setup.patience_s / 2, nodes=nodes)
-    mend = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
-    yield from _there(cluster, answers.silent, "that the first entries can be read", mend)
-    return [node for node in nodes if node.name in answers.of]
+    """Report nodes with other files than this machine; returns the nodes with the same ones."""
+    results = cluster.run(stamp_files, list(here), limit_s=context.node_limit_s / 2)
+    yield from results.error_findings("data")
+    problems = {}
+    for node, there in results.values.items():
+        different = [_difference(file, here[file], stamp) for file, stamp in there.items() if stamp != here[file]]
+        if different:
+            more = f" (and {len(different) - 1} more files)" if len(different) > 1 else ""
+            problems[node] = different[0] + more
+    fix = f"mount {Path(next(iter(here))).parent} there, or copy the files to the same path"
+    yield from _problems_of_nodes(cluster, problems, "the same files as here", fix)
+    return [node for node in cluster.nodes if node.name in results.values and node.name not in problems]
 
 
-def _there(cluster: Cluster, problems: dict[str, str], expected: str, mend: str) -> Iterator[Finding]:
-    """A fault of the node that drives a search stops it; the others are given the arrays by it."""
-    driving = [node.name for node in cluster.nodes if node.drives]
-    for problem, nodes in alike({name: text for name, text in problems.items() if name in driving}).items():
-        yield wrong(f"data on {nodes}", problem, expected, mend)
-    for problem, nodes in alike({name: text for name, text in problems.items() if name not in driving}).items():
-        mend_it = f"none is needed unless a search is started there, for only the head reads them; else {mend}"
-        yield warning(f"data on {nodes}", problem, expected, mend_it)
+def _problems_of_nodes(cluster: Cluster, problems: dict[str, str], expected: str, fix: str) -> Iterator[Finding]:
+    """Report a problem of the driver's node as wrong, and one of another node, which only gets arrays, as a warning."""
+    drivers = [node.name for node in cluster.nodes if node.is_driver]
+    for problem, nodes in nodes_by_text({name: text for name, text in problems.items() if name in drivers}).items():
+        yield wrong(f"data on {nodes}", problem, expected, fix)
+    fix = f"none is needed unless a search is started there, for only the head reads them; else {fix}"
+    for problem, nodes in nodes_by_text({name: text for name, text in problems.items() if name not in drivers}).items():
+        yield warning(f"data on {nodes}", problem, expected, fix)
 
 
 def _difference(file: str, here: Stamp, there: Stamp | str) -> str:

@@ -14,19 +14,19 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
+from search.config.redaction import first_line, without_passwords
 from search.diagnostics.finding import Finding, fine, wrong
 from search.diagnostics.probes.network import reach_port
-from search.errors import first_line, without_passwords
 
 
 def check_database(uri: str) -> Iterator[Finding]:
-    """Its schema, without opening it as MLflow does: that would migrate some old ones, or make a new one."""
+    """Read the schema without MLflow, because MLflow would migrate some old ones, or make a new one."""
     shown, installed = without_passwords(uri), version("mlflow")
     try:
         revision = _revision(uri)
     except (SQLAlchemyError, OSError, ModuleNotFoundError) as error:
-        mend = "start the database; correct --tracking-uri (or $MLFLOW_TRACKING_URI), or its password in ~/.pgpass"
-        yield wrong(f"database {shown}", first_line(error), "one that opens", mend)
+        fix = "start the database; correct --tracking-uri (or $MLFLOW_TRACKING_URI), or its password in ~/.pgpass"
+        yield wrong(f"database {shown}", first_line(error), "one that opens", fix)
         return
     migrations = _migrations()
     head = str(migrations.get_current_head())
@@ -34,16 +34,16 @@ def check_database(uri: str) -> Iterator[Finding]:
         yield fine("tracking", f"{shown}: its schema is that of MLflow {installed}")
     elif revision is None:
         yield fine("tracking", f"{shown}: empty; the first search makes its tables")
-    elif _known(migrations, revision):
-        mend = f"back it up, then: mlflow db upgrade {shown}"
-        yield wrong(f"schema of {shown}", revision, f"{head}, of MLflow {installed}", mend)
+    elif _has_revision(migrations, revision):
+        fix = f"back it up, then: mlflow db upgrade {shown}"
+        yield wrong(f"schema of {shown}", revision, f"{head}, of MLflow {installed}", fix)
     else:
         found = f"{revision}, of a newer MLflow than {installed}"
         yield wrong(f"schema of {shown}", found, head, "pip install --upgrade mlflow, to the version that wrote it")
 
 
 def _revision(uri: str) -> str | None:
-    """The schema that a database has; None: none yet."""
+    """Return the revision of a database's schema; None: it has no schema yet."""
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         file = Path(uri.removeprefix("sqlite:///"))
@@ -60,14 +60,14 @@ def _revision(uri: str) -> str | None:
 
 
 def _migrations() -> ScriptDirectory:
-    """Those that come with MLflow: each step of its schema, by its name."""
+    """The migrations of the schema that come with MLflow."""
     spec = importlib.util.find_spec("mlflow")
     assert spec
     assert spec.origin
     return ScriptDirectory(str(Path(spec.origin).parent / "store" / "db_migrations"))
 
 
-def _known(migrations: ScriptDirectory, revision: str) -> bool:
+def _has_revision(migrations: ScriptDirectory, revision: str) -> bool:
     try:
         return migrations.get_revision(revision) is not None
     except CommandError:

@@ -1,4 +1,4 @@
-"""What a check found: fine, a warning or wrong, in one line with the command that mends it."""
+"""One result of a check: fine, a warning or wrong, in one line with the command that fixes it."""
 
 from __future__ import annotations
 
@@ -6,25 +6,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-from search.errors import without_passwords
+from search.config.redaction import without_passwords
 
 Level = Literal["fine", "warning", "wrong"]
-_SHOWN = 4  # names in a line
+_MOST_NAMES = 4  # in one line
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. No password of a URL gets into it.
+    """One result of a check. Passwords in URLs are removed.
 
     Parameters
     ----------
     level : "fine", "warning" or "wrong"
     what : str
-        What was looked at: "clock of node2".
+        What was checked: "clock of node2".
     found, expected : str
-        As far as there is something to say.
-    mend : str
-        A command, or a sentence where none helps.
+        Empty where there is nothing to say.
+    fix : str
+        A command, or a sentence where no command helps.
     details : str
         For the file of --json only.
     """
@@ -33,7 +33,7 @@ class Finding:
     what: str
     found: str = ""
     expected: str = ""
-    mend: str = ""
+    fix: str = ""
     details: str = ""
 
     def __post_init__(self) -> None:
@@ -42,8 +42,8 @@ class Finding:
             object.__setattr__(self, name, clean if name == "details" else " ".join(clean.split()).removesuffix("."))
 
     @property
-    def told(self) -> str:
-        """What was found, without the level and without the way to mend it."""
+    def description(self) -> str:
+        """What was checked and found, without the level and the fix."""
         if self.level == "fine":
             return f"{self.what}: {self.found}" if self.found else self.what
         expected = f", expected {self.expected}" if self.expected else ""
@@ -51,32 +51,32 @@ class Finding:
 
     @property
     def line(self) -> str:
-        """The whole of it, as it stands in a log."""
-        return f"{self.level:<7}  {self.told}" + (f"; mend: {self.mend}" if self.mend else "")
+        """The whole finding as one line of a log."""
+        return f"{self.level:<7}  {self.description}" + (f"; fix: {self.fix}" if self.fix else "")
 
 
 def fine(what: str, found: str = "") -> Finding:
     return Finding("fine", what, found)
 
 
-def warning(what: str, found: str, expected: str = "", mend: str = "") -> Finding:
-    return Finding("warning", what, found, expected, mend)
+def warning(what: str, found: str, expected: str = "", fix: str = "") -> Finding:
+    return Finding("warning", what, found, expected, fix)
 
 
-def wrong(what: str, found: str, expected: str = "", mend: str = "") -> Finding:
-    return Finding("wrong", what, found, expected, mend)
+def wrong(what: str, found: str, expected: str = "", fix: str = "") -> Finding:
+    return Finding("wrong", what, found, expected, fix)
 
 
-def names(several: Iterable[str]) -> str:
-    """A few names, and how many more there are."""
-    every = list(several)
-    more = f" and {len(every) - _SHOWN} more" if len(every) > _SHOWN else ""
-    return ", ".join(every[:_SHOWN]) + more
+def first_names(names: Iterable[str]) -> str:
+    """List a few names, and count the rest."""
+    every = list(names)
+    more = f" and {len(every) - _MOST_NAMES} more" if len(every) > _MOST_NAMES else ""
+    return ", ".join(every[:_MOST_NAMES]) + more
 
 
-def alike(told: Mapping[str, str]) -> dict[str, str]:
-    """What is said of each node, turned round: what is said, and of which nodes."""
+def nodes_by_text(texts: Mapping[str, str]) -> dict[str, str]:
+    """Group nodes with the same text: from the text of each node to the nodes of each text."""
     groups: dict[str, list[str]] = {}
-    for node, text in told.items():
+    for node, text in texts.items():
         groups.setdefault(text, []).append(node)
-    return {text: names(nodes) for text, nodes in groups.items()}
+    return {text: first_names(nodes) for text, nodes in groups.items()}

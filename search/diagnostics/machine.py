@@ -1,4 +1,4 @@
-"""Whether this machine and the nodes grant what Ray needs, and no variable of theirs gets in the way."""
+"""Whether this machine and the nodes allow what Ray needs, and set no environment variable that disturbs a search."""
 
 from __future__ import annotations
 
@@ -10,90 +10,92 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from search.diagnostics.context import DRIVER, Setup
-from search.diagnostics.finding import Finding, alike, fine, warning, wrong
+from search.config.redaction import without_passwords
+from search.diagnostics.context import DRIVER, DiagnosticContext
+from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.machine import limits
-from search.errors import without_passwords
 
-FILES = 4096  # open files below which Ray itself warns
-Judge = Callable[[str, int], str]  # value of a variable and cores of the node, to what is odd about it; or empty
+NEEDED_FILES = 4096  # open files, with fewer of which Ray itself warns
+Problem = Callable[[str, int], str]  # from the value of a variable and the node's cores to what is wrong, or empty
 _SOCKET_BYTES = 107  # of the path of a socket, on Linux
 _SESSION_BYTES = 64  # of that, what Ray adds to its folder
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """Python, open files, environment."""
-    told = {DRIVER: limits(tuple(ODDITIES))}
-    if setup.cluster:
-        answers = setup.cluster.ask(limits, tuple(ODDITIES), limit_s=setup.patience_s)
-        yield from answers.complaints("limits")
-        told |= answers.of
-    yield _python()
-    yield from _files(told)
-    yield from _oddities(told, setup)
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Check Python, the limit of open files, and environment variables."""
+    limits_of = {DRIVER: limits(tuple(VARIABLES))}
+    if context.cluster:
+        results = context.cluster.run(limits, tuple(VARIABLES), limit_s=context.node_limit_s)
+        yield from results.error_findings("limits")
+        limits_of |= results.values
+    yield _check_python()
+    yield from _check_open_files(limits_of)
+    variables = [*_check_variables(limits_of), *_check_proxy(context.address)]
+    yield from variables or [fine("environment", "no variable that gets in the way")]
 
 
-def _python() -> Finding:
-    needed, there = metadata("hep-search")["Requires-Python"], platform.python_version()
-    if there not in SpecifierSet(needed):
-        return wrong("Python", there, needed, "make the environment with another: make clean; make PYTHON3=python3.11")
-    return fine("Python", f"{there} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs")
+def _check_python() -> Finding:
+    needed, version = metadata("hep-search")["Requires-Python"], platform.python_version()
+    if version not in SpecifierSet(needed):
+        fix = "make the environment with another: make clean; make PYTHON3=python3.11"
+        return wrong("Python", version, needed, fix)
+    return fine("Python", f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs")
 
 
-def _files(told: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
-    few = {node: str(answer["files"]) for node, answer in told.items() if 0 <= answer["files"] < FILES}
-    for number, nodes in alike(few).items():
-        mend = "ulimit -n 65536 before Ray starts there; where that is refused, the administrator raises nofile"
-        yield warning(f"open files of {nodes}", f"at most {number}", f"{FILES} or more", mend)
-    if not few:
-        yield fine("open files", f"{FILES} or more everywhere")
+def _check_open_files(limits_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    low = {node: str(one["files"]) for node, one in limits_of.items() if 0 <= one["files"] < NEEDED_FILES}
+    for number, nodes in nodes_by_text(low).items():
+        fix = "ulimit -n 65536 before Ray starts there; where that is refused, the administrator raises nofile"
+        yield warning(f"open files of {nodes}", f"at most {number}", f"{NEEDED_FILES} or more", fix)
+    if not low:
+        yield fine("open files", f"{NEEDED_FILES} or more everywhere")
 
 
-def _oddities(told: Mapping[str, Mapping[str, Any]], setup: Setup) -> Iterator[Finding]:
-    seen = False
-    for name, judge in ODDITIES.items():
-        odd = {}
-        for node, answer in told.items():
-            value = answer["environment"].get(name)
-            if value is not None and (reason := judge(value, answer["cores"])):
-                odd[node] = f"{without_passwords(value)!r}: {reason}"
-        for text, nodes in alike(odd).items():
-            seen = True
-            yield warning(f"{name} on {nodes}", text, mend=f"unset {name} there")
-    if setup.address and any(os.environ.get(name) for name in ("http_proxy", "https_proxy", "grpc_proxy")):
-        host = setup.address.rpartition("://")[2].partition(":")[0]
+def _check_variables(limits_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
+    for name, problem in VARIABLES.items():
+        problems = {}
+        for node, one in limits_of.items():
+            value = one["environment"].get(name)
+            if value is not None and (reason := problem(value, one["cores"])):
+                problems[node] = f"{without_passwords(value)!r}: {reason}"
+        for text, nodes in nodes_by_text(problems).items():
+            yield warning(f"{name} on {nodes}", text, fix=f"unset {name} there")
+
+
+def _check_proxy(address: str | None) -> Iterator[Finding]:
+    if address and any(os.environ.get(name) for name in ("http_proxy", "https_proxy", "grpc_proxy")):
+        host = address.rpartition("://")[2].partition(":")[0]
         if host not in os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).split(","):
-            seen = True
-            yield warning("proxy", "variables that lead Ray's connections to it", f"{host} in no_proxy",
-                          f"export no_proxy=$no_proxy,{host}")  # fmt: skip
-    if not seen:
-        yield fine("environment", "no variable that gets in the way")
+            found, fix = "variables that lead Ray's connections to it", f"export no_proxy=$no_proxy,{host}"
+            yield warning("proxy", found, f"{host} in no_proxy", fix)
 
 
 def _more_than_cores(value: str, cores: int) -> str:
     return f"more threads than the {cores} cores" if value.isdecimal() and int(value) > cores else ""
 
 
-def _when(bad: str, reason: str) -> Judge:
+def _any_of(bad: str, reason: str) -> Problem:
     return lambda value, cores: reason if value.lower() in bad.split() else ""
 
 
-def _long(value: str, _cores: int) -> str:
-    return "too long: a socket in it has a longer path than Linux takes" * (
-        len(value.encode()) + _SESSION_BYTES > _SOCKET_BYTES
-    )
+def _too_long(value: str, _cores: int) -> str:
+    if len(value.encode()) + _SESSION_BYTES <= _SOCKET_BYTES:
+        return ""
+    return "too long: a socket in it has a longer path than Linux takes"
 
 
-def _secret(value: str, _cores: int) -> str:
-    return "holds a password: keep it in ~/.mlflow/credentials (mlflow/README.md)" * (without_passwords(value) != value)
+def _has_password(value: str, _cores: int) -> str:
+    if without_passwords(value) == value:
+        return ""
+    return "holds a password: keep it in ~/.mlflow/credentials (mlflow/README.md)"
 
 
-ODDITIES: dict[str, Judge] = {
+VARIABLES: dict[str, Problem] = {
     "OMP_NUM_THREADS": _more_than_cores,
-    "RAY_TMPDIR": _long,
-    "MLFLOW_TRACKING_URI": _secret,
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": _when("1 true", "trials without a GPU hide the GPUs from others"),
-    "RAY_CHDIR_TO_TRIAL_DIR": _when("1 true", "relative paths mean other files in a trial"),
-    "RAY_memory_monitor_refresh_ms": _when("0", "nobody ends a trial that takes all memory, before the node dies"),
-    "TUNE_DISABLE_STRICT_METRIC_CHECKING": _when("0 false", "a trial that diverges ends the search"),
+    "RAY_TMPDIR": _too_long,
+    "MLFLOW_TRACKING_URI": _has_password,
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": _any_of("1 true", "trials without a GPU hide the GPUs from others"),
+    "RAY_CHDIR_TO_TRIAL_DIR": _any_of("1 true", "relative paths mean other files in a trial"),
+    "RAY_memory_monitor_refresh_ms": _any_of("0", "Ray does not end a trial that takes all memory, so the node dies"),
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": _any_of("0 false", "a trial that diverges ends the search"),
 }

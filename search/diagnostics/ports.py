@@ -1,4 +1,4 @@
-"""Whether the dashboard answers, and nothing of ours listens to strangers."""
+"""Whether the dashboard answers, and none of our servers accepts connections from other machines by accident."""
 
 from __future__ import annotations
 
@@ -6,53 +6,48 @@ from collections.abc import Iterator, Mapping
 
 from ray._private.worker import get_dashboard_url
 
-from search.diagnostics.context import DRIVER, Setup
-from search.diagnostics.finding import Finding, alike, fine, names, warning
-from search.diagnostics.probes.network import listening, reach
+from search.diagnostics.context import DRIVER, DiagnosticContext
+from search.diagnostics.finding import Finding, fine, first_names, nodes_by_text, warning
+from search.diagnostics.probes.network import public_servers, reach
 
-_MENDS = {
+_FIXES = {
     "Ray's dashboard": "ray start without --dashboard-host; look at it through ssh -L 8265:127.0.0.1:8265",
     "MLflow": "mlflow server --host 127.0.0.1; see mlflow/README.md for others to reach it",
 }
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """Ray's own ports are open to the network, as they must be: the check of the token is about them."""
-    told = {} if setup.is_node else {DRIVER: listening()}
-    if setup.cluster:
-        answers = setup.cluster.ask(listening, limit_s=setup.patience_s)
-        yield from answers.complaints("ports")
-        told |= answers.of
-    yield from _public(told)
-    if setup.address and setup.cluster:
-        yield _dashboard()
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Check servers; Ray's own ports must be open to the network, and the check of the cluster tries the token."""
+    servers_of = {} if context.on_node else {DRIVER: public_servers()}
+    if context.cluster:
+        results = context.cluster.run(public_servers, limit_s=context.node_limit_s)
+        yield from results.error_findings("ports")
+        servers_of |= results.values
+    findings = list(_public(servers_of))
+    yield from findings or [fine("ports", "neither dashboard nor MLflow listen beyond their machine")]
+    if context.address and context.cluster:
+        yield _check_dashboard()
 
 
-def _public(told: Mapping[str, list[tuple[str, str, int]]]) -> Iterator[Finding]:
-    found = False
-    for server, mend in _MENDS.items():
+def _public(servers_of: Mapping[str, list[tuple[str, str, int]]]) -> Iterator[Finding]:
+    for server, fix in _FIXES.items():
         addresses = {
-            node: names(f"{address}:{port}" for name, address, port in ports if name == server)
-            for node, ports in told.items()
+            node: first_names(f"{address}:{port}" for name, address, port in servers if name == server)
+            for node, servers in servers_of.items()
         }
-        for text, nodes in alike({node: text for node, text in addresses.items() if text}).items():
-            found = True
-            yield warning(
-                f"{server} on {nodes}", f"listening on {text}", "127.0.0.1, unless others are to reach it", mend
-            )
-    if not found:
-        yield fine("ports", "neither dashboard nor MLflow listen beyond their machine")
+        for text, nodes in nodes_by_text({node: text for node, text in addresses.items() if text}).items():
+            expected = "127.0.0.1, unless others are to reach it"
+            yield warning(f"{server} on {nodes}", f"listening on {text}", expected, fix)
 
 
-def _dashboard() -> Finding:
+def _check_dashboard() -> Finding:
     url = get_dashboard_url()
     if not url:
-        mend = "ray start --head --include-dashboard true (pip install 'ray[default]')"
-        return warning("dashboard", "none", "one, for search.submit --to ray", mend)
-    status, told = reach(f"http://{url}/api/version")
+        fix = "ray start --head --include-dashboard true (pip install 'ray[default]')"
+        return warning("dashboard", "none", "one, for search.submit --to ray", fix)
+    status, message = reach(f"http://{url}/api/version")
     if status:
         return fine("dashboard", f"http://{url} answers" + (", and asks for the token" if status in (401, 403) else ""))
-    mend = f"ssh -L 8265:127.0.0.1:{url.rpartition(':')[2]} HEAD, then --address http://127.0.0.1:8265"
-    return warning(
-        "dashboard", f"no answer at http://{url} ({told})", "one, for search.submit --to ray from here", mend
-    )
+    fix = f"ssh -L 8265:127.0.0.1:{url.rpartition(':')[2]} HEAD, then --address http://127.0.0.1:8265"
+    found = f"no answer at http://{url} ({message})"
+    return warning("dashboard", found, "one, for search.submit --to ray from here", fix)

@@ -1,4 +1,4 @@
-"""Makes one check after the other: none of them can stop the others, by failing or by never ending."""
+"""Run one check after the other, so that none can stop the others by failing or by never ending."""
 
 from __future__ import annotations
 
@@ -9,81 +9,70 @@ import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from queue import Empty, Queue
+from typing import Literal, get_args
 
-from search.diagnostics.context import Setup
+from search.config.redaction import first_line
+from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, warning, wrong
-from search.errors import first_line
 
-MODULES = {  # by name of the check; imported when its turn comes, for an import may be what is wrong
-    "cluster": "joining",
-    "machine": "machine",
-    "versions": "versions",
-    "gpus": "gpus",
-    "clocks": "clocks",
-    "storage": "storage",
-    "disks": "room",
-    "ports": "ports",
-    "upload": "upload",
-    "data": "data",
-    "tracking": "tracking",
-    "trial": "trial",
-}
-OF_NODES = ("gpus", "clocks", "trial")  # nothing to look at without a cluster
-_ALONE = ("upload",)  # nothing to ask a node
-_LEAVE_S = 30.0
+Check = Literal[  # in their order; each has a module of its name
+    "cluster", "machine", "versions", "gpus", "clocks", "storage",
+    "disks", "ports", "upload", "data", "tracking", "trial",
+]  # fmt: skip
+CHECKS: tuple[Check, ...] = get_args(Check)
+_OF_NODES = ("gpus", "clocks", "trial")  # skipped without a cluster
+_LOCAL = ("upload",)  # need no cluster
+_DISCONNECT_S = 30.0
 
 
-def run(setup: Setup, only: Sequence[str] = ()) -> Iterator[tuple[str, Finding | None]]:
-    """Names of checks and what they find; at the beginning of each its name and None."""
-    wanted = [name for name in MODULES if not only or name in only]
-    if "cluster" not in wanted and any(name not in _ALONE for name in wanted):
+def run_checks(context: DiagnosticContext, only: Sequence[Check] = ()) -> Iterator[tuple[Check, Finding | None]]:
+    """Run the checks; yields the name of a check with None when it begins, and then with each of its findings."""
+    wanted = [check for check in CHECKS if not only or check in only]
+    if "cluster" not in wanted and any(check not in _LOCAL for check in wanted):
         wanted.insert(0, "cluster")
     try:
-        for name in wanted:
-            if name in OF_NODES and setup.cluster is None:
+        for check in wanted:
+            if check in _OF_NODES and context.cluster is None:
                 continue
-            yield name, None
-            for finding in findings_of(name, setup):
-                yield name, finding
-        missed = [name for name in wanted if name in OF_NODES]
-        if missed and setup.cluster is None and not (setup.address or "").startswith("http"):
-            yield (
-                "cluster",
-                warning("nodes", f"not looked at: {', '.join(missed)}", "a cluster that was joined", "see above"),
-            )
+            yield check, None
+            for finding in findings_of(check, context):
+                yield check, finding
+        skipped = ", ".join(check for check in wanted if check in _OF_NODES)
+        if skipped and context.cluster is None and not (context.address or "").startswith("http"):
+            yield "cluster", warning("nodes", f"not checked: {skipped}", "a cluster that can be joined", "see above")
     finally:
-        leaving = threading.Thread(target=setup.session.close, daemon=True)
-        leaving.start()
-        leaving.join(_LEAVE_S)
-        setup.over.set()
+        closing = threading.Thread(target=context.session.close, daemon=True)
+        closing.start()
+        closing.join(_DISCONNECT_S)
+        context.closed.set()
 
 
-def findings_of(name: str, setup: Setup) -> Iterator[Finding]:
-    """What one check finds, its own failure among it, until it ends or its time is up."""
-    found: Queue[Finding | None] = Queue()
-    threading.Thread(target=_check, args=(name, setup, found), daemon=True, name=f"check of {name}").start()
-    deadline = time.monotonic() + setup.limit_s
+def findings_of(check: Check, context: DiagnosticContext) -> Iterator[Finding]:
+    """Run one check in a thread; yields its findings, its own failure among them, until it ends or its time is up."""
+    findings: Queue[Finding | None] = Queue()
+    threading.Thread(target=_run, args=(check, context, findings), daemon=True, name=f"check of {check}").start()
+    deadline = time.monotonic() + context.time_limit_s
     while True:
         try:
-            finding = found.get(timeout=max(deadline - time.monotonic(), 0))
+            finding = findings.get(timeout=max(deadline - time.monotonic(), 0))
         except Empty:
-            mend = "look why that hangs: a file system, a server, a node; --time-limit gives it longer"
-            yield wrong(f"check of {name}", f"no end within {setup.limit_s:.0f} s", "an answer", mend)
+            fix = "look why that hangs: a file system, a server, a node; --time-limit gives it longer"
+            yield wrong(f"check of {check}", f"no end within {context.time_limit_s:.0f} s", "an answer", fix)
             return
         if finding is None:
             return
         yield finding
 
 
-def _check(name: str, setup: Setup, found: Queue[Finding | None]) -> None:
+def _run(check: Check, context: DiagnosticContext, findings: Queue[Finding | None]) -> None:
     try:
-        for finding in importlib.import_module(f"search.diagnostics.{MODULES[name]}").check(setup):
-            found.put(finding)
+        # imported here, because an import may be what is wrong
+        for finding in importlib.import_module(f"search.diagnostics.{check}").check(context):
+            findings.put(finding)
     except (Exception, SystemExit) as error:  # whatever is broken, here or in a library
-        told = f"{type(error).__name__}: {first_line(error)}"
-        mend = "the whole story is in the file of --json"
-        failed = wrong(f"check of {name}", told, "an answer", mend)
-        found.put(replace(failed, details=traceback.format_exc()))
+        found = f"{type(error).__name__}: {first_line(error)}"
+        failed = wrong(f"check of {check}", found, "an answer", "the traceback is in the file of --json")
+        findings.put(replace(failed, details=traceback.format_exc()))
     finally:
-        found.put(None)
-        setup.over.wait()  # what Ray starts dies with the thread that started it
+        findings.put(None)
+        context.closed.wait()  # processes that Ray starts die with the thread that started them

@@ -4,150 +4,133 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from packaging.version import Version
 
+from search.config.environment import changed_environment
+from search.config.redaction import first_line
 from search.config.settings import JOURNAL
-from search.diagnostics.context import Setup
+from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.database import check_database
-from search.diagnostics.finding import Finding, alike, fine, warning, wrong
+from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.network import reach, reach_port
-from search.errors import first_line
 from search.tracking.client import MlflowClient, MlflowException, embedded_uri
 from search.workloads import WORKLOADS
 
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials (mlflow/README.md)"
+_ONE_SHORT_TRY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """A server by its address, or a database by its own; without either the one in the storage."""
-    uri, scheme = setup.server, urlsplit(setup.server or "").scheme.partition("+")[0]
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Check a server or a database by its URI, or else the database in the storage."""
+    uri, scheme = context.server, urlsplit(context.server or "").scheme.partition("+")[0]
     if uri is None:
-        yield from _embedded(setup)
+        yield from _check_embedded(context)
     elif uri == JOURNAL:
         yield fine("tracking", "no server is asked; what happens waits in the search's journal until --sync")
     elif scheme in ("http", "https"):
-        yield from _server(setup, uri.rstrip("/"))
+        yield from _check_server(context, uri.rstrip("/"))
     elif scheme in _DATABASES:
         yield from check_database(uri)
-        yield from _from_nodes(setup, _public(uri))
+        yield from _check_from_nodes(context, _without_login(uri))
     else:
-        mend = "mlflow server (mlflow/README.md), and its address with --tracking-uri"
-        yield wrong("tracking", uri, "http://..., https://... or a database", mend)
+        fix = "mlflow server (mlflow/README.md), and its address with --tracking-uri"
+        yield wrong("tracking", uri, "http://..., https://... or a database", fix)
 
 
-def _embedded(setup: Setup) -> Iterator[Finding]:
-    if not setup.folder:
-        mend = "name a server with --tracking-uri, see mlflow/README.md"
-        yield wrong("tracking", f"no server, and {setup.storage} is no folder for a database", "one of both", mend)
+def _check_embedded(context: DiagnosticContext) -> Iterator[Finding]:
+    if not context.folder:
+        found = f"no server, and {context.storage} is no folder for a database"
+        yield wrong("tracking", found, "one of both", "name a server with --tracking-uri, see mlflow/README.md")
         return
-    uri = embedded_uri(setup.folder)
+    uri = embedded_uri(context.folder)
     if Path(uri.removeprefix("sqlite:///")).exists():
         yield from check_database(uri)
     else:
-        yield fine("tracking", f"a database in {setup.storage}, which the first search makes")
+        yield fine("tracking", f"a database in {context.storage}, which the first search makes")
 
 
-def _server(setup: Setup, uri: str) -> Iterator[Finding]:
-    status, told = reach(f"{_public(uri)}/health")
+def _check_server(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
+    status, message = reach(f"{_without_login(uri)}/health")
     if not status:
-        mend = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
-        yield wrong(f"server {uri}", f"no answer ({told})", "MLflow", mend)
+        fix = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
+        yield wrong(f"server {uri}", f"no answer ({message})", "MLflow", fix)
         return
-    with _impatient():
-        login = _login(uri)
+    with changed_environment(_ONE_SHORT_TRY):
+        login = _check_login(uri)
         yield login
         if login.level == "fine":
-            yield from _version(uri)
-    yield from _from_nodes(setup, _public(uri))
+            yield from _check_version(uri)
+    yield from _check_from_nodes(context, _without_login(uri))
 
 
-def _public(uri: str) -> str:
-    """The address without a name and a password that may stand in it."""
+def _without_login(uri: str) -> str:
+    """The address without a name and password."""
     parts = urlsplit(uri)
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-@contextmanager
-def _impatient() -> Iterator[None]:
-    """One try for each request, and not for long."""
-    ours = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-    before = {name: os.environ.get(name) for name in ours}
-    os.environ.update(ours)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-def _login(uri: str) -> Finding:
-    """Read; then write a tag that is there once more, which changes nothing."""
-    client, doing = MlflowClient(uri), "reading"
+def _check_login(uri: str) -> Finding:
+    """Read the experiments, and write a tag with the value that it has, which changes nothing."""
+    client, action = MlflowClient(uri), "reading"
     try:
         experiments = [client.get_experiment_by_name(name) for name in WORKLOADS]
         for experiment in filter(None, experiments):
-            doing = f"writing to experiment {experiment.name}"
+            action = f"writing to experiment {experiment.name}"
             for key, value in list(experiment.tags.items())[:1]:
                 client.set_experiment_tag(experiment.experiment_id, key, value)
     except MlflowException as error:
-        return _refused(uri, error, doing)
-    may = "may be read and written" if any(experiments) else "may be read; no experiment of ours is there yet"
-    return fine("tracking", f"{uri} {may}")
+        return _refusal(uri, error, action)
+    allowed = "may be read and written" if any(experiments) else "may be read; no experiment of ours is there yet"
+    return fine("tracking", f"{uri} {allowed}")
 
 
-def _refused(uri: str, error: MlflowException, doing: str) -> Finding:
-    where, status, said = f"server {uri}", error.get_http_status_code(), first_line(error)
+def _refusal(uri: str, error: MlflowException, action: str) -> Finding:
+    what, status, message = f"server {uri}", error.get_http_status_code(), first_line(error)
     if status == 401:
         user = os.environ.get("MLFLOW_TRACKING_USERNAME")
-        who = f"for user {user}" if user else "without a name"
-        return wrong(where, f"401, {who}", "a name and a password that it knows", _LOGIN)
-    if "Host header" in said:
-        mend = "add that name to MLFLOW_ALLOWED_HOSTS of the server (mlflow/README.md), or use one that is there"
-        return wrong(where, "403, Invalid Host header", "a name of the server that it answers to", mend)
+        found = f"401, for user {user}" if user else "401, without a name"
+        return wrong(what, found, "a name and a password that the server accepts", _LOGIN)
+    if "Host header" in message:
+        fix = "add that name to MLFLOW_ALLOWED_HOSTS of the server (mlflow/README.md), or use one that is there"
+        return wrong(what, "403, Invalid Host header", "a name of the server that it answers to", fix)
     if status == 403:
-        return wrong(
-            where, f"403: {doing} is not allowed", "the permission EDIT", "ask the server's administrator for it"
-        )
-    return wrong(where, f"{status}: {said}", "MLflow", "is this its address? look into the server's log")
+        found = f"403: {action} is not allowed"
+        return wrong(what, found, "the permission EDIT", "ask the server's administrator for it")
+    return wrong(what, f"{status}: {message}", "MLflow", "is this its address? look into the server's log")
 
 
-def _version(uri: str) -> Iterator[Finding]:
-    from mlflow.utils.credentials import get_default_host_creds  # with the name and password that its client uses
+def _check_version(uri: str) -> Iterator[Finding]:
+    from mlflow.utils.credentials import get_default_host_creds  # with the login of MLflow's own client
     from mlflow.utils.rest_utils import http_request
 
-    answer = http_request(get_default_host_creds(uri), "/version", "GET", raise_on_status=False)
-    there, here = answer.text.strip(), version("mlflow")
-    if answer.status_code == 200 and Version(here).release[:2] > Version(there).release[:2]:
-        mend = "upgrade the server (mlflow/README.md), or pip install mlflow=={} here"
-        yield warning(f"MLflow of {uri}", there, f"{here} as here, or newer", mend.format(there))
+    response = http_request(get_default_host_creds(uri), "/version", "GET", raise_on_status=False)
+    there, here = response.text.strip(), version("mlflow")
+    if response.status_code == 200 and Version(here).release[:2] > Version(there).release[:2]:
+        fix = f"upgrade the server (mlflow/README.md), or pip install mlflow=={there} here"
+        yield warning(f"MLflow of {uri}", there, f"{here} as here, or newer", fix)
 
 
-def _from_nodes(setup: Setup, uri: str) -> Iterator[Finding]:
-    """Trials never talk to it; a search that is run on a node, as Ray's jobs are, does. No password is sent."""
+def _check_from_nodes(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
+    """Connect from the nodes without a password, because a search that runs on a node, as Ray's jobs do, must."""
     parts = urlsplit(uri)
-    if not setup.cluster or not parts.hostname:
+    if not context.cluster or not parts.hostname:
         return
     if parts.scheme in ("http", "https"):
-        answers = setup.cluster.ask(reach, f"{uri}/health", limit_s=setup.patience_s)
+        results = context.cluster.run(reach, f"{uri}/health", limit_s=context.node_limit_s)
     elif parts.port:
-        answers = setup.cluster.ask(reach_port, parts.hostname, parts.port, limit_s=setup.patience_s)
+        results = context.cluster.run(reach_port, parts.hostname, parts.port, limit_s=context.node_limit_s)
     else:
         return
-    problems = answers.silent | {node: reason for node, (status, reason) in answers.of.items() if not status}
-    for reason, nodes in alike(problems).items():
+    problems = results.errors | {node: reason for node, (status, reason) in results.values.items() if not status}
+    for reason, nodes in nodes_by_text(problems).items():
         found = f"no way to {uri} ({reason})"
-        mend = "give the server an address that the nodes reach; trials run without, but no search may be started there"
-        yield warning(f"tracking from {nodes}", found, "that it answers there too", mend)
-    if len(problems) < len(setup.cluster.nodes):
-        yield fine(
-            "tracking", f"reached from {len(setup.cluster.nodes) - len(problems)} of {len(setup.cluster.nodes)} nodes"
-        )
+        fix = "give the server an address that the nodes reach; trials run without, but no search may be started there"
+        yield warning(f"tracking from {nodes}", found, "that it answers there too", fix)
+    all_nodes = len(context.cluster.nodes)
+    if len(problems) < all_nodes:
+        yield fine("tracking", f"reached from {all_nodes - len(problems)} of {all_nodes} nodes")

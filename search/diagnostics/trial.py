@@ -5,48 +5,48 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from search.diagnostics.cluster import Node
-from search.diagnostics.context import Setup
-from search.diagnostics.finding import Finding, alike, fine, warning, wrong
-from search.diagnostics.probes.machine import nothing
-from search.diagnostics.probes.training import one_epoch
+from search.diagnostics.context import DiagnosticContext
+from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
+from search.diagnostics.nodes import Node
+from search.diagnostics.probes.machine import no_operation
+from search.diagnostics.probes.training import train_one_epoch
 from search.tuning.resources import Share
 from search.workloads import WORKLOADS
 
 EVENTS = 600
-_ROOM = 0.25  # of the time, to wait for a free place
+_RESERVING = 0.25  # of the time: to wait for free resources
 
 
-def check(setup: Setup) -> Iterator[Finding]:
-    """Data and classes go to the nodes as those of a search do: through Ray's object store, code by its name."""
-    share = setup.share
+def check(context: DiagnosticContext) -> Iterator[Finding]:
+    """Send data through Ray's object store and code by its name, as a search does."""
+    share, cluster = context.share, context.connected_cluster
     if not share:
         yield warning("trial", "no node with room for one", "a trial on each node", "see the line about room")
         return
-    fitting = [node for node in setup.joined.nodes if _fits(node, share)]
-    room = setup.joined.ask(nothing, limit_s=_ROOM * setup.patience_s, nodes=fitting, resources=share.bundle)
-    if room.silent:
-        found = "no free place just now"
-        yield warning(
-            f"trial on {', '.join(room.silent)}", found, "one to try it in", "look again when the cluster is idle"
-        )
-    workload = WORKLOADS[setup.workload or next(iter(WORKLOADS))]
-    data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.held)
-    answers = setup.joined.ask(
-        one_epoch, workload.training, config, data, share.device, share.threads,
-        limit_s=(1 - _ROOM) * setup.patience_s, nodes=[node for node in fitting if node.name in room.of],
-        resources=share.bundle,
+    fitting = [node for node in cluster.nodes if _fits(node, share)]
+    free = cluster.run(
+        no_operation, limit_s=_RESERVING * context.node_limit_s, nodes=fitting, resources=share.bundle
     )  # fmt: skip
-    mend = "see the lines above; whole story: ray logs cluster (worker-*.err) on that node"
-    for reason, nodes in alike(answers.silent).items():
-        yield wrong(f"trial of {workload.name} on {nodes}", reason, "one epoch", mend)
+    if free.errors:
+        what, found = f"trial on {', '.join(free.errors)}", "no free place just now"
+        yield warning(what, found, "one to try it in", "look again when the cluster is idle")
+    workload = WORKLOADS[context.workload or next(iter(WORKLOADS))]
+    data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.fixed)
+    results = cluster.run(
+        train_one_epoch, workload.training, config, data, share.device, share.threads,
+        limit_s=(1 - _RESERVING) * context.node_limit_s,
+        nodes=[node for node in fitting if node.name in free.values], resources=share.bundle,
+    )  # fmt: skip
+    fix = "see the lines above; whole story: ray logs cluster (worker-*.err) on that node"
+    for reason, nodes in nodes_by_text(results.errors).items():
+        yield wrong(f"trial of {workload.name} on {nodes}", reason, "one epoch", fix)
     good = {}
-    for name, told in answers.of.items():
-        bad = [metric for metric, value in told["metrics"].items() if not math.isfinite(value)]
+    for name, epoch in results.values.items():
+        bad = [metric for metric, value in epoch["metrics"].items() if not math.isfinite(value)]
         if bad:
-            yield wrong(f"trial of {workload.name} on {name}", f"{', '.join(bad)} not finite", "numbers", mend)
+            yield wrong(f"trial of {workload.name} on {name}", f"{', '.join(bad)} not finite", "numbers", fix)
         else:
-            good[name] = told
+            good[name] = epoch
     if good:
         yield _fine(workload.name, good)
 
@@ -55,8 +55,8 @@ def _fits(node: Node, share: Share) -> bool:
     return all(node.resources.get(kind, 0) >= amount for kind, amount in share.bundle.items())
 
 
-def _fine(workload: str, good: Mapping[str, Mapping[str, object]]) -> Finding:
-    slowest = max(float(str(told["seconds"])) for told in good.values())
-    devices = ", ".join(sorted({str(told["device"]) for told in good.values()}))
-    nodes = "node" if len(good) == 1 else "nodes"
-    return fine("trial", f"one epoch of {workload} on {len(good)} {nodes} ({devices}), {slowest:.1f} s at most")
+def _fine(workload: str, epochs: Mapping[str, Mapping[str, object]]) -> Finding:
+    slowest = max(float(str(epoch["seconds"])) for epoch in epochs.values())
+    devices = ", ".join(sorted({str(epoch["device"]) for epoch in epochs.values()}))
+    nodes = "node" if len(epochs) == 1 else "nodes"
+    return fine("trial", f"one epoch of {workload} on {len(epochs)} {nodes} ({devices}), {slowest:.1f} s at most")

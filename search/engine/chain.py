@@ -1,4 +1,4 @@
-"""Runs the searches of a chain one after another, each on the winners of the ones before, to one table at the end."""
+"""Run the searches of a chain one after another, each on the winners of the ones before, to one table at the end."""
 
 from __future__ import annotations
 
@@ -13,87 +13,84 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.config.flags import Command
-from search.config.settings import Budget, Method, seconds
-from search.config.spec import Plan, make_plan, new_name, unknown
-from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, check_writable, finished, run_search
+from search.config.settings import Budget, Method, SearchFlags, seconds
+from search.config.spec import SearchSpec, make_spec, new_name, unknown
+from search.engine.context import open_event_log
+from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
-from search.reporting.summary import Summary
-from search.storage.disk import write_atomically
-from search.storage.event_log import Journal
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import log_texts, open_experiment
-from search.tracking.events import EventRecorder
-from search.tracking.outbox import Outbox
 from search.tuning.resources import ray_session
-from search.workloads import WORKLOADS, Chain, Workload
+from search.workload import Chain, Workload
+from search.workloads import WORKLOADS
 
 Rows = Mapping[str, Mapping[str, float]]
 
 
-def run_chain(chain: Chain, command: Command[Any], console: Console) -> tuple[str, int]:
-    """Name of the chain, and exit code: that of the first search which does not end well."""
+def run_chain(chain: Chain, flags: SearchFlags[Any], console: Console) -> tuple[str, int]:
+    """Run all searches; return the chain's name, and the exit code of the first search that does not end well."""
     workloads = [WORKLOADS[name] for name in chain.workloads]
-    name = command.site.name or new_name(chain.name)
-    storage = Storage.of(command.site)
-    check_writable(command.json)
-    _check_name(command, name, workloads, storage)
-    _check_words(command.method, workloads)
-    commands = [_stage(command, name, workload) for workload in workloads]
-    plans = [
-        make_plan(workload, stage.budget, stage.method, stage.site, demo=not command.data.data)
-        for workload, stage in zip(workloads, commands, strict=True)
-    ]
+    name = flags.site.name or new_name(chain.name)
+    storage = Storage.of(flags.site)
+    check_writable(flags.json)
+    _check_name(flags, name, workloads, storage)
+    _check_words(flags.method, workloads)
+    specs = [make_spec(workload, _stage(flags, name, workload)) for workload in workloads]
     started, done = time.monotonic(), dict[str, SearchResult]()
-    with ray_session(command.site.address):
-        for place, (plan, stage) in enumerate(zip(plans, commands, strict=True)):
-            stage = _settled(stage, done, plan.workload, _share(command.budget, started, len(plans) - place))
-            later = any(SearchFolder(storage, other.name).begun for other in plans[place + 1 :])
-            ended = finished(plan, SearchFolder(storage, plan.name), all_trials=False) if later else None
-            ended = ended or run_search(plan, stage, console, {"chain": name})  # its winner must not change any more
-            done[plan.workload.name] = ended
-            if ended.code != COMPLETE:
-                _tell_stopped(plan, plans[place + 1 :], ended, console)
-                return name, ended.code
-    _conclude(chain, name, command, plans, done, console)
+    with ray_session(flags.site.address):
+        for place, spec in enumerate(specs):
+            budget = _share_of_time(flags.budget, started, len(specs) - place)
+            spec = _with_upstream(replace(spec, budget=budget, tags={"chain": name}), name, done)
+            later = any(SearchDir(storage, other.name).begun for other in specs[place + 1 :])
+            result = finished(spec, SearchDir(storage, spec.name), all_trials=False) if later else None
+            result = result or run_search(spec, console)  # once a later search has begun, its winner must not change
+            done[spec.workload.name] = result
+            if result.code != COMPLETE:
+                _report_stopped(spec, specs[place + 1 :], result, console)
+                return name, result.code
+    _conclude(chain, flags, spec, done, console)
     return name, COMPLETE
 
 
-def _check_name(command: Command[Any], name: str, workloads: list[Workload], storage: Storage) -> None:
-    """Before the first search, not after it: names are free, or there is something to go on with."""
-    resume = command.site.resume
-    if resume != "no" and command.site.name is None:
+def _check_name(flags: SearchFlags[Any], name: str, workloads: list[Workload], storage: Storage) -> None:
+    """Require, before the first search, that all names are free, or that there is something to resume."""
+    resume = flags.site.resume
+    if resume != "no" and flags.site.name is None:
         raise UsageError(f"--resume {resume}: say with --name which chain is to go on.")
-    folders = [SearchFolder(storage, f"{name}.{workload.name}") for workload in workloads]
-    for folder in folders:
-        folder.fetch()
-    if resume == "yes" and not any(folder.path.exists() for folder in folders):
+    directories = [SearchDir(storage, f"{name}.{workload.name}") for workload in workloads]
+    for directory in directories:
+        directory.fetch()
+    if resume == "yes" and not any(directory.path.exists() for directory in directories):
         raise UsageError(f"--resume: no chain named {name!r} is in {storage}.")
-    for folder in folders if resume == "no" else ():
-        folder.refuse_if_taken()
+    for directory in directories if resume == "no" else ():
+        directory.refuse_if_taken()
 
 
-def _tell_stopped(plan: Plan, left: list[Plan], ended: SearchResult, console: Console) -> None:
-    if left and ended.code == NOTHING_COMPLETE:
+def _report_stopped(spec: SearchSpec, left: list[SearchSpec], result: SearchResult, console: Console) -> None:
+    if left and result.code == NOTHING_COMPLETE:
         names = ", ".join(other.workload.name for other in left)
-        Summary(console).say(f"chain    stopped: {plan.workload.name} has no complete trial; not run: {names}")
+        ConsoleReporter(console).print_line(
+            f"chain    stopped: {spec.workload.name} has no complete trial; not run: {names}"
+        )
 
 
-def _stage(command: Command[Any], name: str, workload: Workload) -> Command[Any]:
-    """The command of one search: of the hyperparameters and presets that are named, those that it knows."""
-    method, fields = command.method, workload.config.model_fields
+def _stage(flags: SearchFlags[Any], name: str, workload: Workload) -> SearchFlags[Any]:
+    """Return the flags of one search: of the hyperparameters and presets that are named, those that it has."""
+    method, fields = flags.method, workload.config.model_fields
     own: dict[str, Any] = {
         "set": tuple(pair for pair in method.set if pair.partition("=")[0] in {*fields, "epochs", "seed"}),
-        "also": tuple(key for key in method.also if key in workload.optional),
+        "free": tuple(key for key in method.free if key in workload.optional),
         "warm_from": tuple(f"{earlier}.{workload.name}" for earlier in method.warm_from),  # of earlier chains
     }
     if method.presets not in (None, "all", "none"):
         own["presets"] = ",".join(_known(method.presets, workload)) or "none"
-    resume = "no" if command.site.resume == "no" else "auto"  # the search that was interrupted, and those after it
-    site = command.site.model_copy(update={"name": f"{name}.{workload.name}", "resume": resume})
-    return replace(command, method=method.model_copy(update=own), site=site, json=None)
+    resume = "no" if flags.site.resume == "no" else "auto"  # the interrupted search is resumed, later ones start
+    site = flags.site.model_copy(update={"name": f"{name}.{workload.name}", "resume": resume})
+    return replace(flags, method=method.model_copy(update=own), site=site, json=None)
 
 
 def _known(presets: str, workload: Workload) -> list[str]:
@@ -101,15 +98,15 @@ def _known(presets: str, workload: Workload) -> list[str]:
 
 
 def _check_words(method: Method, workloads: list[Workload]) -> None:
-    """Each word must mean something to one of the searches."""
-    if method.branches:
-        raise UsageError("--branches: a chain builds on its own winners. Run the last workload alone to name others.")
+    """Require that each word means something to one of the searches."""
+    if method.upstream:
+        raise UsageError("--upstream: a chain builds on its own winners. Run the last workload alone to name others.")
     words: dict[str, tuple[Sequence[str], list[Iterable[str]]]] = {
         "hyperparameter": (
             [pair.partition("=")[0] for pair in method.set],
             [[*workload.config.model_fields] for workload in workloads],
         ),
-        "optional hyperparameter": (method.also, [workload.optional for workload in workloads]),
+        "optional hyperparameter": (method.free, [workload.optional for workload in workloads]),
         "preset": (
             [] if method.presets in (None, "all", "none") else [word.strip() for word in method.presets.split(",")],
             [workload.presets for workload in workloads],
@@ -122,62 +119,56 @@ def _check_words(method: Method, workloads: list[Workload]) -> None:
                 raise unknown(what, word, there)
 
 
-def _share(budget: Budget, started: float, left: int) -> Budget:
-    """A time limit is that of the whole chain: each search gets its share of what is left."""
+def _share_of_time(budget: Budget, started: float, left: int) -> Budget:
+    """Share what is left of the chain's time limit among the searches that are left."""
     if budget.time_limit is None:
         return budget
     rest = max(seconds(budget.time_limit) - (time.monotonic() - started), 1.0)
     return budget.model_copy(update={"time_limit": f"{rest / left:.0f}s" if rest >= left else "1s"})
 
 
-def _settled(stage: Command[Any], done: Mapping[str, SearchResult], workload: Workload, budget: Budget) -> Command[Any]:
-    """The command with what is known only now: the winners so far, and the time left."""
-    chain = str(stage.site.name).removesuffix(workload.name)
-    branches = tuple(done[name].run_id or f"{chain}{name}" for name in workload.builds_on)
-    method = stage.method.model_copy(update={"branches": branches})
-    return replace(stage, method=method, budget=budget)
+def _with_upstream(spec: SearchSpec, chain: str, done: Mapping[str, SearchResult]) -> SearchSpec:
+    """Build on the winners of the searches so far."""
+    upstream = tuple(done[name].run_id or f"{chain}.{name}" for name in spec.workload.builds_on)
+    return replace(spec, method=spec.method.model_copy(update={"upstream": upstream}))
 
 
 def _conclude(
-    chain: Chain,
-    name: str,
-    command: Command[Any],
-    plans: list[Plan],
-    done: Mapping[str, SearchResult],
-    console: Console,
+    chain: Chain, flags: SearchFlags[Any], last: SearchSpec, done: Mapping[str, SearchResult], console: Console
 ) -> None:
-    """The one table: on screen, in the folder of the last search, in its MLflow run, and where --json says."""
-    summary, storage, last = Summary(console), Storage.of(command.site), plans[-1]
-    boards = {workload: ended.leaderboard for workload, ended in done.items()}
+    """Write the one table: on screen, in the directory of the last search, in its MLflow run, and where --json says."""
+    reporter, storage, name = ConsoleReporter(console), Storage.of(flags.site), last.tags["chain"]
+    boards = {workload: result.leaderboard for workload, result in done.items()}
     rows = _rows(chain, boards)
     console.print(_table(chain, name, rows))
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
-    shared = SearchFolder(storage, last.name)
-    folder = shared.path
-    files = {folder / file: text for file, text in texts.items()}
-    if command.json is not None:
-        files[command.json] = texts["chain.json"]
+    directory = SearchDir(storage, last.name)
+    files = {directory.path / file: text for file, text in texts.items()}
+    if flags.json is not None:
+        files[flags.json] = texts["chain.json"]
     for file, text in files.items():
         write_atomically(file, text)
-    shared.share(*texts)
+    directory.upload(*texts)
     run_id = done[last.workload.name].run_id
-    if command.site.silent or not run_id:
-        _write_down(shared, texts, summary)
+    if flags.site.offline or not run_id:
+        _log(directory, texts, reporter)
     else:
-        experiment = open_experiment(command.site.server, storage.folder, last.workload.name)
-        summary.tell_refused(log_texts(experiment, run_id, texts))
-    summary.say(f"chain    {folder / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials")
+        experiment = open_experiment(flags.site.server, storage.folder, last.workload.name)
+        reporter.print_refused(log_texts(experiment, run_id, texts))
+    reporter.print_line(
+        f"chain    {directory.path / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials"
+    )
 
 
-def _write_down(folder: SearchFolder, texts: Mapping[str, str], summary: Summary) -> None:
-    """In the journal of a search that has ended, for its run in MLflow."""
-    with folder.held(say=summary.say):
-        event_recorder = EventRecorder(Journal(folder.journal), Outbox(folder.path))
+def _log(directory: SearchDir, texts: Mapping[str, str], reporter: ConsoleReporter) -> None:
+    """Add files to the event log of a search that has ended, for its run in MLflow."""
+    with directory.locked(say=reporter.print_line):
+        events, _ = open_event_log(directory)
         for file, text in texts.items():
-            event_recorder.text(text, file)
-        event_recorder.end("FINISHED")
-        folder.push()
+            events.log_text(text, file)
+        events.search_ended("FINISHED")
+        directory.push()
 
 
 def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:

@@ -1,4 +1,4 @@
-"""Reads the trials of earlier searches: from the study in a search's folder, or from MLflow alone."""
+"""Read the trials of earlier searches: from the study in a search's directory, or from MLflow."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from search.config.redaction import first_line
 from search.config.spec import unknown
-from search.errors import TrackingError, UsageError, first_line
+from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.names import DESCRIPTION
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, MlflowException, Run, find_runs
-from search.tuning.optuna_searcher import read_study
+from search.tuning.study import read_study
 
 _SHOWN = 20  # names of searches, where one is not found
 
@@ -35,7 +37,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class EarlierSearch:
-    """All trials of one, and of which data."""
+    """All trials of one earlier search, and the fingerprint of its data."""
 
     source: str  # where they were read
     fingerprint: str  # of the data, or its first 36 characters
@@ -43,7 +45,7 @@ class EarlierSearch:
 
 
 def find_earlier(name: str, workload: str, storage: Storage, experiment: Experiment | None) -> EarlierSearch:
-    """The search of that name: from its study in the storage, or else from MLflow, where a server is asked.
+    """Find the search of that name: in the storage, or else in MLflow, where a server is contacted.
 
     Raises
     ------
@@ -52,7 +54,7 @@ def find_earlier(name: str, workload: str, storage: Storage, experiment: Experim
     TrackingError
         MLflow is asked and refuses.
     """
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     folder.fetch()
     found = _in_folder(name, workload, folder.path)
     if found is not None:
@@ -72,9 +74,9 @@ def find_earlier(name: str, workload: str, storage: Storage, experiment: Experim
 
 
 def _in_folder(name: str, workload: str, folder: Path) -> EarlierSearch | None:
-    """From the study in the search's folder; None where it has none that says enough."""
+    """Read the study in the search's directory; None where it has none with metrics."""
     try:
-        about = json.loads((folder / "search.json").read_text())
+        about = json.loads((folder / DESCRIPTION).read_text())
     except FileNotFoundError:
         return None
     if about["workload"] != workload:
@@ -127,7 +129,7 @@ def _in_mlflow(name: str, experiment: Experiment) -> EarlierSearch | None:
 
 
 def _perturbed(run: Run, experiment: Experiment) -> bool:
-    """Population based training changed what the run's parameters say: its value belongs to no one point."""
+    """Whether population based training changed the run's parameters: its value belongs to no single point."""
     marks = [metric for metric in run.data.metrics if metric.startswith("hyperparameter_")]
     return any(
         row.value != float(run.data.params[metric.removeprefix("hyperparameter_")])
@@ -137,7 +139,7 @@ def _perturbed(run: Run, experiment: Experiment) -> bool:
 
 
 def _near(name: str, storage: Path, experiment: Experiment) -> tuple[str, ...]:
-    """Searches that there are: first those whose names are alike, then the newest."""
+    """Return names of searches: first similar ones, then the newest."""
     folders = [path.name for path in (storage / "searches").glob("*") if path.is_dir()]
     runs = [run.info.run_name for run in find_runs(experiment.client, experiment.id, "tags.kind = 'search'")]
     known = list(dict.fromkeys([*reversed(runs), *folders]))

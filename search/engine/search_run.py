@@ -1,229 +1,208 @@
-"""Conducts one search, from a settled plan to its leaderboard."""
+"""Run one search, from its specification to its leaderboard."""
 
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
-from search.config.flags import Command
-from search.config.settings import Site, seconds
-from search.config.spec import Plan
-from search.engine.prepare import PreparedSearch, prepare_search, run_facts
+from search.config.redaction import first_line
+from search.config.spec import SearchSpec
+from search.engine.context import PreparedSearch, SearchContext, open_event_log
+from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
-from search.errors import UsageError, first_line
-from search.reporting.comparison_plots import draw_gallery
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
-from search.reporting.summary import Summary
-from search.storage.disk import waiting_until, write_atomically
-from search.storage.event_log import Journal
+from search.errors import UsageError
+from search.reporting.comparison_plots import draw_comparisons
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.mlflow_notes import record_opening, record_result
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import LEADERBOARD, SearchFolder
+from search.storage.names import LEADERBOARD, TOKEN
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
-from search.tracking.events import EventRecorder
-from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
+from search.tracking.events import StagedFiles
+from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.autosize.resolve import SIZING, sized_share
-from search.tuning.recorder import TrialRecord
+from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.resources import gpu_names, ray_session
-from search.tuning.tuner import StopController
+from search.tuning.stopping import StopController
+from search.workload import Data
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
-SHORT_PATIENCE_S = 5.0  # with a server that is away, when somebody waits for us to leave
 
 
 @dataclass(frozen=True)
 class SearchResult:
-    """What a search leaves to whoever started it."""
+    """What a search leaves to its caller."""
 
     code: int
     leaderboard: Leaderboard
-    run_id: str  # of its MLflow run; empty: no server has heard of it
+    run_id: str  # of its MLflow run; empty: nothing was exported to a server
 
 
-def run_search(
-    plan: Plan, command: Command[Any], console: Console, tags: Mapping[str, str] | None = None
-) -> SearchResult:
-    """Load, connect, fit, report; goes on with an earlier process's search where the flags ask for it.
+def run_search(spec: SearchSpec, console: Console) -> SearchResult:
+    """Load the data, run the trials, report; resume an earlier process's search where the flags ask for it."""
+    directory, reporter = SearchDir(Storage.of(spec.site), spec.name), ConsoleReporter(console)
+    check_writable(spec.json)
+    with directory.locked(wait=spec.site.resume == "auto", say=reporter.print_line):
+        spec, resumed = _settle_trials(spec, directory)
+        if resumed and (result := finished(spec, directory)):
+            return _report_finished(result, spec, directory, reporter)
+        return _run(spec, prepare_search(spec, directory, resumed, reporter), directory, reporter)
+
+
+def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, bool]:
+    """Settle the number of trials; also return whether a search is resumed."""
+    resume = spec.site.resume
+    if resume == "no" and not spec.trials_added:
+        directory.refuse_if_taken()
+        return spec, False
+    if not directory.begun:
+        if spec.trials_added or (resume == "yes" and not (directory.path / TOKEN).exists()):
+            raise UsageError(f"--resume: no search named {spec.name!r} is in {spec.site.storage}.")
+        return spec, False
+    directory.repair()
+    before = int(directory.description()["trials"])
+    if not spec.trials_added:
+        return replace(spec, trials=max(before, spec.trials) if spec.trials_asked else before), True
+    if not directory.history.complete(before + len(spec.space.presets)):
+        return replace(spec, trials=before), True  # of a job that died: the trials it added are counted already
+    return replace(spec, trials=before + spec.trials), True
+
+
+def finished(spec: SearchSpec, directory: SearchDir, all_trials: bool = True) -> SearchResult | None:
+    """Return the result of a search in which nothing is left to do.
 
     Parameters
     ----------
-    tags : mapping of str to str, optional
-        Put on the MLflow runs of the search and of its trials, beside the usual ones.
+    all_trials : bool
+        False: a search that a time limit cut short counts as finished, too.
     """
-    folder = SearchFolder(Storage.of(command.site), plan.name)
-    check_writable(command.json)
-    with folder.held(patient=command.site.resume == "auto", say=Summary(console).say):
-        plan, resumed = _settled(plan, command.site, folder)
-        if resumed and (ended := finished(plan, folder)):
-            return _tell_finished(ended, plan, command, folder, Summary(console))
-        return _run(plan, command, console, folder, resumed, tags or {})
-
-
-def _settled(plan: Plan, site: Site, folder: SearchFolder) -> tuple[Plan, bool]:
-    """The plan with its number of trials, and whether a search goes on."""
-    if site.resume == "no" and not plan.added:
-        folder.refuse_if_taken()
-        return plan, False
-    if not folder.begun:
-        if plan.added or (site.resume == "yes" and not (folder.path / "token").exists()):
-            raise UsageError(f"--resume: no search named {plan.name!r} is in {site.storage}.")
-        return plan, False
-    folder.mend()
-    before = int(folder.description()["trials"])
-    if not plan.added:
-        return replace(plan, trials=max(before, plan.trials) if plan.trials_asked else before), True
-    if not folder.ended(before + len(plan.space.presets)):
-        return replace(plan, trials=before), True  # of a job that died: what it was to add is counted already
-    return replace(plan, trials=before + plan.trials), True
-
-
-def finished(plan: Plan, folder: SearchFolder, all_trials: bool = True) -> SearchResult | None:
-    """What a search left, if nothing is left to do in it; without ``all_trials`` a time limit may have cut it short."""
-    if not (folder.path / LEADERBOARD).exists() or not folder.ended(plan.samples if all_trials else 0):
+    if not (directory.path / LEADERBOARD).exists() or not directory.history.complete(spec.samples if all_trials else 0):
         return None
-    folder.require_same(plan)
-    leaderboard = Leaderboard.from_dict(jsonlib.loads((folder.path / LEADERBOARD).read_text()))
+    directory.require_same(spec)
+    leaderboard = Leaderboard.from_dict(jsonlib.loads((directory.path / LEADERBOARD).read_text()))
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
-    return SearchResult(code, leaderboard, folder.description()["facts"]["run_id"])
+    return SearchResult(code, leaderboard, directory.description()["facts"]["run_id"])
 
 
-def _tell_finished(
-    ended: SearchResult, plan: Plan, command: Command[Any], folder: SearchFolder, summary: Summary
+def _report_finished(
+    result: SearchResult, spec: SearchSpec, directory: SearchDir, reporter: ConsoleReporter
 ) -> SearchResult:
-    summary.say(f"search   {plan.name}: all its trials have ended; --trials +N adds more")
-    summary.conclude(ended.leaderboard, folder.path, command.site)
-    _keep(ended.leaderboard, command.json)
-    return ended
+    reporter.print_line(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
+    reporter.print_result(result.leaderboard, directory, spec.site)
+    _write(result.leaderboard, spec.json)
+    return result
 
 
-def _run(
-    plan: Plan, command: Command[Any], console: Console, folder: SearchFolder, resumed: bool, tags: Mapping[str, str]
-) -> SearchResult:
-    site, summary = command.site, Summary(console)
-    opened = prepare_search(plan, command, folder, resumed, summary)
-    data = opened.data
-    baselines, references = plan.workload.baselines(data), plan.workload.references(data)
-    stop_controller = StopController(seconds(command.budget.time_limit) if command.budget.time_limit else None)
-    with ray_session(site.address) as nodes:
-        share = sized_share(plan, data, site, command.budget.max_concurrent, nodes, folder.path, summary.say)
-        summary.device(share, gpu_names(nodes))
-        facts = run_facts(opened, plan, command, share, folder, tags)
-        outbox = Outbox(folder.path)
-        journal = Journal(folder.journal)
-        event_recorder = EventRecorder(journal, outbox)
-        exporter = _exporter(opened, facts, plan, folder, outbox, summary)
-        folder.lost = partial(_tell_lost, summary, stop_controller)
-        exporting, metrics = (
-            _exporting(event_recorder, exporter, stop_controller),
-            system_metrics(opened.experiment, facts.run_id, resumed),
-        )
-        with waiting_until(stop_controller.due), exporting, metrics:
-            if journal.entries:
-                event_recorder.resumed()
-            else:
-                event_recorder.opened(plan)
-                event_recorder.text(jsonlib.dumps(plan.space.as_dict(), indent=2), "space.json")
-            if (folder.path / SIZING).exists():
-                event_recorder.text((folder.path / SIZING).read_text(), SIZING)
-            folder.push()
-            records = run_trials(
-                plan, command, opened, share, folder, event_recorder, exporter, stop_controller, console
-            )
-            leaderboard = make_leaderboard(plan, records, baselines, data.objective_version, references)
+def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, reporter: ConsoleReporter) -> SearchResult:
+    data = prepared.data
+    baselines, references = spec.workload.baselines(data), spec.workload.references(data)
+    stop_controller = StopController(spec.time_limit_s)
+    with ray_session(spec.site.address) as nodes:
+        share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
+        reporter.print_share(share, gpu_names(nodes))
+        facts = run_facts(spec, prepared, share, directory)
+        events, continued = open_event_log(directory)
+        exporter = _exporter(spec, prepared, facts, directory, reporter)
+        context = SearchContext(directory, reporter, stop_controller, events, exporter)
+        directory.on_taken_over = partial(_report_lost, context)
+        metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
+        with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
+            _log_start(spec, context, continued)
+            records = run_trials(spec, prepared, share, context)
+            leaderboard = make_leaderboard(_leaderboard_spec(spec, data), records, baselines, references)
             leaderboard = replace(leaderboard, share=share.as_dict())
-            _keep(leaderboard, folder.path / LEADERBOARD, command.json)
-            event_recorder.text(jsonlib.dumps(leaderboard.as_dict(), indent=2), "leaderboard.json")
-            event_recorder.text(leaderboard.as_csv(), "leaderboard.csv")
-            event_recorder.result(leaderboard)
-            summary.conclude(leaderboard, folder.path, site)
-            if stop_controller.reason not in ("", "interrupted"):
-                summary.say(f"ended    early: {stop_controller.reason}")
-            if plan.drawn and stop_controller.reason != "interrupted":
-                _draw(plan, leaderboard, records, event_recorder, summary)
-                _report(folder, event_recorder, summary)
-    summary.tell_delivery(exporter, plan.name, site)
+            _conclude(spec, leaderboard, records, context)
+    reporter.print_export(exporter, spec.name, spec.site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
-    return SearchResult(INTERRUPTED if stop_controller.reason == "interrupted" else code, leaderboard, facts.run_id)
+    return SearchResult(INTERRUPTED if context.interrupted else code, leaderboard, facts.run_id)
+
+
+def _leaderboard_spec(spec: SearchSpec, data: Data) -> LeaderboardSpec:
+    workload = spec.workload
+    return LeaderboardSpec(spec.name, workload.name, spec.goal, workload.columns, data.objective_version)
 
 
 def _exporter(
-    opened: PreparedSearch, facts: RunFacts, plan: Plan, folder: SearchFolder, outbox: Outbox, summary: Summary
+    spec: SearchSpec, prepared: PreparedSearch, facts: RunFacts, directory: SearchDir, reporter: ConsoleReporter
 ) -> MlflowExporter | NullExporter:
-    if opened.experiment is None:
+    if prepared.experiment is None:
         return NullExporter()
-    target = MlflowWriter(opened.experiment.client, facts, plan.goal, outbox)
-    return MlflowExporter(folder.journal, target, summary.say, folder.delivered_up_to)
+    writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, StagedFiles(directory.path))
+    return MlflowExporter(directory.event_log, writer, reporter.print_line, directory.safe_log_bytes)
 
 
-def _tell_lost(summary: Summary, stop_controller: StopController, other: str) -> None:
-    """This machine was out of reach for too long."""
-    summary.say(f"warning  {other} has taken this search over; it ends here")
-    stop_controller.request_stop("interrupted")
+def _report_lost(context: SearchContext, other: str) -> None:
+    """End the search here because another process has taken it over: this machine was unreachable for too long."""
+    context.reporter.print_line(f"warning  {other} has taken this search over; it ends here")
+    context.stop_controller.request_stop("interrupted")
 
 
-@contextmanager
-def _exporting(
-    event_recorder: EventRecorder, exporter: MlflowExporter | NullExporter, stop_controller: StopController
-) -> Iterator[None]:
-    """Whatever happens inside is told to MLflow, as far as it answers; how it ended, too."""
-    exporter.start()
-    status = "FAILED"
-    try:
-        yield
-        status = "KILLED" if stop_controller.reason == "interrupted" else "FINISHED"
-    finally:
-        event_recorder.end(status)
-        exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
+def _log_start(spec: SearchSpec, context: SearchContext, continued: bool) -> None:
+    events, directory = context.events, context.directory
+    if continued:
+        events.search_resumed()
+    else:
+        record_opening(events, spec.workload, spec.goal)
+        events.log_text(jsonlib.dumps(spec.space.as_dict(), indent=2), "space.json")
+    if (directory.path / SIZING).exists():
+        events.log_text((directory.path / SIZING).read_text(), SIZING)
+    directory.push()
 
 
-def _draw(
-    plan: Plan, leaderboard: Leaderboard, records: list[TrialRecord], event_recorder: EventRecorder, summary: Summary
+def _conclude(
+    spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext
 ) -> None:
-    try:
-        draw_gallery(plan, leaderboard, records, event_recorder)
-    except Exception as error:  # figures must not cost the search its good end
-        summary.say(f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}")
+    """Write, log and print the leaderboard, then figures and the report page."""
+    events, reporter, directory = context.events, context.reporter, context.directory
+    _write(leaderboard, directory.path / LEADERBOARD, spec.json)
+    events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+    events.log_text(leaderboard.as_csv(), "leaderboard.csv")
+    record_result(events, leaderboard)
+    reporter.print_result(leaderboard, directory, spec.site)
+    if context.stop_controller.reason not in ("", "interrupted"):
+        reporter.print_line(f"ended    early: {context.stop_controller.reason}")
+    if spec.figures and not context.interrupted:
+        _draw(spec, leaderboard, records, context)
+        _write_report(context)
 
 
-def _report(folder: SearchFolder, event_recorder: EventRecorder, summary: Summary) -> None:
-    """The page that python -m search.report makes, here and in MLflow."""
+def _draw(spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext) -> None:
     try:
-        from search.reporting.html.load import read_search
-        from search.reporting.html.render import (  # only here: its libraries take a second to load
-            REPORT,
-            make_page,
-            write_page,
+        with TemporaryDirectory() as folder:
+            for trial, figures in draw_comparisons(spec.workload.compare, leaderboard, records, Path(folder)):
+                context.events.log_comparison(trial, figures)
+    except Exception as error:  # a failing figure must not turn a good end into a failed search
+        context.reporter.print_line(
+            f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}"
         )
 
-        page = make_page(read_search(folder.storage, folder.path.name, "finished"))
-        write_page(page, folder.path / REPORT)
-        event_recorder.text(page, REPORT)
-    except Exception as error:  # nor must a page
-        summary.say(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
+
+def _write_report(context: SearchContext) -> None:
+    """Write the page of ``python -m search.report``, here and to MLflow."""
+    directory = context.directory
+    try:
+        from search.reporting.html.load import read_search  # only here: its libraries take a second to load
+        from search.reporting.html.render import REPORT, render_page
+
+        page = render_page(read_search(directory.storage, directory.path.name, "finished"))
+        write_atomically(directory.path / REPORT, page)
+        context.events.log_text(page, REPORT)
+    except Exception as error:  # likewise
+        context.reporter.print_line(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
     else:
-        summary.say(f"report   {folder.path / REPORT}")
+        context.reporter.print_line(f"report   {directory.path / REPORT}")
 
 
-def _keep(leaderboard: Leaderboard, *files: Path | None) -> None:
+def _write(leaderboard: Leaderboard, *files: Path | None) -> None:
     for file in filter(None, files):
         write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
-
-
-def check_writable(file: Path | None) -> None:
-    """Before the first trial, not after the last."""
-    if file is None:
-        return
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.open("a").close()
-    except OSError as error:
-        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error

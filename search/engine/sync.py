@@ -1,27 +1,27 @@
-"""Delivers what a search could not tell MLflow while it ran: python -m search.run --sync NAME."""
+"""Export what a search could not send to MLflow while it ran: python -m search.run --sync NAME."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from search.config.flags import Sync
+from search.config.flags import SyncFlags
 from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
+from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
+from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts
-from search.tuning.resources import on_network_file_system
 from trainables.base.objectives import Goal
 
 
-def sync(command: Sync, console: Console) -> None:
-    """Deliver the rest of the journal; all of it where the search ran with ``--tracking-uri journal``.
+def sync(flags: SyncFlags, console: Console) -> None:
+    """Export the rest of the event log; all of it where the search ran with ``--tracking-uri journal``.
 
     Raises
     ------
@@ -32,32 +32,32 @@ def sync(command: Sync, console: Console) -> None:
     TrackingError
         MLflow is still away.
     """
-    summary, site = Summary(console), Site(storage=command.storage, tracking_uri=command.tracking_uri)
+    reporter, site = ConsoleReporter(console), Site(storage=flags.storage, tracking_uri=flags.tracking_uri)
     storage = Storage.of(site)
-    folder = SearchFolder(storage, command.sync)
-    folder.fetch()
-    if not folder.begun:
-        raise UsageError(f"--sync: no search named {command.sync!r} is in {storage}.")
-    with folder.held(say=summary.say):
-        folder.mend()
-        client, facts = _known(site, storage, folder)
-        about, outbox = folder.description(), Outbox(folder.path)
+    directory = SearchDir(storage, flags.sync)
+    directory.fetch()
+    if not directory.begun:
+        raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
+    with directory.locked(say=reporter.print_line):
+        directory.repair()
+        client, facts = _known(site, storage, directory)
+        about, outbox = directory.description(), StagedFiles(directory.path)
         target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(folder.journal, target, summary.say)
+        exporter = MlflowExporter(directory.event_log, target, reporter.print_line)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
             raise TrackingError(
-                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {folder.journal}. "
+                f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
-        summary.say(f"sync     {waiting} entries delivered; MLflow has all of search {command.sync}")
-        summary.tell_refused(exporter.refused)
+        reporter.print_line(f"sync     {waiting} entries delivered; MLflow has all of search {flags.sync}")
+        reporter.print_refused(exporter.refused)
 
 
-def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowClient, RunFacts]:
-    """Where to deliver, and the search's own run there, which is made at the first time."""
-    about = folder.description()
+def _known(site: Site, storage: Storage, directory: SearchDir) -> tuple[MlflowClient, RunFacts]:
+    """Return the client, and the facts of the search's own run, which is created the first time."""
+    about = directory.description()
     facts = RunFacts(**about["facts"])
     if facts.run_id:
         client = client_of(site.server, storage.folder)
@@ -69,4 +69,4 @@ def _known(site: Site, storage: Storage, folder: SearchFolder) -> tuple[MlflowCl
             "locks badly. Name a server with --tracking-uri (or $MLFLOW_TRACKING_URI)."
         )
     experiment = open_experiment(site.server, storage.folder, about["workload"])
-    return experiment.client, known_facts(experiment, folder)
+    return experiment.client, known_facts(experiment, directory)

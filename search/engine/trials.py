@@ -1,128 +1,115 @@
-"""Runs the trials of a search, and whatever happens closes every one of them in the study and in the records."""
+"""Run the trials of a search, and close every one of them in the study and in the records, whatever happens."""
 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
-from rich.console import Console
-
-from search.config.flags import Command
 from search.config.provenance import git_commit
-from search.config.spec import Plan
-from search.engine.prepare import PreparedSearch
+from search.config.spec import SearchSpec
+from search.engine.context import PreparedSearch, SearchContext
 from search.reporting.progress import Progress
-from search.reporting.summary import Summary
-from search.storage.disk import RoomGuard
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import DiskSpaceGuard
 from search.storage.remote.mirror import Mirror
-from search.storage.retention import Keeper, checkpoint_bytes
-from search.storage.search_dir import SearchFolder
-from search.tracking.events import EventRecorder
-from search.tracking.exporter import MlflowExporter, NullExporter
+from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
+from search.storage.search_dir import SearchDir
+from search.storage.trial_record import Outcome, TrialRecord
 from search.tuning.failures import FailureWatch
-from search.tuning.optuna_searcher import OptunaSearcher, make_sampler, open_study
-from search.tuning.recorder import Outcome, Recorder, TrialRecord
+from search.tuning.optuna_searcher import OptunaSearcher
+from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
-from search.tuning.tuner import StopController, checkpoints_kept, make_scheduler, make_tuner
+from search.tuning.samplers import make_sampler
+from search.tuning.stopping import StopController
+from search.tuning.study import open_study
+from search.tuning.tuner import TuneHooks, checkpoints_kept, make_tuner
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
 
 
-def run_trials(
-    plan: Plan,
-    command: Command[Any],
-    opened: PreparedSearch,
-    share: Share,
-    folder: SearchFolder,
-    event_recorder: EventRecorder,
-    exporter: MlflowExporter | NullExporter,
-    stop_controller: StopController,
-    console: Console,
-) -> list[TrialRecord]:
-    """Run all trials; whatever happens, every one of them is closed in the study and in the tracking."""
-    budget, method, known, warm = command.budget, command.method, opened.known, opened.warm
-    sampler = make_sampler(method.sampler, budget.seed, len(known) + len(warm.trials))
-    searcher = OptunaSearcher(
-        open_study(folder.path, plan.name, plan.goal.objectives.values(), sampler, warm.trials),
-        plan.space,
-        fixed={"epochs": plan.epochs},
-        trials=plan.trials,
-        goal=plan.goal,
-        seed=budget.seed,
-        records=known,
-    )
-    with Progress(console, plan, share.concurrent, exporter, known) as progress, _signals(stop_controller, console):
-        mutable = plan.workload.mutable if plan.scheduler == "pbt" else ()
-        say = Summary(console).say
-        keeper = _keeper(plan, command, known, folder, say)
-        watch = FailureWatch(stop_controller, budget.max_failures, known)
+def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context: SearchContext) -> list[TrialRecord]:
+    """Run all trials that are left; return the records of all."""
+    directory, stop_controller, known = context.directory, context.stop_controller, prepared.known
+    searcher = _searcher(spec, prepared, directory)
+    with (
+        Progress(context.reporter.console, spec, share.concurrent, context.exporter, known) as progress,
+        _signals(stop_controller, context.reporter),
+    ):
+        retention = _retention(spec, known, directory, context.reporter)
         recorder = Recorder(
-            [event_recorder, searcher, *_mirrors(folder), progress, keeper, watch], mutable, known, git_commit()
+            [
+                context.events,
+                searcher,
+                *_mirrors(directory),
+                progress,
+                retention,
+                FailureWatch(stop_controller, spec.budget.max_failures, known),
+            ],
+            spec.workload.mutable if spec.scheduler == "pbt" else (),
+            known,
+            git_commit(),
         )
         recorder.catch_up(searcher.ended())
-        here = None if folder.mirror else lambda: checkpoint_bytes(recorder.records.values())
-        stop_controller.guard = RoomGuard(folder.path, say, here)
+        here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
+        stop_controller.guard = DiskSpaceGuard(directory.path, context.reporter.print_line, here)
         with ExitStack() as closing:
-            closing.callback(keeper.close)
-            closing.callback(lambda: searcher.close(interrupted=stop_controller.reason == "interrupted"))
+            closing.callback(retention.close)
+            closing.callback(lambda: searcher.close(interrupted=context.interrupted))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
             if searcher.left:
-                make_tuner(
-                    plan.workload,
-                    opened.data,
-                    searcher,
-                    recorder,
-                    make_scheduler(plan.scheduler, plan.workload, plan.space.distributions(), budget.seed),
-                    goal=plan.goal,
-                    share=share,
-                    retries=budget.retries,
-                    stop_controller=stop_controller,
-                    place=folder.place,
-                ).fit()
+                hooks = TuneHooks(searcher, recorder, stop_controller)
+                make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
     return list(recorder.records.values())
 
 
-def _keeper(
-    plan: Plan, command: Command[Any], known: list[TrialRecord], folder: SearchFolder, say: Callable[[str], object]
-) -> Keeper:
-    mirror = folder.mirror
-    return Keeper(
-        plan.goal,
-        command.site.keep,
-        folder.place,
-        say,
+def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) -> OptunaSearcher:
+    warm = prepared.warm.trials
+    sampler = make_sampler(spec.method.sampler, spec.seed, len(prepared.known) + len(warm))
+    study = open_study(directory.path, spec.name, spec.goal.objectives.values(), sampler, warm)
+    return OptunaSearcher(study, spec, prepared.known)
+
+
+def _retention(
+    spec: SearchSpec, known: list[TrialRecord], directory: SearchDir, reporter: ConsoleReporter
+) -> CheckpointRetention:
+    mirror = directory.mirror
+    policy = RetentionPolicy(
+        spec.site.keep_checkpoints,
+        per_running_trial=checkpoints_kept(spec.scheduler) if mirror else None,
+        only_at_end=spec.scheduler == "pbt",
+    )
+    return CheckpointRetention(
+        spec.goal,
+        policy,
+        directory.storage_path,
+        reporter.print_line,
         known=known,
-        at_end=plan.scheduler == "pbt",
-        each=checkpoints_kept(plan.scheduler) if mirror else None,
         safe=lambda: mirror is None or not mirror.behind,
     )
 
 
-def _mirrors(folder: SearchFolder) -> list[Mirror]:
-    """Who copies to a URL what was written, before anything is deleted there."""
-    return [folder.mirror] if folder.mirror else []
+def _mirrors(directory: SearchDir) -> list[Mirror]:
+    """Return the listeners that copy to a URL what was written, before anything is deleted there."""
+    return [directory.mirror] if directory.mirror else []
 
 
 def _end(stop_controller: StopController) -> tuple[Outcome, str]:
-    """What became of the trials that were running at the end."""
-    return (
-        ("interrupted", "")
-        if stop_controller.reason == "interrupted"
-        else ("stopped_early", stop_controller.reason or "search ended")
-    )
+    """Return what becomes of the trials that were running at the end."""
+    if stop_controller.reason == "interrupted":
+        return "interrupted", ""
+    return "stopped_early", stop_controller.reason or "search ended"
 
 
 @contextmanager
-def _signals(stop_controller: StopController, console: Console) -> Iterator[None]:
-    """A signal once ends the search in good order, so that it can be gone on with; Ctrl-C twice, at once."""
+def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> Iterator[None]:
+    """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
 
     def request_stop(number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         stop_controller.request_stop("interrupted")
-        console.print(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
+        reporter.print_line(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
 
     for number in _SIGNALS:
         signal.signal(number, request_stop)

@@ -1,8 +1,8 @@
-"""Warm start: which trials of earlier searches the sampler of a new one is told, and why it is not told the others.
+"""Select the trials of earlier searches from which the sampler of a new one learns, and say why others are left out.
 
 A trial is taken if a trial of today at its point would be the same run: the same objectives and objective version, as
-many epochs, the same values of what is held, and each searched parameter inside of today's range. What it ran with
-counts, not what was searched then: a parameter that was held then and is searched now has that one value.
+many epochs, the same values of what is fixed, and each searched parameter inside of today's range. What it ran with
+counts, not what was searched then: a parameter that was fixed then and is searched now has that one value.
 """
 
 from __future__ import annotations
@@ -17,37 +17,33 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, create_trial
 from pydantic import ValidationError
 
-from search.config.spec import Plan
+from search.config.space import PartiallyFixedTrial
+from search.config.spec import SearchSpec
 from search.engine.past_trials import Earlier, EarlierSearch, find_earlier
 from search.errors import UsageError
 from search.storage.location import Storage
 from search.tracking.client import Experiment
-from search.tuning.optuna_searcher import HeldTrial
-from search.workloads import Data
+from search.workload import Data
 
 
 @dataclass(frozen=True)
 class WarmStart:
-    """What the sampler of a new search is told."""
+    """Trials of earlier searches for the sampler of a new one."""
 
     trials: tuple[FrozenTrial, ...] = ()
     lines: tuple[str, ...] = ()  # for people: of each earlier search, how many, and why not the others
     warnings: tuple[str, ...] = ()
 
 
-def warm_start(
-    names: Sequence[str], plan: Plan, sampler: str, data: Data, storage: Storage, experiment: Experiment | None
-) -> WarmStart:
-    """Complete trials of earlier searches that fit the plan.
+def warm_start(spec: SearchSpec, data: Data, storage: Storage, experiment: Experiment | None) -> WarmStart:
+    """Select complete trials of earlier searches (``--warm-from``) that fit the specification.
+
+    Each search is read from its study in the storage, or else from MLflow.
 
     Parameters
     ----------
-    names : sequence of str
-        Earlier searches of the same workload. Each is read from its study in the storage, or else from MLflow.
-    sampler : str
-        That of the new search.
     experiment : Experiment, optional
-        None: no server is asked.
+        None: no server is contacted.
 
     Raises
     ------
@@ -58,9 +54,9 @@ def warm_start(
     """
     taken: list[FrozenTrial] = []
     lines, warnings = [], []
-    measure = _Measure(plan, data.objective_version, needs_all=sampler == "gp")
-    for name in names:
-        search = find_earlier(name, plan.workload.name, storage, experiment)
+    measure = _Measure(spec, data.objective_version, needs_all=spec.method.sampler == "gp")
+    for name in spec.method.warm_from:
+        search = find_earlier(name, spec.workload.name, storage, experiment)
         trials, line = _choose(name, search, measure)
         taken += trials
         lines.append(line)
@@ -107,17 +103,17 @@ class _LeftOutError(Exception):
 
 
 class _Measure:
-    """The plan of today, which earlier trials are held against."""
+    """The specification of today, against which earlier trials are compared."""
 
-    def __init__(self, plan: Plan, objective_version: str, *, needs_all: bool) -> None:
-        self._space, self._goal, self._epochs = plan.space, plan.goal, plan.epochs
-        self._config = plan.workload.config
+    def __init__(self, spec: SearchSpec, objective_version: str, *, needs_all: bool) -> None:
+        self._space, self._goal, self._epochs = spec.space, spec.goal, spec.epochs
+        self._config = spec.workload.config
         self._defaults = {name: info.default for name, info in self._config.model_fields.items()}
-        self._searched = plan.space.distributions().keys()
+        self._searched = spec.space.distributions.keys()
         self._version, self._needs_all = objective_version, needs_all
 
     def fit(self, trial: Earlier) -> FrozenTrial:
-        """The trial as one of today's study; raises ``_LeftOutError``."""
+        """Return the trial as one of today's study; raise ``_LeftOutError`` where it does not fit."""
         if not trial.complete:
             raise _LeftOutError("not complete")
         if trial.objectives != self._goal.objectives.keys():
@@ -141,17 +137,17 @@ class _Measure:
         )
 
     def unknown(self, trial: Earlier) -> set[str]:
-        """Hyperparameters that are none any more."""
+        """Return the hyperparameters that exist no longer."""
         return trial.hyperparameters.keys() - self._config.model_fields.keys()
 
     def _unsearched(self) -> Iterator[tuple[str, Any]]:
-        """What all sampled trials of today have in common."""
+        """Yield what all sampled trials of today have in common."""
         for name, default in self._defaults.items():
             if name not in self._searched and name not in ("epochs", "seed"):
-                yield name, self._space.held.get(name, default)
+                yield name, self._space.fixed.get(name, default)
 
     def _parsed(self, hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of today's configuration, as it reads them; nan where it refuses a value."""
+        """Return those of today's configuration, as it reads them; nan where it refuses a value."""
         point: dict[str, Any] = {}
         for name in hyperparameters.keys() & self._config.model_fields.keys():
             point[name] = math.nan
@@ -160,9 +156,9 @@ class _Measure:
         return point
 
     def _answers(self, point: Mapping[str, Any]) -> _Answers:
-        """What a trial of today at that point would have been asked for."""
+        """Return what a trial of today at that point would have been asked for."""
         answers = _Answers(point, self._defaults)
-        self._space.suggest(HeldTrial(answers, self._space.held))  # type: ignore[arg-type]
+        self._space.suggest(PartiallyFixedTrial(answers, self._space.fixed))  # type: ignore[arg-type]
         if answers.outside:
             raise _LeftOutError("outside of the ranges of today", *answers.outside)
         if not answers.params:
@@ -174,7 +170,7 @@ class _Measure:
 
 @dataclass
 class _Answers:
-    """Stands for an Optuna trial: answers a space's questions with an earlier point, and keeps what was asked."""
+    """Answer a space's questions with an earlier point in place of an Optuna trial; record what was asked."""
 
     point: Mapping[str, Any]
     defaults: Mapping[str, Any]  # answers where the point has none, or one that is out of range: a branch must be gone

@@ -1,4 +1,4 @@
-"""What was promoted: shown, taken back, and written out for those who use it."""
+"""Show the promoted versions, roll back the champion, and export its files."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rich.text import Text
 from search.errors import UsageError
 from search.promotion.registry import Registry
 from search.reporting.leaderboard import number
-from search.reporting.summary import Summary
+from search.reporting.summary import ConsoleReporter
 from trainables.export.package import ADVICE, MANIFEST, PackageError, read_package
 
 
 def show(registry: Registry, console: Console) -> None:
-    """A table of all versions, the newest first."""
+    """Print a table of all versions, the newest first."""
     champion = registry.champion()
-    table = Table(title=Text(f"{registry.name} in the registry at {registry.where}"))
+    table = Table(title=Text(f"{registry.name} in the registry at {registry.uri}"))
     for name in ("", "", "promoted", "search and training", "objective", "less champion then", "forced because"):
         table.add_column(name, no_wrap=name in ("", "promoted", "objective"))
     for version in reversed(registry.versions()):
@@ -37,18 +37,20 @@ def show(registry: Registry, console: Console) -> None:
             against + tags.get(f"{objective}_less_champion", ""),
             tags.get("forced", ""),
         )
-        table.add_row(*map(Text, cells), style="cyan" if in_use else None)  # what people wrote is no markup
+        table.add_row(*map(Text, cells), style="cyan" if in_use else None)  # Text: brackets in a reason are no markup
     console.print(table)
 
 
 def roll_back(registry: Registry, console: Console) -> None:
-    """The previous champion is the champion again."""
-    gone, back = registry.roll_back()
-    Summary(console).say(f"version {back.number} is the champion again; version {gone.number} is rolled back")
+    """Make the previous champion the champion again."""
+    before, after = registry.roll_back()
+    ConsoleReporter(console).print_line(
+        f"version {after.number} is the champion again; version {before.number} is rolled back"
+    )
 
 
 def export(registry: Registry, folder: Path, console: Console) -> None:
-    """The champion's package, verified, into a folder that is new or holds an earlier export.
+    """Verify the champion's package and copy it into a folder that is new or holds an earlier export.
 
     Raises
     ------
@@ -60,31 +62,31 @@ def export(registry: Registry, folder: Path, console: Console) -> None:
     champion = registry.champion()
     if champion is None:
         raise UsageError(f"There is no champion of {registry.name} yet: python -m search.promote {registry.name}")
-    there = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if folder.exists() and (not folder.is_dir() or (there and MANIFEST not in there)):
+    present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if folder.exists() and (not folder.is_dir() or (present and MANIFEST not in present)):
         raise UsageError(f"--export {folder}: expected a new folder, or one of an earlier export; found other files.")
     with TemporaryDirectory() as temporary:
         package = read_package(registry.fetch_package(champion, Path(temporary)), champion.tags.get("package"))
-        if there:
-            _check_earlier(folder)
+        if present:
+            _require_unchanged(folder)
         try:
-            if there:
+            if present:
                 shutil.rmtree(folder)
             shutil.copytree(package.folder, folder, dirs_exist_ok=True)
         except OSError as error:
             raise UsageError(f"--export {folder}: cannot be written: {error.strerror or error}.") from error
-    say = Summary(console).say
+    say = ConsoleReporter(console).print_line
     say(f"version {champion.number} of {registry.name}, in {folder.resolve()}:")
     for name, stored in sorted(package.manifest.files.items()):
         graph = package.manifest.onnx.get(name)
-        told = f"  {graph.input} ({len(graph.columns)} values) -> {graph.output}" if graph else ""
-        say(f"  {name} ({stored.bytes:,} bytes){told}")
+        signature = f"  {graph.input} ({len(graph.columns)} values) -> {graph.output}" if graph else ""
+        say(f"  {name} ({stored.bytes:,} bytes){signature}")
 
 
-def _check_earlier(folder: Path) -> None:
-    """Only what was exported is replaced; raises UsageError where anything in it was changed or added."""
+def _require_unchanged(folder: Path) -> None:
+    """Raise UsageError where a file of an earlier export was changed or added, because it would be lost."""
     try:
         read_package(folder)
     except PackageError as error:
-        what = str(error).removesuffix(ADVICE).strip()
-        raise UsageError(f"--export {folder}: {what} Name another folder, or delete this one.") from error
+        reason = str(error).removesuffix(ADVICE).strip()
+        raise UsageError(f"--export {folder}: {reason} Name another folder, or delete this one.") from error

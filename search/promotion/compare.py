@@ -1,19 +1,19 @@
-"""Puts what every model scores on the holdout together: who the candidate is, the table, the verdict."""
+"""Compare the scores of all models on the holdout: select the candidate, make the table, decide."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from search.promotion.candidates import CHAMPION, Contenders
-from search.promotion.evaluate import Judged
+from search.promotion.candidates import Candidates, Finalist
+from search.promotion.evaluate import ModelScores
 from search.promotion.gate import Gate
 from search.promotion.registry import Version
-from search.promotion.result import Kind, Line, Result, make_line, mean_of
-from search.promotion.retrain import Finalist
-from search.promotion.source_search import Subject
+from search.promotion.result import Line, PromotionResult, make_line, mean_of
+from search.promotion.source_search import SourceSearch
 from search.reporting.leaderboard import number
+from search.tracking.client import CHAMPION
 from trainables.evaluation.scores import Evaluation
 
 MANY_USES = 10  # of one holdout
@@ -21,120 +21,138 @@ MANY_USES = 10  # of one holdout
 
 @dataclass(frozen=True)
 class HoldoutComparison:
-    """All scores of one promotion."""
+    """The scores of one promotion."""
 
-    subject: Subject
-    finalists: Sequence[Finalist]
-    contenders: Contenders
-    judged: Mapping[str, Judged]  # by name of a training, preset, champion
+    source: SourceSearch
+    candidates: Candidates
+    scores: Mapping[str, ModelScores]  # by name of a training; preset and champion by these labels
     naive: Mapping[str, Evaluation]
     champion: Version | None
     confidence: float
 
-    def candidate(self) -> tuple[str, str]:
-        """Finalist and training that stand for election, chosen by validation alone.
-
-        The finalist that is best on average over its seeds, and of these seeds the best. The holdout then sees one
-        comparison, not the best of many.
-        """
-
-        def mean_order(finalist: str) -> list[float]:
-            orders = [self._order(training) for training in self.contenders.trainings[finalist]]
-            return [statistics.fmean(column) for column in zip(*orders, strict=True)]
-
-        finalist = min(self.contenders.trainings, key=mean_order)
-        return finalist, min(self.contenders.trainings[finalist], key=self._order)
-
     @property
     def holdout(self) -> str:
-        """Its fingerprint."""
-        return next(iter(self.judged.values())).holdout.holdout
+        """Fingerprint of the holdout."""
+        return next(iter(self.scores.values())).holdout.holdout
+
+    def select_candidate(self) -> tuple[Finalist, str]:
+        """Select a finalist and one of its trainings by the validation events alone.
+
+        The finalist is the best one on average over its seeds, and the training is the best of these seeds. So the
+        holdout sees one comparison, not the best of many.
+        """
+
+        def mean_order(finalist: Finalist) -> list[float]:
+            orders = [self._order(training) for training in finalist.trainings]
+            return [statistics.fmean(column) for column in zip(*orders, strict=True)]
+
+        finalist = min(self.candidates.finalists, key=mean_order)
+        return finalist, min(finalist.trainings, key=self._order)
 
     def _order(self, training: str) -> tuple[float, ...]:
-        return self.subject.goal.order(self.judged[training].validation)
+        return self.source.goal.order(self.scores[training].validation)
 
-    def result(self, promotion: str, uses: int) -> Result:
-        """The verdict with all that led to it."""
-        goal, watched = self.subject.goal, self.subject.promotion.watched
-        finalist, training = self.candidate()
-        reference, theirs = self._reference()
-        seen = self.judged[training].holdout
-        champion = theirs if self.champion else None
-        verdict = Gate(goal, watched, self.confidence).decide(seen, self._seeds(finalist), champion)
-        return Result(
-            workload=self.subject.workload.name,
-            search=self.subject.name,
+    def result(self, promotion: str, uses: int) -> PromotionResult:
+        """Decide on the candidate, and return the verdict with all that led to it.
+
+        Parameters
+        ----------
+        promotion : str
+            Name of the search that trained the finalists.
+        uses : int
+            Promotions of all workloads that used this holdout, this one included.
+        """
+        goal, watched = self.source.goal, self.source.promotion.watched
+        finalist, training = self.select_candidate()
+        reference, reference_scores = self._reference()
+        candidate = self.scores[training].holdout
+        champion = reference_scores if self.champion else None
+        return PromotionResult(
+            workload=self.source.workload.name,
+            search=self.source.name,
             promotion=promotion,
             candidate=training,
             confidence=self.confidence,
-            objective_version=seen.objective_version,
-            holdout=seen.holdout,
-            events=seen.events,
+            objective_version=candidate.objective_version,
+            holdout=candidate.holdout,
+            events=candidate.events,
             uses=uses,
             reference=reference,
             metrics=tuple(dict.fromkeys((*goal.objectives, *goal.limits, *watched))),
-            lines=tuple(self._lines(reference, theirs)),
-            verdict=verdict,
-            notes=tuple(self._notes(seen, uses)),
+            lines=tuple(self._lines(reference_scores)),
+            verdict=Gate(goal, watched, self.confidence).decide(candidate, self._seeds(finalist), champion),
+            notes=(
+                *self._notes_on_search(),
+                *self._notes_on_champion(candidate),
+                *self._notes_on_naive(candidate),
+                *_notes_on_uses(uses),
+            ),
         )
 
-    def scores(self, candidate: str) -> dict[str, Evaluation]:
-        """What a figure of the promotion shows, the candidate first."""
-        preset, seeds = self.subject.promotion.preset, self.contenders.trainings
-        shown = {f"candidate {candidate}": self.judged[candidate].holdout}
-        shown |= {name: self.judged[name].holdout for name in (CHAMPION, preset) if name in self.judged}
-        if preset in seeds and candidate not in seeds[preset]:
-            shown[preset] = mean_of(self._seeds(preset))
+    def figure_scores(self, candidate: str) -> dict[str, Evaluation]:
+        """Return what a figure of the promotion shows: the candidate, champion, preset and naive predictors."""
+        preset = self.source.promotion.preset
+        shown = {f"candidate {candidate}": self.scores[candidate].holdout}
+        shown |= {name: self.scores[name].holdout for name in (CHAMPION, preset) if name in self.scores}
+        for finalist in self.candidates.finalists:
+            if finalist.label == preset and candidate not in finalist.trainings:
+                shown[preset] = mean_of(self._seeds(finalist))
         return {**shown, **self.naive}
 
-    def _seeds(self, finalist: str) -> list[Evaluation]:
-        return [self.judged[training].holdout for training in self.contenders.trainings[finalist]]
+    def _seeds(self, finalist: Finalist) -> list[Evaluation]:
+        return [self.scores[training].holdout for training in finalist.trainings]
 
     def _reference(self) -> tuple[str, Evaluation]:
-        """Whom differences are to: the champion; else the preset; else, of a preset that failed, the first finalist."""
-        preset = self.subject.promotion.preset
+        """Choose what differences are to: the champion, or else the preset, or else the first finalist."""
+        preset = self.source.promotion.preset
         for name in (CHAMPION, preset):
-            if name in self.judged:
-                return name, self.judged[name].holdout
-        name = preset if preset in self.contenders.trainings else next(iter(self.contenders.trainings))
-        return name, mean_of(self._seeds(name))
+            if name in self.scores:
+                return name, self.scores[name].holdout
+        finalists = self.candidates.finalists
+        finalist = next((one for one in finalists if one.label == preset), finalists[0])
+        return finalist.label, mean_of(self._seeds(finalist))
 
-    def _lines(self, reference: str, theirs: Evaluation) -> list[Line]:
-        searched = {one.label: one.value for one in self.finalists}
-        alone: dict[str, Kind] = dict.fromkeys(self.contenders.preset, "preset")
-        alone |= dict.fromkeys(self.contenders.champion, "champion")
+    def _lines(self, reference: Evaluation) -> list[Line]:
         lines = [
-            make_line(label, "finalist", self._seeds(label), theirs, self.confidence, searched[label])
-            for label in self.contenders.trainings
+            make_line(one.label, "finalist", self._seeds(one), reference, self.confidence, one.value)
+            for one in self.candidates.finalists
         ]
-        lines += [
-            make_line(name, kind, [self.judged[name].holdout], theirs, self.confidence) for name, kind in alone.items()
-        ]
-        lines += [make_line(name, "naive", [one], theirs, self.confidence) for name, one in self.naive.items()]
+        if (preset := self.source.promotion.preset) in self.scores:
+            lines.append(make_line(preset, "preset", [self.scores[preset].holdout], reference, self.confidence))
+        if CHAMPION in self.scores:
+            lines.append(make_line(CHAMPION, "champion", [self.scores[CHAMPION].holdout], reference, self.confidence))
+        lines += [make_line(name, "naive", [one], reference, self.confidence) for name, one in self.naive.items()]
         return lines
 
-    def _notes(self, seen: Evaluation, uses: int) -> list[str]:
-        """What a reader must know of the comparison."""
-        notes = [f"{label} is out: {what}" for label, what in self.contenders.incomplete.items()]
-        if not self.subject.whole:
-            notes.append(f"search {self.subject.name} has not ended in good order: with --resume it may find better")
-        if self.champion:
-            tags = self.champion.tags
-            for name, now in (("objective_version", seen.objective_version), ("holdout", seen.holdout)):
-                if tags.get(name) != now:
-                    notes.append(f"the champion was promoted with another {name.replace('_', ' ')}: evaluated again")
-            if tags.get("data") != self.subject.events:
-                notes.append("the champion was trained on other data: it may have seen events of this holdout")
-        goal = self.subject.goal
-        ours = seen.numbers()[goal.objective]
+    def _notes_on_search(self) -> list[str]:
+        notes = [f"{label} is out: {reasons}" for label, reasons in self.candidates.incomplete.items()]
+        if not self.source.ended_well:
+            notes.append(f"search {self.source.name} has not ended in good order: with --resume it may find better")
+        return notes
+
+    def _notes_on_champion(self, candidate: Evaluation) -> list[str]:
+        if self.champion is None:
+            return []
+        tags, notes = self.champion.tags, []
+        for name, now in (("objective_version", candidate.objective_version), ("holdout", candidate.holdout)):
+            if tags.get(name) != now:
+                notes.append(f"the champion was promoted with another {name.replace('_', ' ')}: evaluated again")
+        if tags.get("data") != self.source.events:
+            notes.append("the champion was trained on other data: it may have seen events of this holdout")
+        return notes
+
+    def _notes_on_naive(self, candidate: Evaluation) -> list[str]:
+        goal, notes = self.source.goal, []
+        ours = candidate.numbers()[goal.objective]
         for name, naive in self.naive.items():
             theirs = naive.numbers()[goal.objective]
             if not (ours > theirs if goal.mode == "max" else ours < theirs):
-                told = f"{goal.objective} {number(ours)} against {number(theirs)}"
-                notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {told}")
-        if uses > MANY_USES:
-            notes.append(
-                f"{uses} promotions of all workloads have looked at this holdout: what it says is no longer unseen; "
-                "take a new one"
-            )
+                values = f"{goal.objective} {number(ours)} against {number(theirs)}"
+                notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {values}")
         return notes
+
+
+def _notes_on_uses(uses: int) -> list[str]:
+    if uses <= MANY_USES:
+        return []
+    return [f"{uses} promotions of all workloads have looked at this holdout: it is no longer unseen; take a new one"]

@@ -1,4 +1,4 @@
-"""Whether a candidate takes the champion's place: decided on the holdout, with an interval, by fixed rules."""
+"""Decide by fixed rules, on the holdout and with an interval, whether a candidate replaces the champion."""
 
 from __future__ import annotations
 
@@ -7,39 +7,41 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from search.workloads import Tolerance
+from search.workload import Tolerance
 from trainables.base.objectives import Goal
 from trainables.evaluation.scores import Difference, Evaluation, difference
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Yes or no, every reason for a no, and the numbers behind it: candidate less champion."""
+    """The decision on a candidate, its reasons, and the differences behind it: candidate less champion."""
 
     passed: bool
-    reasons: tuple[str, ...]  # of a yes without a champion, too
-    differences: Mapping[str, Difference]  # by metric, the first objective first; empty where there is no champion
+    reasons: tuple[str, ...]  # for a refusal, and for the acceptance of the first champion
+    differences: Mapping[str, Difference]  # by metric, the first objective first; empty without a champion
 
     @property
-    def told(self) -> str:
-        """Why, in words."""
+    def explanation(self) -> str:
+        """The reasons as one sentence."""
         if self.reasons:
             return "; ".join(self.reasons)
         name, found = next(iter(self.differences.items()))
-        return f"{name} {told(found)} against the champion, and nothing watched got worse beyond its tolerance"
+        change = format_difference(found)
+        return f"{name} {change} against the champion, and nothing watched got worse beyond its tolerance"
 
 
 @dataclass(frozen=True)
 class Gate:
-    """The rules.
+    """Accept a candidate only by these rules.
 
-    - On every objective the candidate must be better than the champion, and on one of them so by more than the
-      interval: that is the first one, where the goal has only one.
-    - So must the mean over all seeds of its hyperparameters be, on the first objective: else it is one lucky seed.
-    - No watched metric may be worse than the champion's by more than its tolerance.
+    - On the first objective the candidate is better than the champion by more than the interval.
+    - On the first objective the mean over all seeds of its hyperparameters is better than the champion, too, because
+      otherwise the candidate is one lucky seed.
+    - On no other objective is the candidate worse than the champion.
+    - No watched metric is worse than the champion's by more than its tolerance.
 
-    The first candidate of all needs numbers only. One that is not finite never helps anybody. Two models that predict
-    the same differ by exactly 0: no.
+    Without a champion finite scores are enough. A score that is not finite fails each rule about it. Two models with
+    the same predictions differ by exactly 0, so that a model does not replace itself.
     """
 
     goal: Goal
@@ -47,15 +49,15 @@ class Gate:
     confidence: float
 
     def decide(self, candidate: Evaluation, seeds: Sequence[Evaluation], champion: Evaluation | None) -> Verdict:
-        """The verdict on a candidate, one of the models of its hyperparameters, against the champion."""
+        """Compare a candidate, one of the ``seeds`` of its hyperparameters, with the champion."""
         if champion is None:
-            missing = self._not_finite(candidate)
-            return Verdict(not missing, tuple(missing) or ("there is no champion yet",), {})
+            failed = self._not_finite(candidate)
+            return Verdict(not failed, tuple(failed) or ("there is no champion yet",), {})
         differences = {name: difference(candidate, champion, name, self.confidence) for name in self._names}
         reasons = [
             *self._not_better(differences[self.goal.objective]),
-            *self._lucky(seeds, champion),
-            *self._others_worse(differences),
+            *self._mean_not_better(seeds, champion),
+            *self._objectives_worse(differences),
             *self._watched_worse(differences, champion),
         ]
         return Verdict(not reasons, tuple(reasons), differences)
@@ -70,22 +72,23 @@ class Gate:
 
     def _not_better(self, found: Difference) -> list[str]:
         name, sign = self.goal.objective, self._sign(self.goal.objective)
-        end = found.high if sign > 0 else found.low  # that of its ends which is worst for the candidate
-        if sign * end < 0:
+        worst = found.high if sign > 0 else found.low  # end of the interval
+        if sign * worst < 0:
             return []
-        return [f"{name} is not better beyond the {self.confidence:.0%} interval: {told(found)} against the champion"]
+        change = format_difference(found)
+        return [f"{name} is not better beyond the {self.confidence:.0%} interval: {change} against the champion"]
 
-    def _lucky(self, seeds: Sequence[Evaluation], champion: Evaluation) -> list[str]:
+    def _mean_not_better(self, seeds: Sequence[Evaluation], champion: Evaluation) -> list[str]:
         name = self.goal.objective
         mean, theirs = statistics.fmean(seed.numbers()[name] for seed in seeds), champion.numbers()[name]
         if self._sign(name) * (mean - theirs) < 0:
             return []
         return [f"{name} is {mean:.4g} on average over its {len(seeds)} seeds, the champion's {theirs:.4g}"]
 
-    def _others_worse(self, differences: Mapping[str, Difference]) -> list[str]:
+    def _objectives_worse(self, differences: Mapping[str, Difference]) -> list[str]:
         others = [name for name in self.goal.objectives if name != self.goal.objective]
         return [
-            f"{name} got worse: {told(differences[name])}"
+            f"{name} got worse: {format_difference(differences[name])}"
             for name in others
             if not self._sign(name) * differences[name].value <= 0
         ]
@@ -95,13 +98,14 @@ class Gate:
         for name, tolerance in self.watched.items():
             allowed = tolerance.of(champion.numbers()[name])
             if not differences[name].value <= allowed:
-                reasons.append(f"{name} got worse by more than {allowed:.2g} ({tolerance}): {told(differences[name])}")
+                change = format_difference(differences[name])
+                reasons.append(f"{name} got worse by more than {allowed:.2g} ({tolerance}): {change}")
         return reasons
 
     def _sign(self, objective: str) -> int:
         return 1 if self.goal.objectives[objective] == "min" else -1
 
 
-def told(found: Difference) -> str:
-    """A difference with its interval, for people."""
+def format_difference(found: Difference) -> str:
+    """Format a difference as ``value [low, high]``."""
     return f"{found.value:+.3g} [{found.low:+.3g}, {found.high:+.3g}]"

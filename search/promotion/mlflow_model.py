@@ -1,6 +1,6 @@
-"""A package as an MLflow model: what ``mlflow.pyfunc.load_model`` and ``mlflow models serve`` take.
+"""Save a package as an MLflow model for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``.
 
-Its files are data only. MLflow loads it with ``trainables.export.mlflow_loader``, which must be installed there.
+The model's files are data only. MLflow loads them with ``trainables.export.mlflow_loader``, which must be installed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # about type hints of MLflow's own
+    warnings.simplefilter("ignore")  # about type hints in MLflow itself
     import mlflow.pyfunc
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
@@ -19,18 +19,18 @@ from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
 from trainables.export.mlflow_loader import input_example, requirements, signature_of
 from trainables.export.package import Package
 
-PACKAGE = "data/package"  # of the model's files
+PACKAGE = "data/package"  # folder of the package in the model
 _TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
 
 
 def save_model(package: Package, folder: Path) -> None:
-    """Write the model into a folder that does not exist yet.
+    """Save the model in a folder that does not exist yet.
 
-    The package lies in it as it was, and its digest is part of the model's own configuration: a package that was
-    exchanged for another, however whole, does not load.
+    The package is copied unchanged. Its digest becomes a part of the model's configuration, so that a model with
+    another package, even a valid one, does not load.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of how MLflow uses pandas
+        warnings.simplefilter("ignore", DeprecationWarning)  # about MLflow's use of pandas
         mlflow.pyfunc.save_model(
             path=str(folder),
             loader_module="trainables.export.mlflow_loader",

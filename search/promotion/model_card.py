@@ -1,4 +1,4 @@
-"""The model card: what a promoted model is, how it was chosen, what it scores, how it is loaded. Markdown."""
+"""Write the model card in Markdown: what a model is, how it was chosen, its scores, and how to load it."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from search.promotion.gate import told
-from search.promotion.result import Result
+from search.promotion.gate import format_difference
+from search.promotion.result import PromotionResult
+from search.tracking.mlflow_ui import LONGEST
 
 FIGURE = "holdout.png"
-LONGEST = 5_000  # of a description in every database of MLflow
 
 
 @dataclass(frozen=True)
-class Facts:
-    """What a card says beside the result."""
+class CardFacts:
+    """What a model card says beside the result of the promotion."""
 
     title: str
-    about: Mapping[str, str]  # search, trial, seed, commit ...
+    origin: Mapping[str, str]  # search, trial, seed, commit ...
     hyperparameters: Mapping[str, Any]
     data: Sequence[str]  # lines about the data that it was trained on
     inputs: Sequence[str]
     rules: Sequence[str]
-    load: str  # Python that loads it
+    load: str  # Python code that loads the model
 
 
-def model_card(result: Result, facts: Facts) -> str:
-    """The whole card; beside it lies the figure."""
+def model_card(result: PromotionResult, facts: CardFacts) -> str:
+    """Write the whole card; it links to the file ``FIGURE`` in its own folder."""
     parts = [
         f"# {result.workload}: {facts.title}",
         _verdict(result),
@@ -38,23 +38,25 @@ def model_card(result: Result, facts: Facts) -> str:
         _section("Input", facts.inputs),
         _section("Good to know", facts.rules),
         f"## Use\n\n```python\n{facts.load}\n```",
-        _section("Where it comes from", [f"{name}: {value}" for name, value in facts.about.items()]),
+        _section("Where it comes from", [f"{name}: {value}" for name, value in facts.origin.items()]),
         _section("Hyperparameters", [f"{name}: {value}" for name, value in sorted(facts.hyperparameters.items())]),
         _section("Data", facts.data),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def description(card: str) -> str:
-    """The card as far as a registry takes it, without its figure."""
+def registry_description(card: str) -> str:
+    """Shorten a card to what MLflow stores as a description, without the figure."""
     text = "\n\n".join(part for part in card.split("\n\n") if not part.startswith("!["))
     return text if len(text) <= LONGEST else text[: LONGEST - 60] + "\n\n(the whole card: artifact promotion/card.md)\n"
 
 
-def _verdict(result: Result) -> str:
+def _verdict(result: PromotionResult) -> str:
     verdict = result.verdict
     lines = [f"Candidate {result.candidate} of search {result.search}."]
-    lines += [f"- {name} less the champion's: {told(found)}" for name, found in verdict.differences.items()]
+    lines += [
+        f"- {name} less the champion's: {format_difference(found)}" for name, found in verdict.differences.items()
+    ]
     lines += [f"- {reason}" for reason in verdict.reasons]
     lines += [f"- {note}" for note in result.notes]
     lines.append(
@@ -64,7 +66,7 @@ def _verdict(result: Result) -> str:
     return "\n".join([lines[0], "", *lines[1:]])
 
 
-def _table(result: Result) -> str:
+def _table(result: PromotionResult) -> str:
     rows = [result.columns(), ["---"] * len(result.columns()), *(result.cells(line) for line in result.lines)]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 

@@ -1,8 +1,7 @@
-"""Makes a model that passed the gate the champion: package, card, version, alias."""
+"""Register the candidate of a promotion, with its package and model card, and make it the champion."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,41 +10,40 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from search.config.provenance import git_commit, user, versions
-from search.promotion.candidates import CHAMPION, Contenders
-from search.promotion.model_card import FIGURE, Facts, description, model_card
-from search.promotion.registry import NONE, Registry, Version
-from search.promotion.result import Result
-from search.promotion.source_search import Subject
-from search.tuning.recorder import TrialRecord
+from search.promotion.evaluate import LoadedModel
+from search.promotion.model_card import FIGURE, CardFacts, model_card, registry_description
+from search.promotion.registry import NO_VERSION, Registry, Version
+from search.promotion.result import RESULT, PromotionResult
+from search.promotion.source_search import SourceSearch
+from search.tracking.client import CHAMPION
 from trainables.evaluation.scores import Evaluation
 from trainables.export.package import Package
 
-FOLDER = "promotion"  # of the run's artifacts
+FOLDER = "promotion"  # of the artifacts of the training's run
 
 
 @dataclass(frozen=True)
-class Deployment:
-    """What is needed of a promotion whose answer is yes."""
+class Registration:
+    """A candidate that is to become the champion, with what its package and its card need."""
 
-    subject: Subject
-    result: Result
-    contenders: Contenders
-    records: Mapping[str, TrialRecord]
+    source: SourceSearch
+    result: PromotionResult
+    model: LoadedModel
     holdout: Any
-    scores: Mapping[str, Evaluation]  # for the figure
-    storage: str  # folder or URL of the search
+    scores: Mapping[str, Evaluation]  # of the figure, the candidate first
+    champion: Version | None  # that the candidate was compared with
+    forced: str | None  # reason to promote against the verdict
 
-    def carry_out(
-        self,
-        registry: Registry,
-        experiment_id: str,
-        champion: Version | None,
-        force: str | None,
-        say: Callable[[str], None],
-    ) -> bool:
-        """Register the candidate and give it the alias; False where another promotion has won meanwhile."""
+    def carry_out(self, registry: Registry, run_id: str, say: Callable[[str], None]) -> bool:
+        """Register the candidate and make it the champion; False where another promotion did so meanwhile.
+
+        Parameters
+        ----------
+        run_id : str
+            MLflow run of the candidate's training, which gets the model, the card and the figure as artifacts.
+        """
         name = self.result.workload
-        version = self._pending(registry) or self._register(registry, experiment_id, champion, force)
+        version = self._pending(registry) or self._register(registry, run_id)
         if rival := registry.set_champion(version):
             say(
                 f"verdict  no: version {rival.number} ({rival.tags.get('promotion')}) was promoted against the same "
@@ -55,88 +53,90 @@ class Deployment:
                 say(f"         if its process has died, repeat that promotion, or delete version {rival.number}")
             return False
         say(f"promoted version {version.number} of {name} is the champion")
-        say(f"use      {_load(registry.where, name)}".replace("\n", "\n         "))
+        say(f"use      {_code_to_load(registry.uri, name)}".replace("\n", "\n         "))
         say(f"export   python -m search.promote {name} --export DIR")
         return True
 
     def _pending(self, registry: Registry) -> Version | None:
-        """The version that an earlier process registered and could not crown any more."""
+        """Find the version that an earlier process of this promotion registered before it died."""
         own = [version for version in registry.versions() if version.tags.get("promotion") == self.result.promotion]
         return next((version for version in own if version.state == "pending"), None)
 
-    def _register(self, registry: Registry, experiment_id: str, champion: Version | None, force: str | None) -> Version:
-        run_id = registry.run_of(experiment_id, self.result.promotion, self.result.candidate, self.storage)
-        contender, about = self.contenders.all[self.result.candidate], self._about()
+    def _register(self, registry: Registry, run_id: str) -> Version:
+        origin = self._origin()
         with TemporaryDirectory() as temporary:
-            folder, settings = Path(temporary) / "package", self.subject.settings
-            package = self.subject.promotion.package(
-                contender.model, contender.branches, self.holdout, settings, about, folder
+            package = self.source.promotion.package(
+                self.model.trained,
+                self.model.upstream,
+                self.holdout,
+                self.source.data_settings,
+                origin,
+                Path(temporary) / "package",
             )
-            card = self._write_card(Path(temporary) / FOLDER, package, registry.where)
-            registry.log(run_id, Path(temporary) / FOLDER, FOLDER)
-            tags = (
-                about
-                | self._numbers()
-                | {
-                    "promotion": self.result.promotion,
-                    "against": str(champion.number) if champion else NONE,
-                    "promoted_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
-                    "promoted_by": user(),
-                    **({"forced": force} if force is not None and not self.result.verdict.passed else {}),
-                }
-            )
-            return registry.register(package, run_id, tags, description(card))
+            files = Path(temporary) / FOLDER
+            card = self._write_card(files, package, registry.uri)
+            registry.log_files(run_id, files, FOLDER)
+            tags = {
+                **origin,
+                **self._score_tags(),
+                "promotion": self.result.promotion,
+                "against": str(self.champion.number) if self.champion else NO_VERSION,
+                "promoted_at": time.strftime("%Y-%m-%dT%H:%M:%S"),
+                "promoted_by": user(),
+                **({"forced": self.forced} if self.forced is not None and not self.result.verdict.passed else {}),
+            }
+            return registry.register(package, run_id, tags, registry_description(card))
 
-    def _about(self) -> dict[str, str]:
-        """Where the model comes from: in its package, its card and its tags."""
-        record = self.records[self.result.candidate]
+    def _origin(self) -> dict[str, str]:
+        """Say where the model comes from, for its package, its card and its tags."""
         return {
             "workload": self.result.workload,
             "search": self.result.search,
             "trial": self.result.candidate.rpartition(".")[0],
             "training": self.result.candidate,
-            "seed": str(record.hyperparameters["seed"]),
+            "seed": str(self.model.trained.hyperparameters["seed"]),
             "git_commit": git_commit(),
-            "data": self.subject.events,
+            "data": self.source.events,
             "holdout": self.result.holdout,
             "objective_version": self.result.objective_version,
-            **self.subject.branches.tags,
+            **self.source.upstream.tags,
             **versions(),
         }
 
-    def _numbers(self) -> dict[str, str]:
-        """Objectives and watched metrics, and the interval of the first objective's difference to the champion."""
-        seen = self.scores[next(iter(self.scores))].numbers()
-        tags = {name: f"{seen[name]:.6g}" for name in self.result.metrics}
+    def _score_tags(self) -> dict[str, str]:
+        """Return the candidate's scores, and the difference of the first objective to the champion's."""
+        candidate = next(iter(self.scores.values())).numbers()
+        tags = {name: f"{candidate[name]:.6g}" for name in self.result.metrics}
         objective = self.result.metrics[0]
         if found := self.result.verdict.differences.get(objective):
             tags[f"{objective}_less_champion"] = f"{found.value:.3g} [{found.low:.3g}, {found.high:.3g}]"
-        return tags | {"objective": objective, "confidence": f"{self.result.confidence:g}"}
+        return {**tags, "objective": objective, "confidence": f"{self.result.confidence:g}"}
 
-    def _write_card(self, folder: Path, package: Package, where: str) -> str:
+    def _write_card(self, folder: Path, package: Package, uri: str) -> str:
+        """Write the card, its figure and the result into a new folder, and return the card."""
         folder.mkdir()
         manifest = package.manifest
-        facts = Facts(
-            title=self.subject.workload.title,
-            about=self._about(),
+        facts = CardFacts(
+            title=self.source.workload.title,
+            origin=self._origin(),
             hyperparameters=package.model.hyperparameters,
-            data=[line for line in self.subject.data.summary if not line.startswith("cache ")],
+            data=[line for line in self.source.data.summary if not line.startswith("cache ")],
             inputs=[f"{column.name} ({column.unit})" for column in manifest.inputs],
             rules=manifest.rules,
-            load=_load(where, self.result.workload),
+            load=_code_to_load(uri, self.result.workload),
         )
         card = model_card(self.result, facts)
         (folder / "card.md").write_text(card)
-        (folder / "promotion.json").write_text(json.dumps(self.result.as_dict(), indent=2))
+        (folder / RESULT).write_text(self.result.as_json())
         reference = CHAMPION if CHAMPION in self.scores else None
-        self.subject.promotion.draw(self.scores, folder / FIGURE, reference)
+        self.source.promotion.draw(self.scores, folder / FIGURE, reference)
         return card
 
 
-def _load(where: str, name: str) -> str:
+def _code_to_load(uri: str, name: str) -> str:
     lines = [
         "import mlflow",
-        f'mlflow.set_tracking_uri("{where}")',
-        f'mlflow.pyfunc.load_model("models:/{name}@champion")',
+        f'mlflow.set_tracking_uri("{uri}")',
+        f'mlflow.pyfunc.load_model("models:/{name}@{CHAMPION}")',
     ]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""A workload's entry in MLflow's model registry: versions, the champion, what it was before, uses of the holdout."""
+"""Read and write a workload's model in the MLflow model registry: versions, the champion, uses of the holdout."""
 
 from __future__ import annotations
 
@@ -11,28 +11,26 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import mlflow
-from mlflow.entities.model_registry import ModelVersion
 
-from search.engine.upstream_models import CHAMPION
-from search.errors import TrackingError, UsageError, first_line, without_passwords
+from search.config.redaction import first_line, without_passwords
+from search.errors import TrackingError, UsageError
 from search.promotion.mlflow_model import PACKAGE, save_model
-from search.tracking.client import MlflowClient, MlflowException
+from search.tracking.client import CHAMPION, MlflowClient, MlflowException, ModelVersion, find_champion
 from trainables.export.package import Package
 
 State = Literal["pending", "champion", "lost", "rolled back"]
-NONE = "none"  # champion before the first one
-_ABSENT = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # what MLflow calls a model or alias that is not there
+NO_VERSION = "none"  # tag ``against`` of the first champion
 _MODEL = "model"  # folder of a run's artifacts
 _PAGE = 200
 
 
 @dataclass(frozen=True)
 class Version:
-    """One promoted model."""
+    """A version of a registered model, made by one promotion."""
 
     number: int
     run_id: str
-    source: str  # where its files are
+    source: str  # URI of its files
     created_ms: int
     tags: Mapping[str, str]
 
@@ -42,12 +40,12 @@ class Version:
 
     @property
     def against(self) -> str:
-        """Number of the version that was the champion when it was compared."""
-        return self.tags.get("against", NONE)
+        """Number of the version that was the champion when this one was compared with it."""
+        return self.tags.get("against", NO_VERSION)
 
 
 class Registry:
-    """The registered model of the workload's name. All methods raise TrackingError where MLflow does not play along."""
+    """The registered model that has the workload's name. All methods raise TrackingError where MLflow fails."""
 
     def __init__(self, client: MlflowClient, workload: str) -> None:
         self._client, self._name = client, workload
@@ -57,25 +55,21 @@ class Registry:
         return self._name
 
     @property
-    def where(self) -> str:
-        """URI for those who load models from here; with no password."""
+    def uri(self) -> str:
+        """URI of the registry, without a password."""
         return without_passwords(str(self._client.tracking_uri))
 
     def champion(self) -> Version | None:
-        """The version that is in use."""
-        with self._asked():
-            try:
-                return _version(self._client.get_model_version_by_alias(self._name, CHAMPION))
-            except MlflowException as error:
-                if error.error_code not in _ABSENT:
-                    raise
-                return None
+        """Return the version that has the alias."""
+        with self._explaining_errors():
+            found = find_champion(self._client, self._name)
+        return _version(found) if found else None
 
     def versions(self) -> list[Version]:
-        """All, the oldest first."""
+        """Return all versions, the oldest first."""
         found: list[Version] = []
         page = None
-        with self._asked():
+        with self._explaining_errors():
             while True:
                 answer = self._client.search_model_versions(
                     f"name = '{self._name}'", max_results=_PAGE, page_token=page
@@ -87,19 +81,19 @@ class Registry:
 
     # --- the holdout
 
-    def note_use(self, holdout: str, promotion: str, when: str) -> int:
-        """Write down that a promotion has looked at a holdout; how many have by now, of whatever workload.
+    def record_use(self, holdout: str, promotion: str, when: str) -> int:
+        """Record that a promotion used a holdout, and return how many promotions of all workloads have used it.
 
-        The same one counts once. Models of the same events see one holdout, and each look of any of them wears it out.
+        A repeated promotion counts once. Workloads with the same events share a holdout. Uses are counted because each
+        decision that depends on the holdout makes later scores on it less independent.
         """
         prefix = f"holdout.{holdout[:12]}."
-        with self._asked():
-            self._make()
+        with self._explaining_errors():
+            self._create_if_missing()
             self._client.set_registered_model_tag(self._name, prefix + promotion, when)
-            return sum(name.startswith(prefix) for tags in self._tags_of_all() for name in tags)
+            return sum(name.startswith(prefix) for tags in self._tags_of_all_models() for name in tags)
 
-    def _tags_of_all(self) -> Iterator[Mapping[str, str]]:
-        """Of every registered model."""
+    def _tags_of_all_models(self) -> Iterator[Mapping[str, str]]:
         page = None
         while True:
             answer = self._client.search_registered_models(max_results=_PAGE, page_token=page)
@@ -111,39 +105,39 @@ class Registry:
     # --- a new champion
 
     def register(self, package: Package, run_id: str, tags: Mapping[str, str], description: str) -> Version:
-        """A new version: the package as an MLflow model that ``mlflow.pyfunc`` loads, an artifact of its training."""
-        with self._asked(), TemporaryDirectory() as temporary:
-            self._make()
+        """Log the package to its training's run as a model for ``mlflow.pyfunc``, and create a pending version."""
+        with self._explaining_errors(), TemporaryDirectory() as temporary:
+            self._create_if_missing()
             save_model(package, Path(temporary) / _MODEL)
             self._client.log_artifacts(run_id, str(Path(temporary) / _MODEL), _MODEL)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{_MODEL}"
             tags = {**tags, "package": package.digest, "state": "pending"}
-            made = self._client.create_model_version(self._name, source, run_id, tags=tags, description=description)
-        return _version(made)
+            created = self._client.create_model_version(self._name, source, run_id, tags=tags, description=description)
+        return _version(created)
 
     def set_champion(self, version: Version) -> Version | None:
-        """Make a new version the champion; or tell which other one won against the same champion meanwhile.
+        """Make a pending version the champion, or return the version that was promoted before it.
 
-        Numbers of versions are given by the registry one after another, and a version is there with its tags as soon
-        as it has its number. So of all that were compared with the same champion exactly one is the first. One that
-        has won is none any more where the champion of then has its alias back, by whatever hand. The alias is read
-        after the states: whoever is found to have won had it before.
+        Of all versions that were compared with the same champion, exactly one has the lowest number, because the
+        registry counts versions and creates each one with its tags. That one wins. A version that won before is no
+        rival if the champion that both were compared with has the alias again, after a rollback or a change by hand.
+        The alias is read after the states, because a version with the state ``champion`` got the alias first.
         """
         earlier = [one for one in self.versions() if one.number < version.number and one.against == version.against]
-        holder = self.champion()
-        unchanged = version.against == (str(holder.number) if holder else NONE)
-        scalar_score = ("pending",) if unchanged else ("pending", "champion")
-        rivals = [other for other in earlier if other.state in scalar_score]
+        champion = self.champion()
+        unchanged = version.against == (str(champion.number) if champion else NO_VERSION)
+        rival_states = ("pending",) if unchanged else ("pending", "champion")
+        rivals = [other for other in earlier if other.state in rival_states]
         if rivals:
             self._set_state(version, "lost")
             return rivals[0]
-        with self._asked():
+        with self._explaining_errors():
             self._client.set_registered_model_alias(self._name, CHAMPION, str(version.number))
         self._set_state(version, "champion")
         return None
 
     def roll_back(self) -> tuple[Version, Version]:
-        """Give the previous champion its place back; the version that goes, and the one that comes.
+        """Make the previous champion the champion again; return the versions that lose and get the alias.
 
         Raises
         ------
@@ -158,36 +152,35 @@ class Registry:
             raise UsageError(
                 f"Version {champion.number} of {self._name} is its first champion: there is none to go back to."
             )
-        with self._asked():
+        with self._explaining_errors():
             self._client.set_registered_model_alias(self._name, CHAMPION, str(before.number))
         self._set_state(champion, "rolled back")
         return champion, before
 
     def fetch_package(self, version: Version, folder: Path) -> Path:
-        """The package of a version, copied below this folder; not yet verified."""
-        with self._asked():
-            uri = str(self._client.tracking_uri)
-            source = f"{version.source}/{PACKAGE}"
+        """Download the package of a version below this folder, and return its path; it is not yet verified."""
+        with self._explaining_errors():
+            source, uri = f"{version.source}/{PACKAGE}", str(self._client.tracking_uri)
             return Path(mlflow.artifacts.download_artifacts(source, dst_path=str(folder), tracking_uri=uri))
 
-    def log(self, run_id: str, files: Path, folder: str) -> None:
-        """Add files to the run of a training."""
-        with self._asked():
+    def log_files(self, run_id: str, files: Path, folder: str) -> None:
+        """Log files to a folder of the artifacts of a training's run."""
+        with self._explaining_errors():
             self._client.log_artifacts(run_id, str(files), folder)
 
-    def run_of(self, experiment_id: str, search: str, label: str, storage: str) -> str:
-        """Id of the run of a trial of a search in that storage."""
-        with self._asked():
+    def find_run(self, experiment_id: str, search: str, label: str, storage: str) -> str:
+        """Return the id of the run of a trial; ``storage`` is where the search lies."""
+        with self._explaining_errors():
             query = f"tags.search = '{search}' and attributes.run_name = '{label}'"
             found = self._client.search_runs([experiment_id], query, max_results=1)
         if not found:
             raise TrackingError(
-                f"MLflow has no run {label!r} of {search!r}: was it away? Deliver it with: python -m search.run --sync "
+                f"MLflow has no run {label!r} of {search!r}: was it away? Export it with: python -m search.run --sync "
                 f"{search} --storage {quote(storage)}; then promote again."
             )
         return str(found[0].info.run_id)
 
-    def _make(self) -> None:
+    def _create_if_missing(self) -> None:
         try:
             self._client.create_registered_model(self._name)
         except MlflowException as error:
@@ -195,17 +188,17 @@ class Registry:
                 raise
 
     def _set_state(self, version: Version, state: State) -> None:
-        with self._asked():
+        with self._explaining_errors():
             self._client.set_model_version_tag(self._name, str(version.number), "state", state)
 
     @contextmanager
-    def _asked(self) -> Iterator[None]:
+    def _explaining_errors(self) -> Iterator[None]:
         try:
             yield
         except (MlflowException, OSError) as error:
             raise TrackingError(
-                f"The model registry at {self.where} refused: {first_line(error)}. What is trained is kept: the same "
-                "command goes on from there."
+                f"The model registry at {self.uri} refused: {first_line(error)}. What is trained is kept: the same "
+                "command resumes from there."
             ) from error
 
 

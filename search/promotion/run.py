@@ -1,34 +1,34 @@
-"""One promotion: from a search that has ended to a verdict, and to a new champion where it is yes."""
+"""Run one promotion: train the best trials of a search again, compare them on the holdout, decide, register."""
 
 from __future__ import annotations
 
-import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
 
 from search.config.settings import Budget, Site
-from search.engine.search_run import INTERRUPTED
+from search.engine.search_run import INTERRUPTED, run_search
 from search.errors import UsageError
-from search.promotion.candidates import champion_of, gather
+from search.promotion.candidates import choose_finalists, gather_candidates, preset_to_train
 from search.promotion.compare import HoldoutComparison
-from search.promotion.evaluate import judge
-from search.promotion.register import Deployment
-from search.promotion.registry import Registry
-from search.promotion.retrain import choose, retrain, yardstick
-from search.promotion.source_search import find_search, open_subject
-from search.reporting.summary import Summary, sync_command
+from search.promotion.evaluate import LoadedModel, evaluate_models
+from search.promotion.register import Registration
+from search.promotion.registry import Registry, Version
+from search.promotion.result import RESULT
+from search.promotion.retrain import describe_retraining
+from search.promotion.source_search import find_search, open_search
+from search.reporting.summary import ConsoleReporter, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
-from search.storage.search_dir import SearchFolder
-from search.tracking.client import open_experiment
-from search.workloads import Workload
+from search.storage.search_dir import SearchDir
+from search.tracking.client import CHAMPION, open_experiment
+from search.workload import Workload
+from trainables.export.package import read_package
 
-PROMOTED, NO = 0, 3  # exit codes
-RESULT = "promotion.json"
+PROMOTED, NOT_PROMOTED = 0, 3  # exit codes
 
 
 @dataclass(frozen=True)
@@ -39,56 +39,76 @@ class PromotionRequest:
     top: int
     seeds: int
     confidence: float
-    force: str | None  # why
+    force: str | None  # reason
 
 
-def promote(workload: Workload, wish: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
-    """Train again, evaluate, decide, and register; returns the exit code."""
-    storage, say = Storage.of(site), Summary(console).say
+def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
+    """Train finalists again, compare them on the holdout, and register the candidate; return the exit code."""
+    storage, say = Storage.of(site), ConsoleReporter(console).print_line
     cache = (site.cache or storage.folder / "cache").resolve()
-    folder = find_search(workload, wish.search, storage)
-    _require_told(folder)
+    folder = find_search(workload, request.search, storage)
+    _require_exported(folder)
     experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
-    subject = open_subject(workload, folder, cache, experiment)
-    holdout = subject.promotion.load_holdout(subject.settings, cache)
-    finalists = choose(subject, wish.top, wish.seeds)
-    preset = yardstick(subject, finalists, storage)
-    say(f"promote  {subject.name}: {', '.join(one.label for one in finalists)}, each with {wish.seeds} new seeds")
-    trained = retrain(subject, [*finalists, *preset], site, budget, console)
-    if trained.code == INTERRUPTED:
+    source = open_search(workload, folder, cache, experiment)
+    holdout = source.promotion.load_holdout(source.data_settings, cache)
+
+    finalists = choose_finalists(source, request.top, request.seeds)
+    preset = preset_to_train(source, finalists, storage)
+    labels = ", ".join(finalist.label for finalist in finalists)
+    say(f"promote  {source.name}: {labels}, each with {request.seeds} new seeds")
+    spec = describe_retraining(source, [*finalists, *([preset] if preset else [])], site, budget)
+    if run_search(spec, console).code == INTERRUPTED:
         return INTERRUPTED
-    contenders = gather(subject, finalists, preset, trained, storage)
+    retraining = SearchDir(storage, spec.name)
+    records = {record.label: record for record in retraining.history.records()}
+    candidates = gather_candidates(source, finalists, preset, records, storage)
     champion = registry.champion()
-    if champion and champion.tags.get("promotion") == trained.name:
+    if champion and champion.tags.get("promotion") == spec.name:
         say(f"verdict  version {champion.number}, which came of these very trainings, is the champion already")
         return PROMOTED
-    with TemporaryDirectory() as temporary:
-        contenders = replace(contenders, champion=champion_of(registry, champion, Path(temporary)))
-        say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(contenders.all)} models on them")
-        judged = judge(subject.promotion, contenders.all, holdout, subject.data, site)
-    naive = subject.promotion.naive(subject.data, holdout, subject.promotion.replicas)
-    hearing = HoldoutComparison(subject, finalists, contenders, judged, naive, champion, wish.confidence)
-    uses = registry.note_use(hearing.holdout, trained.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
-    result = hearing.result(trained.name, uses)
-    finals = SearchFolder(storage, trained.name)
-    write_atomically(finals.path / RESULT, json.dumps(result.as_dict(), indent=2))
-    finals.share(RESULT)
+
+    models = {**candidates.models, **_load_champion(registry, champion)}
+    say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(models)} models on them")
+    scores = evaluate_models(source.promotion, models, holdout, source.data, site)
+    naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
+    comparison = HoldoutComparison(source, candidates, scores, naive, champion, request.confidence)
+    uses = registry.record_use(comparison.holdout, spec.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
+    result = comparison.result(spec.name, uses)
+    write_atomically(retraining.path / RESULT, result.as_json())
+    retraining.upload(RESULT)
     console.print(result.as_table())
-    for line in result.about():
+    for line in result.summary():
         say(line)
-    if not result.verdict.passed and wish.force is None:
-        return NO
-    scores = hearing.scores(result.candidate)
-    deployment = Deployment(subject, result, contenders, trained.records, holdout, scores, str(storage))
-    return PROMOTED if deployment.carry_out(registry, experiment.id, champion, wish.force, say) else NO
+    if not result.verdict.passed and request.force is None:
+        return NOT_PROMOTED
+    registration = Registration(
+        source=source,
+        result=result,
+        model=models[result.candidate],
+        holdout=holdout,
+        scores=comparison.figure_scores(result.candidate),
+        champion=champion,
+        forced=request.force,
+    )
+    run_id = registry.find_run(experiment.id, spec.name, result.candidate, str(storage))
+    return PROMOTED if registration.carry_out(registry, run_id, say) else NOT_PROMOTED
 
 
-def _require_told(folder: SearchFolder) -> None:
-    """A champion's origin is to be found in MLflow."""
+def _require_exported(folder: SearchDir) -> None:
+    """Raise UsageError where MLflow does not have the search, because a champion's tags name its run there."""
     if not folder.description()["facts"]["run_id"]:
         name = folder.path.name
         raise UsageError(
-            f"MLflow has not heard of search {name!r} yet. Deliver it, then promote: "
+            f"Search {name!r} is not in MLflow yet. Export it, then promote: "
             f"{sync_command(name, str(folder.storage))} --tracking-uri URI"
         )
+
+
+def _load_champion(registry: Registry, version: Version | None) -> dict[str, LoadedModel]:
+    """Load the champion from its package, verified against the digest that was registered."""
+    if version is None:
+        return {}
+    with TemporaryDirectory() as temporary:
+        package = read_package(registry.fetch_package(version, Path(temporary)), version.tags.get("package"))
+    return {CHAMPION: LoadedModel(package.model, package.branches)}

@@ -1,4 +1,4 @@
-"""The search that a promotion is of: found, read, and its data opened again as it had them."""
+"""Find the search that a promotion is of, and open its data again."""
 
 from __future__ import annotations
 
@@ -9,35 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from search.config.spec import unknown
-from search.engine.upstream_models import UpstreamModels, find_upstream_models
+from search.engine.upstream_in_directories import UpstreamModels
+from search.engine.upstream_models import find_upstream_models
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard
 from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
+from search.storage.names import DESCRIPTION, LEADERBOARD
+from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment
-from search.workloads import Data, Promotion, Workload
+from search.workload import Data, Promotion, Workload
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A search with its result and its data; what it builds on, too."""
+class SourceSearch:
+    """A search that has a leaderboard, with its data and the upstream models that it builds on."""
 
     name: str
     workload: Workload
-    board: Leaderboard
-    settings: DataSettings
+    leaderboard: Leaderboard
+    data_settings: DataSettings
     epochs: int
     held: Mapping[str, Any]  # hyperparameters that were not searched
-    data: Data  # with what other models say of its events
-    events: str  # fingerprint of these events alone
-    branches: UpstreamModels
-    whole: bool  # it ended in good order, not by an interruption
+    data: Data  # joined with the predictions of the upstream models
+    events: str  # fingerprint of the events alone, before that join
+    upstream: UpstreamModels
+    ended_well: bool  # False: it was interrupted
 
     @property
     def goal(self) -> Goal:
-        return self.board.goal
+        return self.leaderboard.goal
 
     @property
     def promotion(self) -> Promotion:
@@ -45,74 +47,74 @@ class Subject:
         return self.workload.promotion
 
 
-def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchFolder:
-    """The folder of that search of the workload; without a name, of the one that ended last in good order.
+def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchDir:
+    """Return the folder of the named search of the workload; without a name, of the last one that ended in good order.
 
     Raises
     ------
     UsageError
-        There is none, it is of another workload, or it has no result.
+        There is none, it is of another workload, or it has no leaderboard.
     """
-    for one in (storage.names() if storage.url else ()) if name is None else (name,):
-        SearchFolder(storage, one).fetch()
     if name is None:
+        for stored in storage.names() if storage.url else ():
+            SearchDir(storage, stored).fetch()
         return _newest(workload, storage)
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
+    folder.fetch()
     if not folder.begun:
         raise unknown("search", name, tuple(found.path.name for found in _ended(workload, storage)))
-    if (what := folder.description()["workload"]) != workload.name:
-        raise UsageError(f"--search {name}: that is a search of {what}, not of {workload.name}.")
+    if (found := folder.description()["workload"]) != workload.name:
+        raise UsageError(f"--search {name}: that is a search of {found}, not of {workload.name}.")
     if not (folder.path / LEADERBOARD).exists():
-        raise UsageError(f"--search {name}: it has not ended. Go on with it: python -m search.run ... --resume")
+        raise UsageError(f"--search {name}: it has not ended. Resume it: python -m search.run ... --resume")
     return folder
 
 
-def open_subject(workload: Workload, folder: SearchFolder, cache: Path, experiment: Experiment) -> Subject:
-    """The search in this folder, with the data that it had.
+def open_search(workload: Workload, folder: SearchDir, cache: Path, experiment: Experiment) -> SourceSearch:
+    """Read the search in this folder, and load the data that its trials had.
 
     Raises
     ------
     UsageError
-        The data are not what they were.
+        The data have changed since.
     DataError, TrackingError
-        They cannot be read; a model that the search builds on is gone.
+        The data cannot be read; an upstream model is gone.
     """
     description = folder.description()
     settings = workload.settings(**description["settings"])
     data = workload.load_data(settings, cache)
     events = data.fingerprint
-    branches = find_upstream_models(experiment.client, workload.builds_on, description["branches"], events)
+    upstream = find_upstream_models(experiment, folder.storage, workload.builds_on, description["branches"], events)
     if workload.join:
-        data = workload.join(data, branches.models)
+        data = workload.join(data, upstream.models)
     if data.fingerprint != description["data"]:
         raise UsageError(
             f"The data of search {folder.path.name!r} have changed since: their fingerprint was "
             f"{description['data'][:12]} and is {data.fingerprint[:12]}. Bring the files back, or search again."
         )
-    board = Leaderboard.from_dict(json.loads((folder.path / LEADERBOARD).read_text()))
-    return Subject(
+    return SourceSearch(
         name=folder.path.name,
         workload=workload,
-        board=board,
-        settings=settings,
+        leaderboard=Leaderboard.from_dict(json.loads((folder.path / LEADERBOARD).read_text())),
+        data_settings=settings,
         epochs=description["epochs"],
         held=description["held"],
         data=data,
         events=events,
-        branches=branches,
-        whole=folder.ended_well(),
+        upstream=upstream,
+        ended_well=folder.history.finished(),
     )
 
 
-def _newest(workload: Workload, storage: Storage) -> SearchFolder:
-    """Of those that ended in good order; an interrupted one may go on and find a better trial."""
+def _newest(workload: Workload, storage: Storage) -> SearchDir:
+    """Prefer none that was interrupted, because it may find a better trial when it is resumed."""
     ended = sorted(_ended(workload, storage), key=lambda one: (one.path / LEADERBOARD).stat().st_mtime, reverse=True)
-    if whole := next((folder for folder in ended if folder.ended_well()), None):
-        return whole
+    if newest := next((folder for folder in ended if folder.history.finished()), None):
+        return newest
     if ended:
         name = ended[0].path.name
         raise UsageError(
-            f"No search of {workload.name} has ended in good order in {storage}: {name} was interrupted. Go on with "
+            f"No search of {workload.name} has ended in good order in {storage}: {name} was interrupted. Resume "
             f"it: python -m search.run {workload.name} --name {name} --resume; or promote what it has: --search {name}"
         )
     raise UsageError(
@@ -121,10 +123,10 @@ def _newest(workload: Workload, storage: Storage) -> SearchFolder:
     )
 
 
-def _ended(workload: Workload, storage: Storage) -> Iterator[SearchFolder]:
-    """Searches of a workload that have a result, interrupted ones too, finalists of earlier promotions left out."""
+def _ended(workload: Workload, storage: Storage) -> Iterator[SearchDir]:
+    """Yield searches of a workload that have a leaderboard, interrupted ones too, but no trainings of finalists."""
     for file in sorted((storage.folder / "searches").glob(f"*/{DESCRIPTION}")):
-        folder = SearchFolder(storage, file.parent.name)
+        folder = SearchDir(storage, file.parent.name)
         description: dict[str, Any] = folder.description()
         own = description["workload"] == workload.name and "finalists_of" not in description["facts"]["tags"]
         if own and (folder.path / LEADERBOARD).exists():

@@ -1,1 +1,1 @@
-"""What people see of a search: tables, live view, figures, pages, notes in MLflow."""
+"""What people see of a search: leaderboard, progress, figures, HTML reports, notes in MLflow."""

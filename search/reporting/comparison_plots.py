@@ -1,55 +1,106 @@
-"""Figures over several trials at the end of a search: each trial beside the presets, and the best of all together."""
+"""Comparison figures at the end of a search: each of the best trials beside the presets, and the Pareto front."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
-from search.config.spec import Plan
-from search.reporting.front import draw_front
-from search.reporting.leaderboard import Leaderboard
-from search.tracking.events import EventRecorder
-from search.tuning.recorder import TrialRecord
+from search.reporting.leaderboard import Leaderboard, Row
 from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
+from trainables.evaluation.plot_style import COLOURS, GREY, INK, drawn
 
-_TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
-_EACH = 25  # best trials that get a comparison of their own; drawing one takes about a second
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from search.storage.trial_record import TrialRecord
+
+_BEST_TOGETHER = 5  # best trials in the comparison of the whole search, beside all presets
+_BEST_ALONE = 25  # best trials that get a comparison of their own; drawing one takes about a second
 
 
-def draw_gallery(
-    plan: Plan, leaderboard: Leaderboard, records: Iterable[TrialRecord], event_recorder: EventRecorder
-) -> None:
-    """Draw the comparison of the search and, for each of the best trials, itself among the presets."""
+def draw_comparisons(
+    compare: Callable[[Mapping[str, Path], Path], None],
+    leaderboard: Leaderboard,
+    records: Iterable[TrialRecord],
+    folder: Path,
+) -> Iterator[tuple[TrialRecord | None, Path]]:
+    """Draw the comparison of each of the best trials, then that of the search, then the Pareto front.
+
+    Parameters
+    ----------
+    compare : callable
+        The workload's own: report folders by label, and the folder in which to write figures.
+    folder : Path
+        Gets one folder for each comparison.
+
+    Yields
+    ------
+    tuple of (TrialRecord or None, Path)
+        A trial, or None for the whole search, and the folder with its figures.
+    """
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]
     presets = [label for label in ranked if complete[label].preset]
-    with ExitStack() as held, TemporaryDirectory() as temporary:
-        wanted = dict.fromkeys([*ranked[:_EACH], *presets])
-        reports = {label: report for label in wanted if (report := _report(complete[label], held))}
+    with ExitStack() as opened:
+        chosen = dict.fromkeys([*ranked[:_BEST_ALONE], *presets])
+        reports = {label: report for label in chosen if (report := _open_report(complete[label], opened))}
 
-        def draw(record: TrialRecord | None, labels: list[str]) -> None:
-            folder = Path(temporary) / (record.label if record else "search")
-            folder.mkdir()
+        def draw(name: str, labels: list[str]) -> Path:
             shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
-            plan.workload.compare(shown, folder)
-            event_recorder.comparison(record, folder)
+            compare(shown, target := _make_folder(folder / name))
+            return target
 
         for label in reports:
-            draw(complete[label], [label, *presets])
+            yield complete[label], draw(label, [label, *presets])
         if reports:
-            draw(None, [*ranked[:_TOGETHER], *presets])
-        if leaderboard.goal.several and ranked:
-            folder = Path(temporary) / "front"
-            folder.mkdir()
-            draw_front(folder / "pareto_front.png", leaderboard)
-            event_recorder.comparison(None, folder)
+            yield None, draw("search", [*ranked[:_BEST_TOGETHER], *presets])
+    if leaderboard.goal.several and ranked:
+        target = _make_folder(folder / "front")
+        draw_front(target / "pareto_front.png", leaderboard)
+        yield None, target
 
 
-def _report(record: TrialRecord, held: ExitStack) -> Path | None:
-    """Folder of a trial's report; None where it could not be drawn, or the search ended before it was kept."""
+def _make_folder(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _open_report(record: TrialRecord, opened: ExitStack) -> Path | None:
+    """Return the folder of a trial's report; None where it could not be drawn, or the search ended before it was."""
     if record.checkpoint is None:
         return None
-    folder = Path(held.enter_context(record.checkpoint.as_directory())) / REPORT_FOLDER
+    folder = opened.enter_context(record.checkpoint.as_folder()) / REPORT_FOLDER
     return folder if folder.exists() and not (folder / REPORT_ERROR).exists() else None
+
+
+def draw_front(path: Path, leaderboard: Leaderboard) -> None:
+    """Draw each further objective against the first, one panel each; the front is a line, presets have names."""
+    first, *others = leaderboard.objectives
+    with drawn(path, 6.4 * len(others), 4.8) as figure:
+        for axes, other in zip(figure.subplots(1, len(others), squeeze=False)[0], others, strict=True):
+            _draw_panel(axes, leaderboard, first, other)
+        figure.axes[0].legend()
+
+
+def _draw_panel(axes: Axes, leaderboard: Leaderboard, x: str, y: str) -> None:
+    complete = [row for row in leaderboard.rows if row.rank]
+    kinds = {
+        "trials": [row for row in complete if not row.front],
+        "presets": [row for row in complete if row.kind == "preset"],
+        "naive predictors": [row for row in leaderboard.rows if row.kind == "naive"],
+    }
+    for (label, rows), colour, marker in zip(kinds.items(), (GREY, COLOURS[1], INK), "osx", strict=True):
+        axes.plot(*_points(rows, x, y), linestyle="", marker=marker, color=colour, label=label if rows else None)
+    front = sorted(leaderboard.front, key=lambda row: row.metrics[x])
+    axes.plot(*_points(front, x, y), marker="o", color=COLOURS[0], linewidth=1.2, label="Pareto front", zorder=1)
+    for row in {row.label: row for row in (*front, *kinds["presets"], *kinds["naive predictors"])}.values():
+        point = row.metrics[x], row.metrics[y]
+        axes.annotate(row.label, point, xytext=(5, 4), textcoords="offset points", fontsize=8)
+    axes.margins(x=0.16, y=0.1)
+    axes.set(xlabel=f"{x} ({leaderboard.objectives[x]}imised)", ylabel=f"{y} ({leaderboard.objectives[y]}imised)")
+
+
+def _points(rows: list[Row], x: str, y: str) -> tuple[list[float], list[float]]:
+    return [row.metrics[x] for row in rows], [row.metrics[y] for row in rows]

@@ -1,4 +1,4 @@
-"""The result of a search as a table: complete trials, presets and naive predictors, best first."""
+"""The leaderboard of a search: complete trials, presets and naive predictors, ranked; as a table, CSV and JSON."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from search.config.spec import Plan
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal, Mode
 
+if TYPE_CHECKING:
+    from search.storage.trial_record import TrialRecord
+
 _COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
+_STORED_NAMES = {"extra_metrics": "beside"}  # fields of a row that have another name in leaderboard.json
+
+
+@dataclass(frozen=True)
+class LeaderboardSpec:
+    """What a leaderboard needs of the specification of its search."""
+
+    search: str
+    workload: str
+    goal: Goal
+    columns: tuple[str, ...]  # metrics shown beside the objectives
+    objective_version: str
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Row:
     outcome: str
     reason: str
     value: float | None  # of the first objective
-    beside: dict[str, float]  # floor, excess, error, other objectives, and the workload's columns
+    extra_metrics: dict[str, float]  # floor, excess, error, other objectives, and the workload's columns
     keeps_limits: bool
     front: bool  # no other complete trial is as good in all objectives and better in one
     epoch: int
@@ -39,10 +52,20 @@ class Row:
     hyperparameters: dict[str, Any]
     metrics: dict[str, float]  # of a complete trial's last epoch; of a naive predictor
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the row under the names of leaderboard.json."""
+        return {_STORED_NAMES.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Row:
+        """Rebuild a row from the output of ``as_dict``."""
+        names = {stored: name for name, stored in _STORED_NAMES.items()}
+        return cls(**{names.get(name, name): value for name, value in content.items()})
+
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Everything that a person or a program wants to know at the end of a search."""
+    """The ranked rows of a search, with its outcomes and its computing time."""
 
     search: str
     workload: str
@@ -67,19 +90,20 @@ class Leaderboard:
 
     @property
     def front(self) -> list[Row]:
-        """The Pareto front, by the first objective; of one objective, the best trial."""
+        """Return the Pareto front, ordered by the first objective; of one objective, the best trial."""
         return [row for row in self.rows if row.front]
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Return the content of leaderboard.json."""
+        return {**asdict(self), "rows": [row.as_dict() for row in self.rows]}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Leaderboard:
-        """What ``as_dict`` gave."""
-        return cls(**{**content, "rows": tuple(Row(**row) for row in content["rows"])})
+        """Rebuild a leaderboard from the output of ``as_dict``."""
+        return cls(**{**content, "rows": tuple(Row.from_dict(row) for row in content["rows"])})
 
     def as_csv(self) -> str:
-        """One line a row, as MLflow's artifact viewer shows it best."""
+        """Format one line a row, with the columns in the order that suits MLflow's artifact viewer."""
         columns = _columns(self.rows)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -87,16 +111,16 @@ class Leaderboard:
         about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
         writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
         for row in self.rows:
-            beside = [row.beside.get(column, "") for column in columns]
+            extra = [row.extra_metrics.get(column, "") for column in columns]
             ended = [row.epoch, f"{row.seconds:.1f}", row.kind, row.outcome, row.reason]
             value = "" if row.value is None else row.value
-            said = {"keeps limits": row.keeps_limits, "front": row.front}
-            marked = [said[mark] if row.value is not None else "" for mark in marks]
-            writer.writerow([row.rank or "", row.label, value, *beside, *marked, *ended])
+            flags = {"keeps limits": row.keeps_limits, "front": row.front}
+            marked = [flags[mark] if row.value is not None else "" for mark in marks]
+            writer.writerow([row.rank or "", row.label, value, *extra, *marked, *ended])
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:
-        """The first rows, all presets and naive predictors, for a terminal."""
+        """Format the first rows, all presets and naive predictors for a terminal."""
         ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
         shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial" or row.front]
         columns = [column for column in _columns(shown) if column not in ("error", "excess")]
@@ -115,13 +139,15 @@ class Leaderboard:
         return table
 
     def _cell(self, row: Row, column: str) -> str:
-        """A number; with ! where it is beyond its limit."""
-        value = row.beside.get(column)
-        beyond = value is not None and row.kind != "reference" and value > self.limits.get(column, value)
-        return number(value) + " !" * beyond
+        return number(row.extra_metrics.get(column)) + " !" * self.exceeds_limit(row, column)
+
+    def exceeds_limit(self, row: Row, column: str) -> bool:
+        """Return whether a row's extra metric exceeds its limit; a published result of another sample has none."""
+        value, limit = row.extra_metrics.get(column), self.limits.get(column)
+        return value is not None and limit is not None and row.kind != "reference" and value > limit
 
     def about_limits(self) -> list[str]:
-        """One sentence for each limit: how many complete trials keep it."""
+        """Return one sentence for each limit: how many complete trials keep it."""
         complete = [row for row in self.rows if row.rank]
         lines = []
         for name, limit in self.limits.items() if complete else ():
@@ -132,52 +158,58 @@ class Leaderboard:
         return lines
 
     def against_naive(self) -> list[str]:
-        """One sentence per naive predictor: does the best trial beat it, and on what?"""
+        """Return one sentence for each naive predictor: whether the best trial, or the front, beats it, and on what."""
         best = self.best
         if best is None:
             return []
-        naive = [row for row in self.rows if row.kind == "naive" and _finite(row, self.goal)]
+        naive = [row for row in self.rows if row.kind == "naive" and _is_finite(row, self.goal)]
         if self.goal.several:
             return [_front_verdict(self.front, row, self.goal) for row in naive]
         return [_verdict(best, row, self.goal) for row in naive]
 
 
 def make_leaderboard(
-    plan: Plan,
+    spec: LeaderboardSpec,
     records: Iterable[TrialRecord],
     baselines: Mapping[str, Mapping[str, float]],
-    objective_version: str,
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Leaderboard:
     """Rank complete trials at their last epoch: those that keep the limits first, then by the objectives.
 
-    Not at their best one: the least of many noisy epochs rewards luck, and more so the more epochs a trial has.
-    Of several objectives the Pareto front comes first.
+    The best epoch does not count, because the least of many noisy epochs rewards luck, and more so the more epochs a
+    trial has. Of several objectives the Pareto front comes first.
+
+    Parameters
+    ----------
+    records : iterable of TrialRecord
+        All trials of the search, in any order.
+    baselines, references : mapping of str to (mapping of str to float)
+        Metrics by label: of naive predictors on the validation events, and of published results of another sample.
     """
-    goal = plan.goal
+    goal = spec.goal
     records = sorted(records, key=lambda record: record.number)
     complete = [record for record in records if record.outcome == "complete"]
     placed = goal.ranked([record.metrics for record in complete])
-    ranked = [_trial_row(plan, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
-    ranked += [_known_row(plan, name, "naive", scores) for name, scores in baselines.items()]
-    ranked += [_known_row(plan, name, "reference", scores) for name, scores in (references or {}).items()]
+    ranked = [_trial_row(spec, complete[place], rank, front) for rank, (place, front) in enumerate(placed, start=1)]
+    ranked += [_score_row(spec, name, "naive", scores) for name, scores in baselines.items()]
+    ranked += [_score_row(spec, name, "reference", scores) for name, scores in (references or {}).items()]
     ranked.sort(
         key=lambda row: (
-            not _finite(row, goal),
+            not _is_finite(row, goal),
             not row.front if goal.several else False,
-            *(goal.order(row.metrics) if _finite(row, goal) else ()),
+            *(goal.order(row.metrics) if _is_finite(row, goal) else ()),
         )
     )
-    others = [_trial_row(plan, record, None, False) for record in records if record.outcome != "complete"]
+    others = [_trial_row(spec, record, None, False) for record in records if record.outcome != "complete"]
     stopped = [record for record in records if record.outcome == "stopped_early" and record.reason == "scheduler"]
     return Leaderboard(
-        search=plan.name,
-        workload=plan.workload.name,
+        search=spec.search,
+        workload=spec.workload,
         objective=goal.objective,
         mode=goal.mode,
         objectives=dict(goal.objectives),
         limits=dict(goal.limits),
-        objective_version=objective_version,
+        objective_version=spec.objective_version,
         rows=(*ranked, *others),
         outcomes=dict(Counter(str(record.outcome) for record in records)),
         compute_hours=sum(record.seconds for record in records) / 3600,
@@ -186,17 +218,17 @@ def make_leaderboard(
 
 
 def number(value: float | None) -> str:
-    """Three figures, as a person reads them in a table."""
+    """Format three figures for a table; None gives an empty cell."""
     return "" if value is None else f"{value:.3g}"
 
 
 def _value(row: Row) -> str:
-    """Value and error of a complete trial; of a preset that is not, what became of it."""
-    error = row.beside.get("error")
+    """Format value and error of a complete trial; for a preset that is not complete, name its outcome."""
+    error = row.extra_metrics.get("error")
     return number(row.value) + (f" +- {error:.1g}" if error is not None else "") or row.outcome.replace("_", " ")
 
 
-def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -> Row:
+def _trial_row(spec: LeaderboardSpec, record: TrialRecord, rank: int | None, front: bool) -> Row:
     return Row(
         rank=rank,
         number=record.number,
@@ -204,9 +236,9 @@ def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -
         kind="preset" if record.preset else "trial",
         outcome=str(record.outcome),
         reason=record.reason,
-        value=record.metrics[plan.goal.objective] if rank else None,
-        beside=_beside(plan, record.metrics) if rank else {},
-        keeps_limits=rank is not None and plan.goal.violation(record.metrics) == 0,
+        value=record.metrics[spec.goal.objective] if rank else None,
+        extra_metrics=_extra_metrics(spec, record.metrics) if rank else {},
+        keeps_limits=rank is not None and spec.goal.violation(record.metrics) == 0,
         front=front,
         epoch=record.epoch,
         best_epoch=int(record.best["epoch"]) if record.best else None,
@@ -216,43 +248,44 @@ def _trial_row(plan: Plan, record: TrialRecord, rank: int | None, front: bool) -
     )
 
 
-def _known_row(plan: Plan, name: str, kind: str, scores: Mapping[str, float]) -> Row:
+def _score_row(spec: LeaderboardSpec, name: str, kind: str, scores: Mapping[str, float]) -> Row:
+    """Make the row of a naive predictor or a published result, which has scores and no trial."""
     return Row(
-        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[plan.goal.objective],
-        beside=_beside(plan, scores), keeps_limits=plan.goal.violation(scores) == 0, front=False,
+        rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[spec.goal.objective],
+        extra_metrics=_extra_metrics(spec, scores), keeps_limits=spec.goal.violation(scores) == 0, front=False,
         epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
     )  # fmt: skip
 
 
-def _beside(plan: Plan, metrics: Mapping[str, float]) -> dict[str, float]:
-    first, *others = plan.goal.objectives
+def _extra_metrics(spec: LeaderboardSpec, metrics: Mapping[str, float]) -> dict[str, float]:
+    first, *others = spec.goal.objectives
     companions = {name: f"{first}_{name}" for name in _COMPANIONS}
-    columns = {name: name for name in (*others, *plan.goal.limits, *plan.workload.columns) if name != first}
+    columns = {name: name for name in (*others, *spec.goal.limits, *spec.columns) if name != first}
     return {name: metrics[metric] for name, metric in (companions | columns).items() if metric in metrics}
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:
-    return list(dict.fromkeys(column for row in rows for column in row.beside))
+    return list(dict.fromkeys(column for row in rows for column in row.extra_metrics))
 
 
-def _finite(row: Row, goal: Goal) -> bool:
-    """Whether there is anything to compare; a formula may fail where it was never meant to hold."""
+def _is_finite(row: Row, goal: Goal) -> bool:
+    """Return whether a row can be compared; a formula may give no number outside its range of validity."""
     return all(math.isfinite(row.metrics[name]) for name in (*goal.objectives, *goal.limits))
 
 
 def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
     better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
-    who = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
+    names = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
     return (
-        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {who or 'none'}"
+        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names or 'none'}"
     )
 
 
 def _verdict(best: Row, naive: Row, goal: Goal) -> str:
-    """In words, on each objective and column; columns are metrics of which less is better."""
-    names = [*goal.objectives, *(name for name in best.beside if name in naive.beside and name not in _COMPANIONS)]
+    """Compare the best trial with a naive predictor on each objective and column; less is better in a column."""
+    shared = [name for name in best.extra_metrics if name in naive.extra_metrics and name not in _COMPANIONS]
     parts = []
-    for name in dict.fromkeys(names):
+    for name in dict.fromkeys([*goal.objectives, *shared]):
         ours, theirs = best.metrics[name], naive.metrics[name]
         better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs
         verb = "beats" if better else "DOES NOT BEAT"

@@ -1,36 +1,49 @@
-"""What a person sees while a search runs: a live table in a terminal, plain lines elsewhere."""
+"""Show the progress of a running search: a live table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.config.spec import Plan
 from search.reporting.leaderboard import number
-from search.tracking.exporter import MlflowExporter, NullExporter
-from search.tuning.recorder import TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord
+
+if TYPE_CHECKING:
+    from search.config.spec import SearchSpec
+    from search.tracking.exporter import MlflowExporter, NullExporter
 
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
 
 
-class Progress:
-    """A listener that draws; used as a context around the search."""
+class Progress(TrialListener):
+    """A listener that shows trials as they run; used as a context around the search.
+
+    Parameters
+    ----------
+    concurrent : int
+        Trials that run at a time, for the estimate of the time left.
+    exporter : optional
+        Its backlog is shown while MLflow is away.
+    known : iterable of TrialRecord
+        Trials of an earlier process; interrupted ones appear when they resume.
+    """
 
     def __init__(
         self,
         console: Console,
-        plan: Plan,
+        spec: SearchSpec,
         concurrent: int,
         exporter: MlflowExporter | NullExporter | None = None,
         known: Iterable[TrialRecord] = (),
     ) -> None:
-        self._console, self._plan, self._concurrent, self._exporter = console, plan, concurrent, exporter
+        self._console, self._spec, self._concurrent, self._exporter = console, spec, concurrent, exporter
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
@@ -46,78 +59,74 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
-    # --- the records tell
+    # --- a listener of the trial records
 
     def trial_started(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
-        self._say(f"{trial.label}: goes on after epoch {trial.epoch}")
+        self._print(f"{trial.label}: resumes after epoch {trial.epoch}")
 
     def trial_retried(self, trial: TrialRecord) -> None:
-        self._say(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
+        self._print(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
 
     def epoch_ended(self, trial: TrialRecord) -> None:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
-            self._say(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
+            self._print(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
 
     def trial_ended(self, trial: TrialRecord) -> None:
         reason = f" ({trial.reason})" if trial.reason else ""
         end = f"{trial.label}: {str(trial.outcome).replace('_', ' ')}{reason} after epoch {trial.epoch}"
         left = self._time_left()
-        self._say(f"{end}, {self._value(trial)}; {self._done()} of {self._plan.samples} trials done{left}")
+        self._print(f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}")
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         self._console.print(Text(line), soft_wrap=True)
-
-    # --- pieces of the view
 
     def _value(self, trial: TrialRecord) -> str:
         if not trial.metrics:
-            return f"no {self._plan.goal.objective} yet"
-        return f"{self._plan.goal.objective} {number(trial.metrics[self._plan.goal.objective])}"
+            return f"no {self._spec.goal.objective} yet"
+        return f"{self._spec.goal.objective} {number(trial.metrics[self._spec.goal.objective])}"
 
     def _done(self) -> int:
         return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
 
     def _time_left(self) -> str:
-        """At the pace of the epochs so far: what the trials still owe, shared by those that run together."""
+        """Estimate the time left from the pace so far; trials that run at a time share the epochs that are left."""
         epochs = sum(trial.epoch for trial in self._trials.values())
         seconds = sum(trial.seconds for trial in self._trials.values())
         running = [trial for trial in self._trials.values() if trial.outcome is None]
-        owed = sum(trial.epochs - trial.epoch for trial in running)
-        owed += (self._plan.samples - len(self._trials)) * self._plan.epochs
-        if not epochs or not owed:
+        epochs_left = sum(trial.epochs - trial.epoch for trial in running)
+        epochs_left += (self._spec.samples - len(self._trials)) * self._spec.epochs
+        if not epochs or not epochs_left:
             return ""
-        minutes = seconds / epochs * owed / min(self._concurrent, self._plan.samples) / 60
+        minutes = seconds / epochs * epochs_left / min(self._concurrent, self._spec.samples) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
 
     def _table(self) -> Table:
         minutes = (time.monotonic() - self._started) / 60
-        caption = f"{self._done()} of {self._plan.samples} done, {minutes:.1f} min{self._time_left()}"
+        caption = f"{self._done()} of {self._spec.samples} done, {minutes:.1f} min{self._time_left()}"
         if self._exporter and self._exporter.trouble:
             caption += f"; {self._exporter.trouble}, {self._exporter.behind} entries behind"
-        table = Table(title=self._plan.name, caption=caption)
-        for name in ("trial", "state", "epoch", self._plan.goal.objective, "best so far", "min"):
+        table = Table(title=self._spec.name, caption=caption)
+        for name in ("trial", "state", "epoch", self._spec.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)
         for trial in self._shown():
             state = trial.outcome.replace("_", " ") if trial.outcome else "running"
             table.add_row(
                 trial.label, Text(state, style=_STYLE.get(str(trial.outcome), "")),
                 f"{trial.epoch}/{trial.epochs}",
-                number(trial.metrics.get(self._plan.goal.objective)), number(trial.best.get("value")),
+                number(trial.metrics.get(self._spec.goal.objective)), number(trial.best.get("value")),
                 f"{trial.seconds / 60:.1f}",
             )  # fmt: skip
         return table
 
     def _shown(self) -> list[TrialRecord]:
-        """Running trials, and the best ended ones, as many as a screen holds."""
+        """Return the running trials, and the best ended ones, as many as the screen holds."""
         room = max(5, self._console.height - 10)
-        goal = self._plan.goal
+        goal = self._spec.goal
         running = [trial for trial in self._trials.values() if trial.outcome is None][:room]
         ended = [trial for trial in self._trials.values() if trial.outcome]
         ended.sort(key=lambda trial: (

@@ -1,120 +1,138 @@
-"""What is said at the beginning and at the end of a search, line by line."""
+"""Print on the console what a search is about to do, what it runs on, and what came of it."""
+
+# Every command opens its console here, before it loads anything: heavy modules are imported where they are needed.
 
 from __future__ import annotations
 
-import json
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import Plan
-from search.reporting.leaderboard import Leaderboard
-from search.storage.disk import files_line
-from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION
-from search.tracking.exporter import MlflowExporter, NullExporter
-from search.tracking.mlflow_ui import view_page
-from search.tuning.resources import Share, on_network_file_system
+if TYPE_CHECKING:
+    from search.config.settings import Site
+    from search.config.spec import SearchSpec
+    from search.reporting.leaderboard import Leaderboard
+    from search.storage.search_dir import SearchDir
+    from search.tracking.exporter import MlflowExporter, NullExporter
+    from search.tuning.resources import Share
 
 
-class Summary:
-    """Says it on a console, in whole lines."""
+def open_console(width: int = 120, *, soft_wrap: bool = False) -> Console:
+    """Open standard output as a console that shows text as it is: brackets and colons in names are no markup.
+
+    Parameters
+    ----------
+    width : int
+        Of a log, in characters; a terminal has its own.
+    """
+    log_width = None if sys.stdout.isatty() else width
+    return Console(highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=log_width)
+
+
+class ConsoleReporter:
+    """The lines that a search prints on a console at its beginning and at its end."""
 
     def __init__(self, console: Console) -> None:
-        self._console = console
+        self.console = console
 
-    def say(self, line: str) -> None:
-        self._console.print(line, markup=False, soft_wrap=True)
+    def print_line(self, line: str) -> None:
+        self.console.print(line, markup=False, soft_wrap=True)
 
-    def announce(
-        self, plan: Plan, budget: Budget, method: Method, data: Iterable[str], warnings: Iterable[str] = ()
-    ) -> None:
-        """One line each for what is searched, the data, the cache, the budget."""
-        self.say(f"search   {plan.name}: {plan.workload.title}; {plan.goal}{_limits(plan)}")
-        if plan.demo:
-            self.say(
+    def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
+        """Print one line each for the search, its data, its warnings and its budget."""
+        limits = "".join(f", {name} at most {limit:g}" for name, limit in spec.goal.limits.items())
+        self.print_line(f"search   {spec.name}: {spec.workload.title}; {spec.goal}{limits}")
+        if spec.demo:
+            self.print_line(
                 "demo     no --data: the carried sample, a small budget; --data FILES for yours and the report's own"
             )
         for line in data:
-            self.say(f"data     {line}")
+            self.print_line(f"data     {line}")
         for line in warnings:
-            self.say(f"warning  {line}")
-        presets = f"{len(plan.space.presets)} presets + {plan.trials} sampled trials, {plan.epochs} epochs each"
-        limit = f", at most {budget.time_limit}" if budget.time_limit else ""
-        by = f" (by {plan.goal.objective} alone)" if plan.goal.several and plan.scheduler != "none" else ""
-        deaf = " (heeds no limits)" if plan.goal.limits and method.sampler not in ("tpe", "gp") else ""
-        self.say(f"budget   {presets}, sampler {method.sampler}{deaf}, scheduler {plan.scheduler}{by}{limit}")
+            self.print_line(f"warning  {line}")
+        presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
+        limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
+        by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
+        blind = " (ignores limits)" if spec.goal.limits and spec.method.sampler not in ("tpe", "gp") else ""
+        self.print_line(
+            f"budget   {presets}, sampler {spec.method.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}"
+        )
 
-    def tell_tracking(self, site: Site, *, asked: bool) -> None:
-        """That no server is asked, or that the database had better be one."""
-        if not asked:
-            self.say("mlflow   no server is asked: what happens waits in the search's journal until --sync delivers it")
+    def print_tracking(self, site: Site, *, tracked: bool) -> None:
+        """Print where events wait if no server is used, and warn of an SQLite database on a network file system."""
+        from search.storage.disk import on_network_file_system
+        from search.storage.location import Storage
+
+        if not tracked:
+            self.print_line(
+                "mlflow   no server is asked: what happens waits in the search's journal until --sync delivers it"
+            )
         elif site.server is None and on_network_file_system(Storage(site.storage).folder):
-            self.say(
+            self.print_line(
                 f"warning  {site.storage} is on a network file system, where SQLite locks badly: put --storage on a "
                 "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri, or journal for later"
             )
 
-    def device(self, share: Share, gpus: str) -> None:
-        """One line for where the trials run."""
+    def print_share(self, share: Share, gpus: str) -> None:
+        """Print how many trials run at a time, and the CPUs and GPUs of each."""
         device = f"{share.gpus:g} GPU ({gpus or 'kind unknown'})" if share.gpus else "no GPU"
-        self.say(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}")
+        self.print_line(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}")
 
-    def conclude(self, leaderboard: Leaderboard, folder: Path, site: Site) -> None:
-        """The leaderboard, what it is worth, and where to look."""
-        self._console.print(leaderboard.as_table())
+    def print_result(self, leaderboard: Leaderboard, folder: SearchDir, site: Site) -> None:
+        """Print the leaderboard, its verdicts, the computing time, and where to look."""
+        from search.storage.disk import files_line
+
+        self.console.print(leaderboard.as_table())
         if leaderboard.goal.several:
-            complete = sum(row.rank is not None for row in leaderboard.rows)
-            self.say(f"front    {len(leaderboard.front)} of {complete} complete trials, marked *: the Pareto front")
+            front, complete = len(leaderboard.front), sum(row.rank is not None for row in leaderboard.rows)
+            self.print_line(f"front    {front} of {complete} complete trials, marked *: the Pareto front")
         for line in (*leaderboard.about_limits(), *leaderboard.against_naive()):
-            self.say(line)
+            self.print_line(line)
         counts = sorted(leaderboard.outcomes.items())
         outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)
-        self.say(f"outcomes {outcomes or 'no trial ran'}")
+        self.print_line(f"outcomes {outcomes or 'no trial ran'}")
         spent, saved = leaderboard.compute_hours, leaderboard.saved_hours
-        self.say(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
-        self.say(f"mlflow   {_how_to_look(site, folder, leaderboard.objective)}")
-        self.say(files_line(folder))
-        if url := Storage(site.storage).url:
-            self.say(f"storage  {url}: checkpoints, and a copy of these files")
+        self.print_line(f"compute  {spent:.2f} trial-hours; stopping early saved {saved:.2f}")
+        self.print_line(f"mlflow   {_mlflow_page(site, folder, leaderboard.objective)}")
+        self.print_line(files_line(folder.path))
+        if url := folder.storage.url:
+            self.print_line(f"storage  {url}: checkpoints, and a copy of these files")
 
-    def tell_delivery(self, exporter: MlflowExporter | NullExporter, name: str, site: Site) -> None:
-        """What MLflow does not have, and how it will."""
+    def print_export(self, exporter: MlflowExporter | NullExporter, name: str, site: Site) -> None:
+        """Print which events MLflow lacks, and the command that exports them."""
         if not exporter.complete:
-            self.say(
+            self.print_line(
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
                 f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
-        self.tell_refused(exporter.refused)
+        self.print_refused(exporter.refused)
 
-    def tell_refused(self, refused: Sequence[str]) -> None:
-        """What MLflow does not want to have."""
+    def print_refused(self, refused: Sequence[str]) -> None:
+        """Print how many writes MLflow refused, and the most frequent reasons."""
         if refused:
-            self.say(f"warning  MLflow refused {len(refused)} writes; the leaderboard and the folder are whole:")
+            self.print_line(f"warning  MLflow refused {len(refused)} writes; the leaderboard and the folder are whole:")
         for reason, count in Counter(refused).most_common(3):
-            self.say(f"warning  {count} times {reason}")
+            self.print_line(f"warning  {count} times {reason}")
 
 
 def sync_command(name: str, storage: str) -> str:
-    """The command that delivers a search's journal."""
+    """Return the command that exports a search's event log to MLflow."""
     return f"python -m search.run --sync {name} --storage {quote(storage)}"
 
 
-def _limits(plan: Plan) -> str:
-    return "".join(f", {name} at most {limit:g}" for name, limit in plan.goal.limits.items())
+def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:
+    """Return the address of the MLflow page that shows the trials, best first."""
+    from search.tracking.mlflow_ui import view_page
 
-
-def _how_to_look(site: Site, folder: Path, objective: str) -> str:
-    """Address of the page that has the trials, best first."""
-    experiment_id = json.loads((folder / DESCRIPTION).read_text())["facts"]["experiment_id"]
-    if site.silent or not experiment_id:
-        command = sync_command(folder.name, str(Storage(site.storage)))
+    experiment_id = folder.description()["facts"]["experiment_id"]
+    if site.offline or not experiment_id:
+        command = sync_command(folder.path.name, str(folder.storage))
         return f"no server was asked. Deliver it from a machine that reaches one: {command} --tracking-uri URI"
     page = view_page(experiment_id, objective)
     if site.server is None:
-        return f"make ui STORAGE={Storage(site.storage)}, then http://127.0.0.1:5000/{page}"
+        return f"make ui STORAGE={folder.storage}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"

@@ -1,4 +1,4 @@
-"""A full disk: the search waits with a clear word instead of failing, and no file of its own is ever half written."""
+"""Write the files of a search whole or not at all, and wait with a clear message while the disk is full."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import trainables.runtime.disk_space as room
+import trainables.runtime.disk_space as disk_space
+from search.errors import UsageError
 from trainables.runtime.disk_space import (
     DiskFullError,
     Patience,
@@ -23,54 +24,52 @@ from trainables.runtime.disk_space import (
     size_of,
 )
 
-__all__ = ["size_of"]
+STATE_BYTES = 2**20  # free bytes below which the search itself stops writing; far less than what checkpoints leave
+_BLOCK_BYTES = 4096  # of a file system
+_NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs")
 
-STATE_BYTES = 2**20  # room below which the search itself stops writing; far less than what checkpoints leave
-_BLOCK = 4096  # of a file system
-
-
-_leave: list[Callable[[], bool]] = []  # whether the search that runs here is to end
+_stop_conditions: list[Callable[[], bool]] = []  # of the search that runs in this process
 
 
 @contextmanager
-def waiting_until(leave: Callable[[], bool]) -> Iterator[None]:
-    """Inside, nothing waits for room any longer once ``leave`` says so, but raises ``DiskFullError``.
+def stop_waiting_when(stopping: Callable[[], bool]) -> Iterator[None]:
+    """Raise ``DiskFullError`` inside instead of waiting for disk space, as soon as ``stopping`` returns True.
 
-    What is then not written is found out by a resume, as after any other death.
+    A resume then finds out what was not written, as after any other death of the process.
     """
-    _leave.append(leave)
+    _stop_conditions.append(stopping)
     try:
         yield
     finally:
-        _leave.pop()
+        _stop_conditions.pop()
 
 
-def time_to_leave() -> bool:
-    """Whether the search that runs here is to end."""
-    return any(leave() for leave in _leave)
+def is_stopping() -> bool:
+    """Return whether the search that runs in this process is to end."""
+    return any(stopping() for stopping in _stop_conditions)
 
 
-def full(error: BaseException) -> bool:
-    """Whether a full disk was the cause of an exception."""
+def is_disk_full(error: BaseException) -> bool:
+    """Return whether a full disk caused an exception."""
     return isinstance(error, DiskFullError) or is_full(error)
 
 
-def to_stderr(line: str) -> None:
+def print_to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def enough_room(folder: Path, needed_bytes: int = STATE_BYTES) -> bool:
-    """Whether that much can still be written on the disk of a folder."""
+def has_space(folder: Path, needed_bytes: int = STATE_BYTES) -> bool:
+    """Return whether the disk of a folder has that many bytes free."""
     return free_bytes(folder) >= needed_bytes
 
 
-def wait_for_room(folder: Path, needed_bytes: int = STATE_BYTES, say: Say = to_stderr) -> None:
-    """Return once that much can be written; until then say what is missing, and look again every few seconds."""
-    room.wait_for_room(folder, needed_bytes, say, leave=time_to_leave)
+def wait_for_space(folder: Path, needed_bytes: int = STATE_BYTES, say: Say = print_to_stderr) -> None:
+    """Return once that many bytes are free; until then say what is missing, and look again every few seconds."""
+    disk_space.wait_for_room(folder, needed_bytes, say, leave=is_stopping)
 
 
-def patience_of_checkpoints() -> Patience:
-    """From the environment: ``SEARCH_DISK_RESERVE_MB`` and ``SEARCH_DISK_WAIT_S``."""
+def checkpoint_patience() -> Patience:
+    """Read how checkpoints wait for disk space from ``$SEARCH_DISK_RESERVE_MB`` and ``$SEARCH_DISK_WAIT_S``."""
     usual = Patience()
     return Patience(
         reserve_bytes=int(float(os.environ.get("SEARCH_DISK_RESERVE_MB", usual.reserve_bytes / 2**20)) * 2**20),
@@ -78,13 +77,13 @@ def patience_of_checkpoints() -> Patience:
     )
 
 
-def write_atomically(path: Path, text: str, say: Say = to_stderr) -> None:
+def write_atomically(path: Path, text: str, say: Say = print_to_stderr) -> None:
     """Replace a file as a whole: whatever happens, it holds the old text or the new."""
-    write_bytes(path, text.encode(), say)
+    write_bytes_atomically(path, text.encode(), say)
 
 
-def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
-    """The same, of any content."""
+def write_bytes_atomically(path: Path, content: bytes, say: Say = print_to_stderr) -> None:
+    """Replace a file as a whole: whatever happens, it holds the old bytes or the new."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def write() -> None:
@@ -94,12 +93,12 @@ def write_bytes(path: Path, content: bytes, say: Say = to_stderr) -> None:
             os.fsync(file.fileno())
         draft.replace(path)
 
-    needed = {path.parent: len(content) + _BLOCK}
-    retry(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=time_to_leave)
+    needed = {path.parent: len(content) + _BLOCK_BYTES}
+    retry(write, lambda: draft.unlink(missing_ok=True), lambda: needed, say, leave=is_stopping)
 
 
-def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) -> None:
-    """Add to a file that only this process writes: all of the data, or, while the disk is full, nothing yet."""
+def append(path: Path, data: bytes, say: Say = print_to_stderr, *, sync: bool = True) -> None:
+    """Append to a file that only this process writes: all of the data or, while the disk is full, nothing yet."""
 
     def write() -> None:
         with path.open("ab") as file:
@@ -111,8 +110,8 @@ def append(path: Path, data: bytes, say: Say = to_stderr, *, sync: bool = True) 
     append_whole(path, write, len(data), say)
 
 
-def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to_stderr) -> None:
-    """Let ``write`` add that many bytes to a file; what a failed one has added is taken away again."""
+def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = print_to_stderr) -> None:
+    """Let ``write`` append ``size`` bytes to a file, and cut off again what a failed write has appended."""
     before = path.stat().st_size if path.exists() else 0
 
     def cut_back() -> None:
@@ -120,55 +119,85 @@ def append_whole(path: Path, write: Callable[[], None], size: int, say: Say = to
             if path.stat().st_size > before:
                 os.truncate(path, before)
 
-    retry(write, cut_back, lambda: {path.parent: size + _BLOCK}, say, leave=time_to_leave)
+    retry(write, cut_back, lambda: {path.parent: size + _BLOCK_BYTES}, say, leave=is_stopping)
+
+
+def check_writable(file: Path | None) -> None:
+    """Create the folder of the file that ``--json`` names, and open the file, before a search and not after it.
+
+    Raises
+    ------
+    UsageError
+        The file cannot be written.
+    """
+    if file is None:
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.open("a").close()
+    except OSError as error:
+        raise UsageError(f"--json {file}: cannot be written: {error.strerror}.") from error
+
+
+def on_network_file_system(folder: Path) -> bool:
+    """Return whether a folder lies on a network file system, where the locks of SQLite are not reliable."""
+    mounts = Path("/proc/mounts")
+    if not mounts.exists():
+        return False
+    best, kind = "", ""
+    for line in mounts.read_text().splitlines():
+        _, point, fstype, *_ = line.split()
+        if folder.is_relative_to(point) and len(point) >= len(best):
+            best, kind = point, fstype
+    return kind.startswith(_NETWORK_FILE_SYSTEMS)
 
 
 def files_line(folder: Path) -> str:
-    """Where a search's files are, and how large they are, for people."""
+    """Describe for the user where the files of a search are, and their size."""
     return f"files    {folder} ({megabytes(size_of(folder))})"
 
 
-class RoomGuard:
-    """Looks at the disk between two steps of the search, and holds it while there is no room for its own state.
+class DiskSpaceGuard:
+    """Check the disk between two steps of the search, and block while there is no space for the search's own state.
 
-    Tune writes its own state to the temporary folder after each step and gives the whole search up if it cannot.
-    Checkpoints wait by themselves, in the trials' processes, and leave a reserve; a person is told of that here.
+    Tune writes its state to the temporary folder after each step and gives up the whole search if it cannot.
+    Checkpoints wait by themselves, in the processes of the trials, and leave a reserve; the guard only reports that.
 
     Parameters
     ----------
     folder : Path
         Of the search.
-    checkpoint_bytes : callable, optional
-        Size of a trial's checkpoint, as far as it is known; None: checkpoints are not on this disk.
+    largest_checkpoint_bytes : callable, optional
+        Size of a trial's checkpoint as far as it is known; None: checkpoints are not on this disk.
     """
 
-    def __init__(self, folder: Path, say: Say, checkpoint_bytes: Callable[[], int] | None = lambda: 0) -> None:
-        self._folder, self._say, self._checkpoint_bytes = folder, say, checkpoint_bytes
-        self._reserve = patience_of_checkpoints().reserve_bytes
-        self._looked, self._full = float("-inf"), False
+    def __init__(self, folder: Path, say: Say, largest_checkpoint_bytes: Callable[[], int] | None = lambda: 0) -> None:
+        self._folder, self._say, self._checkpoint_bytes = folder, say, largest_checkpoint_bytes
+        self._reserve_bytes = checkpoint_patience().reserve_bytes
+        self._checked_at, self._checkpoints_wait = float("-inf"), False
 
     def __call__(self, stopped: Callable[[], bool]) -> None:
-        """Return when the search may go on, or is to be stopped."""
-        if time.monotonic() - self._looked < room.POLL_S:
+        """Return when the search may continue, or when ``stopped`` returns True."""
+        if time.monotonic() - self._checked_at < disk_space.POLL_S:
             return
         if self._checkpoint_bytes:
-            self._tell_of_checkpoints(self._checkpoint_bytes())
-        for place in (self._folder, Path(tempfile.gettempdir())):
-            if not enough_room(place):
-                self._hold(place, stopped)
-        self._looked = time.monotonic()
+            self._report_checkpoints(self._checkpoint_bytes())
+        for folder in (self._folder, Path(tempfile.gettempdir())):
+            if not has_space(folder):
+                self._wait(folder, stopped)
+        self._checked_at = time.monotonic()
 
-    def _tell_of_checkpoints(self, checkpoint_bytes: int) -> None:
-        needed = self._reserve + checkpoint_bytes
-        full = not enough_room(self._folder, needed)
-        if full and not self._full:
-            about = lacking(self._folder, needed)
-            self._say(f"{about}: trials wait before their next checkpoint, nothing is lost. Delete something there")
-        elif self._full and not full:
+    def _report_checkpoints(self, largest_checkpoint_bytes: int) -> None:
+        needed_bytes = self._reserve_bytes + largest_checkpoint_bytes
+        full = not has_space(self._folder, needed_bytes)
+        if full and not self._checkpoints_wait:
+            missing = lacking(self._folder, needed_bytes)
+            self._say(f"{missing}: trials wait before their next checkpoint, nothing is lost. Delete something there")
+        elif self._checkpoints_wait and not full:
             self._say(f"disk of {self._folder} has room again: trials go on")
-        self._full = full
+        self._checkpoints_wait = full
 
-    def _hold(self, place: Path, stopped: Callable[[], bool]) -> None:
-        self._say(f"{lacking(place, STATE_BYTES)}: the search waits, nothing is lost. Delete something there")
-        while not enough_room(place) and not stopped():
-            time.sleep(room.POLL_S)
+    def _wait(self, folder: Path, stopped: Callable[[], bool]) -> None:
+        self._say(f"{lacking(folder, STATE_BYTES)}: the search waits, nothing is lost. Delete something there")
+        while not has_space(folder) and not stopped():
+            time.sleep(disk_space.POLL_S)

@@ -1,6 +1,6 @@
-"""The journal of a search: what happened is appended to one file first, and can be read back after any death."""
+"""Append what happens in a search to its event log before anything else, and read the log after any death."""
 
-# One JSON object a line: its event, when it happened (ms since 1970), and what belongs to it.
+# Each line is one JSON object: the event, its time (ms since 1970), and its content.
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from pyarrow.fs import FileSystem, LocalFileSystem
-from ray import tune
 
 from search.storage.disk import append
-from search.tuning.recorder import TrialRecord
+from search.storage.location import StoragePath
+from search.storage.trial_record import TrialRecord
 
 TRIAL_EVENTS = (
     "trial_started",
@@ -29,52 +29,56 @@ TRIAL_EVENTS = (
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a journal."""
+    """One line of an event log."""
 
     event: str
-    at_ms: int
+    at_ms: int  # since 1970
     content: Mapping[str, Any]  # of a trial's event: its number, and what has changed in its record
     end: int  # byte of the file at which the line ends
 
 
-class Journal:
-    """Appends entries, each whole or not at all; the last one of a process that was killed may be cut off."""
+class EventLog:
+    """Append-only log of one search; each entry is written whole or not at all.
+
+    A process that is killed may leave its last entry cut off; opening the log again repairs it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        mend(path)
-        self._told: dict[int, dict[str, Any]] = {}  # last state of each trial in the journal
-        self.entries = 0
-        for entry in read(path):
-            self.entries += 1
+        repair(path)
+        self._logged: dict[int, dict[str, Any]] = {}  # last state of each trial in the log
+        self.entry_count = 0
+        for entry in read_entries(path):
+            self.entry_count += 1
             if entry.event in TRIAL_EVENTS:
-                self._told.setdefault(entry.content["number"], {}).update(entry.content)
+                self._logged.setdefault(entry.content["number"], {}).update(entry.content)
 
     def append(self, event: str, at_ms: int, **content: Any) -> None:
-        """Write one entry; waits while the disk is full."""
+        """Write one entry; wait while the disk is full."""
         line = json.dumps({"event": event, "at_ms": at_ms, **content}, separators=(",", ":")) + "\n"
-        # a process that is killed loses nothing; a machine that loses power must not forget what the study is told next
+        # A killed process loses nothing. A power loss must not lose the end of a trial, because the study records it
+        # next and would then be ahead of the log.
         append(self.path, line.encode(), sync=event == "trial_ended")
-        self.entries += 1
+        self.entry_count += 1
 
     def append_trial(self, event: str, at_ms: int, trial: TrialRecord) -> None:
-        """Write what has changed in a trial's record."""
-        now, before = as_json(trial), self._told.get(trial.number, {})
+        """Write what has changed in the record of a trial since its last entry."""
+        now, before = record_as_json(trial), self._logged.get(trial.number, {})
         always = ("epoch", "metrics") if event == "epoch_ended" else ()
         changed = {
             name: value for name, value in now.items() if name in always or name not in before or before[name] != value
         }
-        self._told[trial.number] = now
+        self._logged[trial.number] = now
         self.append(event, at_ms, **(changed | {"number": trial.number}))
 
-    def close(self) -> None:
-        """Everything reaches the disk itself."""
+    def sync(self) -> None:
+        """Force everything that was written to the disk itself."""
         with self.path.open("rb") as file:
             os.fsync(file.fileno())
 
 
-def read(path: Path, start: int = 0) -> Iterator[Entry]:
-    """Entries from byte ``start`` on, as far as whole lines go; a file that grows may be read on from the last end."""
+def read_entries(path: Path, start: int = 0) -> Iterator[Entry]:
+    """Yield the whole lines from byte ``start`` on; pass the last entry's ``end`` to continue in a growing log."""
     if not path.exists():
         return
     with path.open("rb") as file:
@@ -88,17 +92,23 @@ def read(path: Path, start: int = 0) -> Iterator[Entry]:
             yield Entry(content.pop("event"), content.pop("at_ms"), content, end)
 
 
-def records_of(entries: Iterable[Entry], files: FileSystem | None = None) -> dict[int, TrialRecord]:
-    """Every trial as the last entry about it left it, with its checkpoint in that file system; None: a local one."""
+def replay(entries: Iterable[Entry], files: FileSystem | None = None) -> dict[int, TrialRecord]:
+    """Rebuild the record of every trial, by number.
+
+    Parameters
+    ----------
+    files : FileSystem, optional
+        File system of the checkpoints; None: that of this machine.
+    """
     records: dict[int, TrialRecord] = {}
     for entry in entries:
         if entry.event in TRIAL_EVENTS:
-            apply(records, entry, files)
+            apply_entry(records, entry, files)
     return records
 
 
-def apply(records: dict[int, TrialRecord], entry: Entry, files: FileSystem | None = None) -> TrialRecord:
-    """Bring the record of an entry's trial up to that entry."""
+def apply_entry(records: dict[int, TrialRecord], entry: Entry, files: FileSystem | None = None) -> TrialRecord:
+    """Update the record of an entry's trial, or create it, and return it."""
     number, changed = entry.content["number"], _from_json(entry.content, files)
     if number in records:
         vars(records[number]).update(changed)
@@ -107,8 +117,8 @@ def apply(records: dict[int, TrialRecord], entry: Entry, files: FileSystem | Non
     return records[number]
 
 
-def as_json(trial: TrialRecord) -> dict[str, Any]:
-    """A record as plain values; copies, since records change."""
+def record_as_json(trial: TrialRecord) -> dict[str, Any]:
+    """Copy a record into plain values, because the record itself changes later."""
     values = {field.name: getattr(trial, field.name) for field in fields(trial)}
     values["checkpoint"] = trial.checkpoint.path if trial.checkpoint else None
     copied: dict[str, Any] = json.loads(json.dumps(values))
@@ -118,21 +128,22 @@ def as_json(trial: TrialRecord) -> dict[str, Any]:
 def _from_json(values: Mapping[str, Any], files: FileSystem | None) -> dict[str, Any]:
     changed = dict(values)
     if changed.get("checkpoint"):
-        changed["checkpoint"] = tune.Checkpoint(changed["checkpoint"], files or LocalFileSystem())
+        changed["checkpoint"] = StoragePath(files or LocalFileSystem(), changed["checkpoint"])
     return changed
 
 
-def mend(path: Path) -> None:
-    """Cut off a last line of JSON lines that is not whole, as a killed process or a full disk leaves it.
+def repair(path: Path) -> None:
+    """Cut off an incomplete last line of a JSON-lines file, as a killed process or a full disk leaves it.
 
-    Appending after it would make one unreadable line of two. What is cut off is kept in ``<name>.damaged``.
+    Otherwise the next entry would continue that line, and neither could be read. The part that is cut off is kept in
+    ``<name>.damaged``.
     """
     if not path.exists():
         return
     with path.open("rb+") as file:
         size = file.seek(0, os.SEEK_END)
         good = size
-        while good and not _ends_whole(file, good):
+        while good and not _ends_with_whole_line(file, good):
             good = _start_of_last_line(file, good)
         if good < size:
             file.seek(good)
@@ -141,7 +152,7 @@ def mend(path: Path) -> None:
             file.truncate(good)
 
 
-def _ends_whole(file: Any, end: int) -> bool:
+def _ends_with_whole_line(file: BinaryIO, end: int) -> bool:
     start = _start_of_last_line(file, end)
     file.seek(start)
     line = file.read(end - start)
@@ -154,15 +165,15 @@ def _ends_whole(file: Any, end: int) -> bool:
     return True
 
 
-def _start_of_last_line(file: Any, end: int) -> int:
-    """Where the line begins that ends at byte ``end``."""
+def _start_of_last_line(file: BinaryIO, end: int) -> int:
+    """Find the first byte of the line that ends at byte ``end``."""
     block, start = b"", end
     while start > 0:
         step = min(4096, start)
         start -= step
         file.seek(start)
         block = file.read(step) + block
-        place = block[: len(block) - 1].rfind(b"\n")
-        if place >= 0:
-            return int(start + place + 1)
+        newline = block[: len(block) - 1].rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
     return 0

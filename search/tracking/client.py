@@ -1,6 +1,6 @@
-"""What a search cannot begin without in MLflow: server or database, experiment, the search's own run.
+"""Open MLflow for a search: server or database, experiment, and the search's own run.
 
-MLflow is imported here first, for it reads its settings then.
+This module imports MLflow before any other does, because MLflow reads its settings at that moment.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-# One more try for each request: what is longer away is waited for here. A run that this makes twice is found later.
+# One more try for each request, because longer waits happen in our own code; ``finalize`` deletes duplicated runs.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
@@ -29,23 +29,26 @@ from mlflow.entities import Metric as Metric
 from mlflow.entities import Param as Param
 from mlflow.entities import Run as Run
 from mlflow.entities import RunTag as RunTag
+from mlflow.entities.model_registry import ModelVersion as ModelVersion
 from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
+from search.config.redaction import first_line, without_passwords
 from search.config.settings import JOURNAL
-from search.errors import TrackingError, UsageError, first_line, without_passwords
+from search.errors import TrackingError, UsageError
 from search.tracking.run_info import OwnRun, RunFacts
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
-NEVER = {400, 404, 409, 413, 422}  # answers that trying again will not change
-_PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of what a search cannot begin without
+CHAMPION = "champion"  # alias of the promoted version of a registered model
+NEVER = {400, 404, 409, 413, 422}  # HTTP statuses that another attempt will not change
+_PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of requests without which a search cannot begin
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 
 
 def embedded_uri(storage: Path) -> str:
-    """URI of the database that serves where no server is named."""
+    """Return the URI of the database that is used where no server is named."""
     return f"sqlite:///{storage / 'mlflow' / 'mlflow.db'}"
 
 
@@ -58,16 +61,16 @@ class Experiment:
 
 
 def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment:
-    """The workload's experiment, made if need be.
+    """Open the workload's experiment, or create it.
 
-    To be called before any worker starts: first-time migrations of a new database race with each other.
+    Call this before any worker starts, because the first migrations of a new database race with each other.
 
     Raises
     ------
     TrackingError
         The server or database cannot be used.
     UsageError
-        No server is named, only the journal.
+        The URI is the word ``journal``: no server is named.
     """
     _refuse_journal(uri)
     artifacts = None
@@ -79,21 +82,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         _require_listener(uri)
         with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
-            experiment = _persist(lambda: client.get_experiment_by_name(workload))
-            if experiment is not None and experiment.lifecycle_stage == "deleted":
-                raise TrackingError(
-                    f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
-                    f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
-                )
-            if experiment is not None:
-                return Experiment(client, str(experiment.experiment_id))
-            new = _persist(
-                lambda: (
-                    _experiment_id(client, workload)
-                    or client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT)
-                )
-            )
-            return Experiment(client, str(new))
+            return Experiment(client, _find_or_create(client, workload, artifacts))
     except TrackingError:
         raise
     except Exception as error:  # whatever a store or its database driver raises
@@ -104,14 +93,29 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         ) from error
 
 
-def _experiment_id(client: MlflowClient, workload: str) -> str | None:
-    """If somebody else, or a request whose answer was lost, has made it."""
+def _find_or_create(client: MlflowClient, workload: str, artifacts: str | None) -> str:
+    """Return the id of the workload's experiment."""
+    experiment = _retry(lambda: client.get_experiment_by_name(workload))
+    if experiment is None:
+        return str(_retry(lambda: _create(client, workload, artifacts)))
+    if experiment.lifecycle_stage == "deleted":
+        raise TrackingError(
+            f"Experiment {workload!r} was deleted in MLflow. Bring it back with: "
+            f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        )
+    return str(experiment.experiment_id)
+
+
+def _create(client: MlflowClient, workload: str, artifacts: str | None) -> str:
+    """Create the experiment, unless another process, or a request whose answer was lost, has created it."""
     experiment = client.get_experiment_by_name(workload)
-    return str(experiment.experiment_id) if experiment else None
+    if experiment is not None:
+        return str(experiment.experiment_id)
+    return str(client.create_experiment(workload, artifact_location=artifacts, tags=_EXPERIMENT))
 
 
-def _persist(call: Callable[[], Any]) -> Any:
-    """What a call returns, which a server that stumbles may spoil a few times."""
+def _retry(call: Callable[[], Any]) -> Any:
+    """Return what a call returns, after a few more attempts if the server fails for a moment."""
     for pause_s in _PAUSES_S:
         try:
             return call()
@@ -123,7 +127,7 @@ def _persist(call: Callable[[], Any]) -> Any:
 
 
 def status_of(error: Exception) -> int:
-    """HTTP status that an error stands for; 503 where it has none: a connection, a lock, a disk."""
+    """Return the HTTP status of an error; 503 for errors without one, as of a connection, a lock or a disk."""
     if isinstance(error, MlflowException):
         return int(error.get_http_status_code())
     status = getattr(getattr(error, "response", None), "status_code", None)
@@ -131,7 +135,7 @@ def status_of(error: Exception) -> int:
 
 
 def _require_listener(uri: str) -> None:
-    """MLflow tries for minutes to reach a database that is not there; whoever just started a command wants to know."""
+    """Fail at once where no database listens, because MLflow would try for minutes to reach it."""
     parts = urlsplit(uri)
     if parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql") and parts.hostname and parts.port:
         socket.create_connection((parts.hostname, parts.port), timeout=10).close()
@@ -141,29 +145,39 @@ def _refuse_journal(uri: str | None) -> None:
     if uri == JOURNAL:
         raise UsageError(
             "--tracking-uri journal (or $MLFLOW_TRACKING_URI) names no server, and this needs one. Name it. A search "
-            "that ran without is delivered there first: python -m search.run --sync NAME --tracking-uri URI"
+            "that ran without is exported there first: python -m search.run --sync NAME --tracking-uri URI"
         )
 
 
 def client_of(uri: str | None, storage: Path) -> MlflowClient:
-    """A client, whether its server answers or not."""
+    """Return a client, whether its server answers or not."""
     _refuse_journal(uri)
     return MlflowClient(uri or embedded_uri(storage))
 
 
 def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> list[str]:
-    """Add text files to a run that has ended; returns what did not work."""
+    """Add text files to a run that has ended; return the failures."""
     failures = []
     for file, text in texts.items():
         try:
             experiment.client.log_text(run_id, text, file)
-        except Exception as error:  # the server's fault must not end a search
+        except Exception as error:  # a failing server must not end a search
             failures.append(f"{type(error).__name__}: {first_line(error)}")
     return failures
 
 
+def find_champion(client: MlflowClient, workload: str) -> ModelVersion | None:
+    """Return the promoted version of a workload's registered model, if there is one."""
+    try:
+        return client.get_model_version_by_alias(workload, CHAMPION)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):  # no such model, no alias
+            raise
+        return None
+
+
 def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
-    """All of them, oldest first, however many pages they fill."""
+    """Return all runs that match a query, oldest first, from all pages of the answer."""
     found: list[Run] = []
     token = None
     while True:
@@ -177,25 +191,26 @@ def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]
 
 
 def create_search_run(experiment: Experiment, own: OwnRun, facts: RunFacts) -> RunFacts:
-    """Make the search's own run, or find the one with this token, if a killed process has made it; facts with its id.
+    """Create the search's own run, unless a killed process has created it with this token; return facts with its id.
 
     Raises
     ------
     TrackingError
-        The server refused it, or is away.
+        The server refuses it, or does not answer.
     """
     client = experiment.client
 
     def find_or_create() -> Run:
-        made = client.search_runs([experiment.id], f"tags.token = '{own.token}'", max_results=1)
-        how: dict[str, Any] = {"run_name": own.name, "start_time": own.started_ms, "tags": dict(own.tags)}
-        return made[0] if made else client.create_run(experiment.id, **how)
+        found = client.search_runs([experiment.id], f"tags.token = '{own.token}'", max_results=1)
+        if found:
+            return found[0]
+        return client.create_run(experiment.id, run_name=own.name, start_time=own.started_ms, tags=dict(own.tags))
 
     try:
-        run = _persist(find_or_create)
+        run = _retry(find_or_create)
         params = [Param(key, value) for key, value in own.params.items()]
-        _persist(lambda: client.log_batch(run.info.run_id, params=params))
-        _persist(lambda: client.log_inputs(run.info.run_id, [dataset(facts.fingerprint, facts.source)]))
+        _retry(lambda: client.log_batch(run.info.run_id, params=params))
+        _retry(lambda: client.log_inputs(run.info.run_id, [dataset(facts.fingerprint, facts.source)]))
     except MlflowException as error:
         where = without_passwords(client.tracking_uri)
         raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
@@ -203,14 +218,14 @@ def create_search_run(experiment: Experiment, own: OwnRun, facts: RunFacts) -> R
 
 
 def require_run(client: MlflowClient, facts: RunFacts) -> None:
-    """Raise UsageError where a server answers that has never heard of the search's own run."""
+    """Raise UsageError where a server answers that does not have the search's own run."""
     try:
         client.get_run(facts.run_id)
     except Exception as error:
-        if status_of(error) == 404:  # any other: whoever delivers waits for it
+        if status_of(error) == 404:  # the exporter waits for the end of any other error
             raise UsageError(
                 f"The MLflow tracking at {without_passwords(client.tracking_uri)} has no run {facts.run_id}: this "
-                "search was told to another server first, and stays there. Name that one with --tracking-uri."
+                "search was exported to another server first, and stays there. Name that one with --tracking-uri."
             ) from error
 
 
@@ -223,14 +238,14 @@ def dataset(fingerprint: str, source: str) -> DatasetInput:
 
 @contextmanager
 def system_metrics(experiment: Experiment | None, run_id: str, resumed: bool) -> Iterator[None]:
-    """CPU, memory and GPUs of the driver's machine, logged while the search runs and the server answers."""
+    """Log CPU, memory and GPUs of the driver's machine while the search runs and the server answers."""
     if experiment is None:
         yield
         return
     uri = experiment.client.tracking_uri
     try:
         monitor = SystemMetricsMonitor(run_id, tracking_uri=uri, resume_logging=resumed)
-    except Exception:  # it asks the server how far an earlier process was
+    except Exception:  # the monitor asks the server for its last step of an earlier process
         monitor = None
     if monitor:
         monitor.start()

@@ -1,88 +1,176 @@
-"""Writes what happens in a search into its journal, and stages the files that belong to it."""
+"""Record what happens in a search in its event log, and stage the files that are to be exported with it."""
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from uuid import uuid4
 
-from search.config.spec import Plan
-from search.reporting.leaderboard import Leaderboard
-from search.storage.event_log import Journal
-from search.tracking.mlflow_ui import experiment_note, first_views, result_note, result_views
-from search.tracking.outbox import Outbox
-from search.tuning.recorder import TrialRecord
+from search.storage.disk import is_stopping, print_to_stderr, wait_for_space
+from search.storage.event_log import Entry, EventLog
+from search.storage.location import StoragePath
+from search.storage.names import STAGED_FILES
+from search.storage.trial_record import TrialListener, TrialRecord
+from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER
+from trainables.runtime.disk_space import is_full, retry
+from trainables.runtime.object_store import is_away
 
 
-class EventRecorder:
-    """The listener that comes before all others: what it has not written has not happened."""
+class EventRecorder(TrialListener):
+    """The first of all listeners: what it has not written to the event log has not happened."""
 
-    def __init__(self, journal: Journal, outbox: Outbox) -> None:
-        self._journal, self._outbox = journal, outbox
+    def __init__(self, log: EventLog, staged: StagedFiles) -> None:
+        self._log, self._staged = log, staged
 
-    # --- trials, as the records tell
+    # --- trials
 
     def trial_started(self, trial: TrialRecord) -> None:
-        self._journal.append_trial("trial_started", _now_ms(), trial)
+        self._log.append_trial("trial_started", now_ms(), trial)
 
     def trial_resumed(self, trial: TrialRecord) -> None:
-        self._journal.append_trial("trial_resumed", _now_ms(), trial)
+        self._log.append_trial("trial_resumed", now_ms(), trial)
 
     def trial_retried(self, trial: TrialRecord) -> None:
-        self._journal.append_trial("trial_retried", _now_ms(), trial)
+        self._log.append_trial("trial_retried", now_ms(), trial)
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        self._journal.append_trial("epoch_ended", _now_ms(), trial)
+        self._log.append_trial("epoch_ended", now_ms(), trial)
 
     def checkpoint_saved(self, trial: TrialRecord) -> None:
-        self._journal.append_trial("checkpoint_saved", _now_ms(), trial)
+        self._log.append_trial("checkpoint_saved", now_ms(), trial)
 
     def trial_ended(self, trial: TrialRecord) -> None:
-        if trial.outcome == "complete":  # first: an entry without its files could never be made good
-            self._journal.append("files", _now_ms(), number=trial.number, parcel=self._outbox.stage_trial(trial))
-        self._journal.append_trial("trial_ended", _now_ms(), trial)
+        if trial.outcome == "complete":  # first, because files that are missing after the end would stay missing
+            self._log_files(self._staged.stage_trial(trial), trial.number)
+        self._log.append_trial("trial_ended", now_ms(), trial)
 
     # --- the search itself
 
-    def opened(self, plan: Plan) -> None:
-        """What the search is about, for whoever looks at its pages while it runs."""
-        at_ms, goal = _now_ms(), plan.goal
-        views = first_views(goal, plan.workload.columns, at_ms)
-        note = experiment_note(plan.workload.title, goal.objective)
-        self._journal.append("search_opened", at_ms, note=note, views=views)
+    def search_opened(self, note: str, views: Mapping[str, str]) -> None:
+        """Record the description of the experiment, and tags with its first views of the trials."""
+        self._log.append("search_opened", now_ms(), note=note, views=views)
 
-    def resumed(self) -> None:
-        self._journal.append("search_resumed", _now_ms())
+    def search_resumed(self) -> None:
+        self._log.append("search_resumed", now_ms())
 
-    def text(self, text: str, file: str) -> None:
-        """A text file of the search's own run."""
-        self._journal.append("files", _now_ms(), number=None, parcel=self._outbox.stage_text(text, file))
+    def log_text(self, text: str, file: str) -> None:
+        """Record a text file of the search's own run."""
+        self._log_files(self._staged.stage_text(text, file))
 
-    def comparison(self, trial: TrialRecord | None, folder: Path) -> None:
-        """Figures of one trial among others, or, without a trial, of the whole search."""
-        parcel = self._outbox.stage_folder(folder, "comparison")
-        self._journal.append("files", _now_ms(), number=trial.number if trial else None, parcel=parcel)
+    def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
+        """Record figures that compare one trial with others or, without a trial, belong to the whole search."""
+        self._log_files(self._staged.stage_folder(folder, "comparison"), trial.number if trial else None)
 
-    def result(self, leaderboard: Leaderboard) -> None:
-        """What people read of it; the best trial's name, number and scores, and the numbers of a front."""
-        at_ms, best = _now_ms(), leaderboard.best
-        views = result_views(leaderboard, at_ms)
-        self._journal.append("search_described", at_ms, note=result_note(leaderboard), views=views)
-        if best is None:
-            return
-        names = [*leaderboard.objectives, *(name for name in best.beside if name in best.metrics)]
-        metrics: Mapping[str, Any] = {name: best.metrics[name] for name in names}
-        complete = [row for row in leaderboard.rows if row.rank] if leaderboard.goal.several else []
-        front = {row.number: row.front for row in complete}
-        self._journal.append(
-            "search_result", _now_ms(), metrics=metrics, label=best.label, number=best.number, front=list(front.items())
+    def search_described(self, note: str, views: Mapping[str, str]) -> None:
+        """Record the description of the result, and tags of the experiment with its views of the trials."""
+        self._log.append("search_described", now_ms(), note=note, views=views)
+
+    def search_result(
+        self, label: str, number: int | None, metrics: Mapping[str, float], front: Mapping[int, bool]
+    ) -> None:
+        """Record the best trial and, for the number of each complete trial, whether it is in the Pareto front."""
+        self._log.append(
+            "search_result", now_ms(), metrics=metrics, label=label, number=number, front=list(front.items())
         )
 
-    def end(self, status: str) -> None:
-        self._journal.append("search_ended", _now_ms(), status=status)
-        self._journal.close()
+    def search_ended(self, status: str) -> None:
+        """Record the end of the search with a status of MLflow, and force the log to the disk."""
+        self._log.append("search_ended", now_ms(), status=status)
+        self._log.sync()
+
+    def _log_files(self, name: str, number: int | None = None) -> None:
+        """Record files that are staged under a name: those of a trial or, without a number, of the search."""
+        self._log.append("files", now_ms(), number=number, parcel=name)
 
 
-def _now_ms() -> int:
+class StagedFiles:
+    """Copies of files in the directory of a search, each kept until it is in MLflow.
+
+    What is staged together is one folder; an event refers to it by its name.
+    """
+
+    def __init__(self, search_folder: Path) -> None:
+        self.path = search_folder / STAGED_FILES
+
+    def stage_text(self, text: str, file: str) -> str:
+        """Stage a text under a file name, and return the name of its folder."""
+        staged = self._new_folder()
+        (staged / file).write_text(text)
+        return staged.name
+
+    def stage_folder(self, folder: Path, to: str) -> str:
+        """Stage the files of a folder under the folder name ``to``."""
+        staged = self._new_folder()
+        _copy_tree(folder, staged / to)
+        return staged.name
+
+    def stage_trial(self, trial: TrialRecord) -> str:
+        """Stage report, weights and hyperparameters of a complete trial."""
+        staged = self._new_folder()
+        # MLflow 3.17 cannot compare a run that has files beside its folders with one that has nothing
+        weights = staged / "checkpoint"
+        weights.mkdir()
+        (weights / "hyperparameters.json").write_text(json.dumps(trial.hyperparameters, indent=2))
+        if trial.checkpoint is not None:
+            with _fetched(trial.checkpoint) as checkpoint:
+                if (report := checkpoint / REPORT_FOLDER).exists():
+                    _copy_tree(report, staged / REPORT_FOLDER)
+                for name in (BEST_FILE, LAST_FILE):
+                    if (file := checkpoint / name).exists():
+                        _copy(str(file), str(weights / name))
+        return staged.name
+
+    def folder_of(self, entry: Entry) -> Path:
+        """Return the folder of an event's files, which exists until they are in MLflow."""
+        return self.path / str(entry.content["parcel"])
+
+    def discard(self, entry: Entry) -> None:
+        """Delete the files of an event, which MLflow has now."""
+        shutil.rmtree(self.folder_of(entry), ignore_errors=True)
+
+    def discard_all(self) -> None:
+        """Delete everything, including what a killed process had staged without recording it."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def _new_folder(self) -> Path:
+        wait_for_space(self.path.parent)
+        folder = self.path / uuid4().hex[:16]
+        folder.mkdir(parents=True)
+        return folder
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+@contextmanager
+def _fetched(checkpoint: StoragePath) -> Iterator[Path]:
+    """Yield a checkpoint as a folder of this machine; wait while its store does not answer."""
+    with ExitStack() as open_folders:
+        yield retry(
+            lambda: open_folders.enter_context(checkpoint.as_folder()),
+            lambda: None,
+            dict,
+            print_to_stderr,
+            leave=is_stopping,
+            passing=lambda error: is_full(error) or is_away(error, checkpoint.files),
+        )
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, target, copy_function=_copy)
+
+
+def _copy(source: str, target: str) -> None:
+    """Create a hard link where the file system has them, otherwise a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)

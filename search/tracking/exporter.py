@@ -1,4 +1,4 @@
-"""Carries the journal of a search to MLflow: in order, in batches, for as long as it takes, in a thread of its own."""
+"""Export the event log of a search to MLflow in a thread: in order, in batches, and for as long as it takes."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from search.storage.event_log import TRIAL_EVENTS, Entry, apply, read
-from search.tuning.recorder import TrialRecord
+from search.storage.event_log import TRIAL_EVENTS, Entry, apply_entry, read_entries
+from search.storage.trial_record import TrialRecord
 
-WINDOW = 200  # entries that are delivered, or tried again, together
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts while the server is away
+WINDOW = 200  # entries that are written, or tried again, together
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts while the server does not answer
 POLL_S = 0.2
-PATIENCE_S = 20.0  # at the end of a search, for a server that is away
+PATIENCE_S = 20.0  # at the end of a search, with a server that does not answer
 
 
-class Away(Exception):  # noqa: N818 - a state of the server, not a fault of ours
-    """The server does not answer, or not now: what was to be written stays in the journal."""
+class UnavailableError(Exception):
+    """The server does not answer, or not now; what was to be written stays in the event log."""
 
 
 @dataclass(frozen=True)
 class PendingEvent:
-    """One entry, with its trial as it was then."""
+    """One entry of the event log, with its trial as it was then."""
 
     entry: Entry
-    trial: TrialRecord | None
+    trial: TrialRecord | None  # None: the event is not a trial's
 
 
 class Sink(Protocol):
-    """Where entries go. Delivering some of them twice must be the same as once."""
+    """The receiver of events. Writing an event twice must have the same result as writing it once."""
 
-    refused: list[str]  # what will never be taken, and why
+    refused: list[str]  # what the server will never accept, and why
 
     def deduplicate(self) -> None:
-        """The journal has lost entries that were delivered: what comes again may be there already."""
+        """Expect rows that are already there, because the event log has lost entries that were exported."""
 
-    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
-        """Write all of them, or raise ``Away``."""
+    def write(self, events: Sequence[PendingEvent]) -> None:
+        """Write all events, or raise ``UnavailableError``."""
 
     def finalize(self) -> None:
-        """Everything is delivered: put right what a lost answer may have doubled. May raise ``Away``."""
+        """Remove what lost answers may have duplicated, after the last event. May raise ``UnavailableError``."""
 
 
 class NullExporter:
-    """In place of a delivery where no server is asked: everything waits in the journal for a later one."""
+    """Exporter of a search that asks no server: everything waits in the event log for a later export."""
 
     trouble, behind, complete = "", 0, True
     refused: Sequence[str] = ()
@@ -63,153 +63,153 @@ class NullExporter:
 
 
 class MlflowExporter:
-    """Reads the journal on from where the last process left off, and delivers it.
+    """Read the event log from where the last process stopped, and write it to a sink.
 
     Parameters
     ----------
-    journal : Path
-        May grow meanwhile. The place up to which it is delivered stands beside it, in ``<name>.delivered``.
-    target : Sink
+    log : Path
+        The event log, which may grow meanwhile. ``<name>.delivered`` beside it holds the position of the export.
+    sink : Sink
     say : callable
-        Told when the server goes away, and when it is back.
+        Receives a line when the server does not answer, and when it answers again.
     up_to : callable
-        Byte of the journal up to which it may be delivered while the search goes on: MLflow must not know of what
-        another machine, which goes on with the search, would do again.
+        Byte of the log up to which it may be exported while the search runs, because MLflow must not hold what another
+        machine would repeat when it resumes the search.
     """
 
     def __init__(
         self,
-        journal: Path,
+        log: Path,
         sink: Sink,
         say: Callable[[str], None],
         up_to: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self._journal, self._sink, self._say, self._up_to = journal, sink, say, up_to
-        self._mark = journal.with_name(journal.name + ".delivered")
+        self._log, self._sink, self._say, self._up_to = log, sink, say, up_to
+        self._position_file = log.with_name(log.name + ".delivered")
         self._records: dict[int, TrialRecord] = {}
-        self._end, self.delivered = self._replay()
+        self._end, self.exported = self._replay()
         self._waiting: list[PendingEvent] = []
         self._size = WINDOW
-        self._away_since: float | None = None
+        self._unavailable_since: float | None = None
         self._closing_since: float | None = None
         self._patience_s = PATIENCE_S
         self._complete = False
         self._wake = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="delivery", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="exporter", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
     @property
     def trouble(self) -> str:
-        """For the live view: since when the server is away; empty: it is not."""
-        if self._away_since is None:
+        """Say for the live view how long the server has not answered; empty: it answers."""
+        if self._unavailable_since is None:
             return ""
-        return f"MLflow away for {(time.monotonic() - self._away_since) / 60:.1f} min"
+        return f"MLflow away for {(time.monotonic() - self._unavailable_since) / 60:.1f} min"
 
     @property
     def complete(self) -> bool:
-        """Closed, and everything is delivered."""
+        """Return whether the exporter is closed and has exported everything."""
         return self._complete
 
     @property
     def behind(self) -> int:
-        """Entries that wait in the journal."""
-        return sum(1 for _ in read(self._journal, self._end))
+        """Return how many entries wait in the event log."""
+        return sum(1 for _ in read_entries(self._log, self._end))
 
     @property
     def refused(self) -> Sequence[str]:
         return self._sink.refused
 
     def close(self, patience_s: float = PATIENCE_S) -> bool:
-        """Deliver the rest; True: all of it. Gives up when the server is away for longer than the patience."""
+        """Export the rest; give up when the server does not answer for that long. True: everything is exported."""
         self._patience_s, self._closing_since = patience_s, time.monotonic()
         self._wake.set()
         self._thread.join()
         return self._complete
 
     def _replay(self) -> tuple[int, int]:
-        """Trials as they were at the place up to which the journal is delivered; that place in bytes and entries."""
-        marked, end, entries = self._marked(), 0, 0
-        for entry in read(self._journal) if marked else ():
-            if entry.end > marked:
+        """Rebuild the trials at the position of the export; return that position in bytes and in entries."""
+        position, end, entries = self._position(), 0, 0
+        for entry in read_entries(self._log) if position else ():
+            if entry.end > position:
                 break
             end, entries = entry.end, entries + 1
             if entry.event in TRIAL_EVENTS:
-                apply(self._records, entry)
-        if end < marked:  # its last lines were damaged and cut off
+                apply_entry(self._records, entry)
+        if end < position:  # a repair has cut off the last lines
             self._sink.deduplicate()
         return end, entries
 
-    def _marked(self) -> int:
-        """Byte up to which the journal is delivered."""
+    def _position(self) -> int:
+        """Read the byte up to which the log is exported."""
         try:
-            return int(json.loads(self._mark.read_text())["end"])
+            return int(json.loads(self._position_file.read_text())["end"])
         except (OSError, ValueError):
-            return 0  # then all of it is delivered again, which changes nothing
+            return 0  # then everything is exported again, which changes nothing
 
     def _work(self) -> None:
         while True:
-            self._waiting = self._waiting or self._next()
+            self._waiting = self._waiting or self._next_events()
             if self._waiting:
-                if not self._insist(self._deliver_some):
+                if not self._retry(self._write_some):
                     return
             elif self._closing_since is not None:
-                self._complete = self._insist(self._sink.finalize)
+                self._complete = self._retry(self._sink.finalize)
                 return
             else:
                 self._wake.wait(POLL_S)
 
-    def _next(self) -> list[PendingEvent]:
-        parcels, up_to = [], math.inf if self._closing_since is not None else self._up_to()
-        for entry in islice(read(self._journal, self._end), WINDOW):
+    def _next_events(self) -> list[PendingEvent]:
+        events, up_to = [], math.inf if self._closing_since is not None else self._up_to()
+        for entry in islice(read_entries(self._log, self._end), WINDOW):
             if entry.end > up_to:
                 break
-            trial = copy(apply(self._records, entry)) if entry.event in TRIAL_EVENTS else None
-            parcels.append(PendingEvent(entry, trial))
-        return parcels
+            trial = copy(apply_entry(self._records, entry)) if entry.event in TRIAL_EVENTS else None
+            events.append(PendingEvent(entry, trial))
+        return events
 
-    def _deliver_some(self) -> None:
-        """The first of those that wait: fewer after a failure, so that a server that answers now and then will do."""
+    def _write_some(self) -> None:
+        """Write the first waiting events; fewer after a failure, for a server that answers only now and then."""
         some = self._waiting[: self._size]
         try:
-            self._sink.deliver(some)
-        except Away:
+            self._sink.write(some)
+        except UnavailableError:
             self._size = max(1, len(some) // 2)
             raise
         self._size = min(WINDOW, 2 * self._size)
         self._advance(some)
         del self._waiting[: len(some)]
 
-    def _insist(self, write: Callable[[], None]) -> bool:
-        """Try until it works; False: the search is over and the server has been away for longer than the patience."""
+    def _retry(self, write: Callable[[], None]) -> bool:
+        """Try until it works; False: the search is over, and the server has not answered for the whole patience."""
         pause = FIRST_PAUSE_S
         while True:
             try:
                 write()
-            except Away as away:
-                if self._away_since is None:
-                    self._away_since = time.monotonic()
-                    self._say(f"MLflow does not answer ({away}); the trials go on, what they log waits in the journal")
-                if self._given_up():
+            except UnavailableError as error:
+                if self._unavailable_since is None:
+                    self._unavailable_since = time.monotonic()
+                    self._say(f"MLflow does not answer ({error}); the trials go on, what they log waits in the journal")
+                if self._patience_is_over():
                     return False
                 self._wake.wait(pause)
                 self._wake.clear()
                 pause = min(2 * pause, LONGEST_PAUSE_S)
                 continue
-            if self._away_since is not None:
-                self._say("MLflow answers again; what waited is delivered")
-                self._away_since = None
+            if self._unavailable_since is not None:
+                self._say("MLflow answers again; what waited is exported")
+                self._unavailable_since = None
             return True
 
-    def _given_up(self) -> bool:
-        if self._closing_since is None or self._away_since is None:
+    def _patience_is_over(self) -> bool:
+        if self._closing_since is None or self._unavailable_since is None:
             return False
-        return time.monotonic() - max(self._closing_since, self._away_since) > self._patience_s
+        return time.monotonic() - max(self._closing_since, self._unavailable_since) > self._patience_s
 
-    def _advance(self, parcels: Sequence[PendingEvent]) -> None:
-        self._end, self.delivered = parcels[-1].entry.end, self.delivered + len(parcels)
-        draft = self._mark.with_name(self._mark.name + ".tmp")
-        with suppress(OSError):  # a full disk: what is delivered again does no harm
+    def _advance(self, events: Sequence[PendingEvent]) -> None:
+        self._end, self.exported = events[-1].entry.end, self.exported + len(events)
+        draft = self._position_file.with_name(self._position_file.name + ".tmp")
+        with suppress(OSError):  # a full disk: exporting something again does no harm
             draft.write_text(json.dumps({"end": self._end}))
-            draft.replace(self._mark)
+            draft.replace(self._position_file)

@@ -1,4 +1,4 @@
-"""Delivers the journal of a search to MLflow: every entry may come twice, and leaves the same behind."""
+"""Write the events of a search to MLflow; writing an event again has no further effect."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from search.errors import first_line
+from search.config.redaction import first_line
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import NEVER, Metric, MlflowClient, Param, Run, RunTag, dataset, find_runs, status_of
-from search.tracking.exporter import Away, PendingEvent
-from search.tracking.mlflow_ui import LONGEST, NOTE, above, colour, with_links
-from search.tracking.outbox import Outbox
+from search.tracking.events import StagedFiles
+from search.tracking.exporter import PendingEvent, UnavailableError
+from search.tracking.mlflow_ui import LONGEST, NOTE, colour, with_links, with_result
 from search.tracking.run_info import RunFacts
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 
 _STATUS = {
@@ -22,99 +22,107 @@ _STATUS = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-_KINDS = {"search": "trial", "finalists": "finalist"}  # of the search's own run: of its trials' runs
+_TRIAL_KINDS = {"search": "trial", "finalists": "finalist"}  # kind of the search's run: kind of its trials' runs
 _ROWS = 1_000  # metrics that MLflow takes in one request
 
 
-class _Refused(Exception):  # noqa: N818 - never leaves this module
-    """The server will never take this."""
+class _RefusedError(Exception):
+    """The server will never accept the request; the exception does not leave this module."""
 
 
 class MlflowWriter:
-    """Delivers journal entries: one run for the search, one child run for each trial's whole life.
+    """Write one run for the search, and one child run for the whole life of each trial.
 
-    Each entry may come again, after a lost answer or in another process, and leaves the same behind.
+    An event may come again, after a lost answer or in another process, and leaves the same behind.
     """
 
-    def __init__(self, client: MlflowClient, facts: RunFacts, goal: Goal, outbox: Outbox) -> None:
-        self._client, self._facts, self._goal, self._outbox = client, facts, goal, outbox
-        self._tags = {**facts.tags, "kind": _KINDS[facts.tags.get("kind", "search")]}
+    def __init__(self, client: MlflowClient, facts: RunFacts, goal: Goal, staged: StagedFiles) -> None:
+        self._client, self._facts, self._goal, self._staged = client, facts, goal, staged
+        self._tags = {**facts.tags, "kind": _TRIAL_KINDS[facts.tags.get("kind", "search")]}
         self._runs: dict[int, str] = {}  # by number of the trial
-        self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics that are still to be written
-        self._unsure = True  # runs may be there already: of an earlier process, or an answer was lost
-        self._distrust = False  # rows may be there already, with other times
-        self._present: dict[int, set[tuple[str, int]]] = {}  # metric and step of those rows, by number of the trial
+        self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics to be written, by number of the trial
+        self._runs_may_exist = True  # of an earlier process, or of a request whose answer was lost
+        self._rows_may_exist = False  # with other times
+        self._existing_rows: dict[int, set[tuple[str, int]]] = {}  # metric and step, by number of the trial
         self.refused: list[str] = []
+        self._handlers: Mapping[str, Callable[[PendingEvent], None]] = {
+            "trial_started": self._start_trial,
+            "trial_resumed": self._resume_trial,
+            "trial_retried": self._retry_trial,
+            "epoch_ended": self._log_epoch,
+            "checkpoint_saved": lambda _event: None,
+            "trial_ended": self._end_trial,
+            "files": self._log_files,
+            "search_opened": self._describe_experiment,
+            "search_resumed": self._resume_search,
+            "search_described": self._describe_search,
+            "search_result": self._log_result,
+            "search_ended": self._end_search,
+        }
 
     def deduplicate(self) -> None:
-        self._distrust = True
+        self._rows_may_exist = True
 
-    def deliver(self, parcels: Sequence[PendingEvent]) -> None:
+    def write(self, events: Sequence[PendingEvent]) -> None:
         self._rows.clear()
         try:
-            if self._unsure:
-                self._look_around()
-            for parcel in parcels:
-                self._deliver(parcel)
+            if self._runs_may_exist:
+                self._find_trial_runs()
+            for event in events:
+                self._handle(event)
             for number in list(self._rows):
                 self._write_rows(number)
-        except Away:
-            self._unsure = True
+        except UnavailableError:
+            self._runs_may_exist = True
             raise
-        for parcel in parcels:
-            if parcel.entry.event == "files":
-                self._outbox.delivered(parcel.entry.content["parcel"])
+        for event in events:
+            if event.entry.event == "files":
+                self._staged.discard(event.entry)
 
     def finalize(self) -> None:
-        self._delete_doubles()
-        self._outbox.clear()
+        self._delete_duplicates()
+        self._staged.discard_all()
 
-    def _deliver(self, parcel: PendingEvent) -> None:
+    def _handle(self, event: PendingEvent) -> None:
         try:
-            getattr(self, f"_{parcel.entry.event}")(parcel)
-        except _Refused as refused:  # a run for it
+            self._handlers[event.entry.event](event)
+        except _RefusedError as refused:  # a run for the trial
             self.refused.append(str(refused))
 
     # --- trials
 
-    def _trial_started(self, parcel: PendingEvent) -> None:
-        assert parcel.trial is not None
-        run_id = self._runs.get(parcel.trial.number) or self._create(parcel.trial)
-        params = [Param(key, str(value)) for key, value in parcel.trial.hyperparameters.items()]
+    def _start_trial(self, event: PendingEvent) -> None:
+        trial, run_id = _trial(event), self._run_of(event)
+        params = [Param(key, str(value)) for key, value in trial.hyperparameters.items()]
         self._try(lambda: self._client.log_batch(run_id, params=params))
         events = dataset(self._facts.fingerprint, self._facts.source)
         self._try(lambda: self._client.log_inputs(run_id, [events]))
 
-    def _trial_resumed(self, parcel: PendingEvent) -> None:
-        run_id = self._known_run(parcel)
+    def _resume_trial(self, event: PendingEvent) -> None:
+        run_id = self._run_of(event)
         self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
-        present = self._ask(lambda: self._client.get_run(run_id)).data.tags
+        present = self._request(lambda: self._client.get_run(run_id)).data.tags
         for tag in {"outcome", "reason"} & present.keys():
             self._try(lambda tag=tag: self._client.delete_tag(run_id, tag))  # type: ignore[misc]
 
-    def _trial_retried(self, parcel: PendingEvent) -> None:
-        assert parcel.trial is not None
-        self._tag(self._known_run(parcel), {"attempts": parcel.trial.attempts})
+    def _retry_trial(self, event: PendingEvent) -> None:
+        self._tag(self._run_of(event), {"attempts": _trial(event).attempts})
 
-    def _epoch_ended(self, parcel: PendingEvent) -> None:
-        content = parcel.entry.content
-        names = sorted(content["metrics"], key=self._place)
-        rows = [Metric(name, float(content["metrics"][name]), parcel.entry.at_ms, content["epoch"]) for name in names]
-        self._known_run(parcel)
+    def _log_epoch(self, event: PendingEvent) -> None:
+        content = event.entry.content
+        names = sorted(content["metrics"], key=self._order)
+        rows = [Metric(name, float(content["metrics"][name]), event.entry.at_ms, content["epoch"]) for name in names]
+        self._run_of(event)
         self._rows[content["number"]] += rows
 
-    def _place(self, metric: str) -> int:
-        """Among a run's metrics: the objectives, with which the pages begin, then their errors and floors, the rest."""
+    def _order(self, metric: str) -> int:
+        """Order a run's metrics: objectives first, because the pages begin with them, then their errors, the rest."""
         goals = self._goal.objectives
         return 0 if metric in goals else 1 if metric.startswith(tuple(f"{name}_" for name in goals)) else 2
 
-    def _checkpoint_saved(self, parcel: PendingEvent) -> None: ...
-
-    def _trial_ended(self, parcel: PendingEvent) -> None:
-        trial = parcel.trial
-        assert trial is not None
+    def _end_trial(self, event: PendingEvent) -> None:
+        trial, run_id = _trial(event), self._run_of(event)
         assert trial.outcome is not None
-        run_id = self._known_run(parcel)
         self._write_rows(trial.number)
         tags = {"outcome": trial.outcome, "reason": trial.reason, "host": trial.host, "device": trial.device}
         tags |= {"attempts": str(trial.attempts), "epoch": str(trial.epoch)}
@@ -131,18 +139,18 @@ class MlflowWriter:
 
     # --- the search itself
 
-    def _search_opened(self, parcel: PendingEvent) -> None:
-        """In the experiment, as far as nobody has written anything there."""
-        content, experiment_id = parcel.entry.content, self._facts.experiment_id
-        present = self._ask(lambda: self._client.get_experiment(experiment_id)).tags
+    def _describe_experiment(self, event: PendingEvent) -> None:
+        """Write description and views of the experiment, unless there are some already."""
+        content, experiment_id = event.entry.content, self._facts.experiment_id
+        present = self._request(lambda: self._client.get_experiment(experiment_id)).tags
         ours = {NOTE: with_links(content["note"], experiment_id, {}), **content["views"]}
         self._tag_experiment({key: value for key, value in ours.items() if not present.get(key)})
 
-    def _search_described(self, parcel: PendingEvent) -> None:
-        content, run_id = parcel.entry.content, self._facts.run_id
-        present = self._ask(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
+    def _describe_search(self, event: PendingEvent) -> None:
+        content, run_id = event.entry.content, self._facts.run_id
+        present = self._request(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
         note = with_links(content["note"], self._facts.experiment_id, self._runs)
-        self._tag(run_id, {NOTE: above(note, present)})
+        self._tag(run_id, {NOTE: with_result(note, present)})
         self._tag_experiment(content["views"])
 
     def _tag_experiment(self, tags: Mapping[str, str]) -> None:
@@ -150,49 +158,50 @@ class MlflowWriter:
         for key, value in tags.items():
             self._try(lambda key=key, value=value: self._client.set_experiment_tag(experiment_id, key, value))  # type: ignore[misc]
 
-    def _search_resumed(self, parcel: PendingEvent) -> None:
+    def _resume_search(self, event: PendingEvent) -> None:
         self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
 
-    def _files(self, parcel: PendingEvent) -> None:
-        number, folder = parcel.entry.content["number"], self._outbox.path / parcel.entry.content["parcel"]
+    def _log_files(self, event: PendingEvent) -> None:
+        number, folder = event.entry.content["number"], self._staged.folder_of(event.entry)
         run_id = self._facts.run_id if number is None else self._runs.get(number)
-        if folder.exists() and run_id:  # else it was delivered by a process that could not say so any more
+        if folder.exists() and run_id:  # otherwise a process has written the files and died before it recorded that
             self._try(lambda: self._client.log_artifacts(run_id, str(folder)))
 
-    def _search_result(self, parcel: PendingEvent) -> None:
-        content = parcel.entry.content
-        metrics = [Metric(name, value, parcel.entry.at_ms, 0) for name, value in content["metrics"].items()]
+    def _log_result(self, event: PendingEvent) -> None:
+        content = event.entry.content
+        metrics = [Metric(name, value, event.entry.at_ms, 0) for name, value in content["metrics"].items()]
         if best_run := self._runs.get(content["number"]):
             self._tag(self._facts.run_id, {"best_trial": content["label"], "best_run": best_run})
         self._try(lambda: self._client.log_batch(self._facts.run_id, metrics=metrics))
         for number, in_front in content["front"]:
             if run_id := self._runs.get(number):
-                self._tag(run_id, {"front": str(in_front).lower()})  # one that is resumed may lose its place
+                self._tag(run_id, {"front": str(in_front).lower()})  # False, too: a resumed search may move the front
 
-    def _search_ended(self, parcel: PendingEvent) -> None:
-        run_id, status, at_ms = self._facts.run_id, parcel.entry.content["status"], parcel.entry.at_ms
+    def _end_search(self, event: PendingEvent) -> None:
+        run_id, status, at_ms = self._facts.run_id, event.entry.content["status"], event.entry.at_ms
         self._try(lambda: self._client.set_terminated(run_id, status, end_time=at_ms))
 
     # --- runs
 
-    def _known_run(self, parcel: PendingEvent) -> str:
-        assert parcel.trial is not None
-        return self._runs.get(parcel.trial.number) or self._create(parcel.trial)
+    def _run_of(self, event: PendingEvent) -> str:
+        """Return the id of the trial's run, which is created if need be."""
+        trial = _trial(event)
+        return self._runs.get(trial.number) or self._create_run(trial)
 
-    def _look_around(self) -> None:
-        """Find the runs that are there; of two for one trial the one that was written to."""
-        for run in sorted(self._children(), key=lambda run: len(run.data.metrics)):
+    def _find_trial_runs(self) -> None:
+        """Find the runs that exist; of two for one trial the one with more metrics."""
+        for run in sorted(self._trial_runs(), key=lambda run: len(run.data.metrics)):
             self._runs[int(run.data.tags["trial_number"])] = run.info.run_id
-        self._unsure = False
+        self._runs_may_exist = False
 
-    def _children(self) -> list[Run]:
-        return self._find(f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'")
+    def _trial_runs(self) -> list[Run]:
+        return self._search_runs(f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'")
 
-    def _find(self, query: str) -> list[Run]:
-        found: list[Run] = self._ask(lambda: find_runs(self._client, self._facts.experiment_id, query))
+    def _search_runs(self, query: str) -> list[Run]:
+        found: list[Run] = self._request(lambda: find_runs(self._client, self._facts.experiment_id, query))
         return found
 
-    def _create(self, trial: TrialRecord) -> str:
+    def _create_run(self, trial: TrialRecord) -> str:
         tags = self._tags | {
             "mlflow.parentRunId": self._facts.run_id,
             "mlflow.source.name": "search.run",
@@ -202,55 +211,56 @@ class MlflowWriter:
         tags |= {"mlflow.source.git.commit": trial.commit} if trial.commit else {}
         tags |= {"preset": trial.preset} if trial.preset else {}
         started_ms = int(trial.started * 1000)
-        run = self._ask(
+        run = self._request(
             lambda: self._client.create_run(
                 self._facts.experiment_id, start_time=started_ms, tags=tags, run_name=trial.label
             )
         )
-        run_id = self._runs[trial.number] = str(run.info.run_id)  # its parameters come with its first entry
+        run_id = self._runs[trial.number] = str(run.info.run_id)  # its parameters come with its first event
         return run_id
 
-    def _delete_doubles(self) -> None:
-        """Runs that were made although no answer came, by MLflow's own client too: the one that was written to stays.
+    def _delete_duplicates(self) -> None:
+        """Delete second runs of the search and of its trials, which lost answers leave; MLflow's client retries, too.
 
-        Of each trial, and of the search.
+        The run that was written to stays.
         """
         try:
-            token = self._ask(lambda: self._client.get_run(self._facts.run_id)).data.tags.get("token", "")
-            doubles = [run for run in self._find(f"tags.token = '{token}'") if run.info.run_id != self._facts.run_id]
-            for run in self._children():
+            token = self._request(lambda: self._client.get_run(self._facts.run_id)).data.tags.get("token", "")
+            found = self._search_runs(f"tags.token = '{token}'")
+            duplicates = [run for run in found if run.info.run_id != self._facts.run_id]
+            for run in self._trial_runs():
                 number = int(run.data.tags["trial_number"])
                 if run.info.run_id != self._runs.setdefault(number, run.info.run_id):
-                    doubles.append(run)
-        except _Refused as refused:  # somebody has deleted the search's own run
+                    duplicates.append(run)
+        except _RefusedError as refused:  # a user has deleted the search's own run
             self.refused.append(str(refused))
             return
-        for run in doubles:
+        for run in duplicates:
             self._try(lambda run=run: self._client.delete_run(run.info.run_id))  # type: ignore[misc]
 
-    # --- writing
+    # --- requests
 
     def _write_rows(self, number: int) -> None:
         rows, run_id = self._rows.pop(number, []), self._runs[number]
-        if rows and self._distrust:
-            present = self._present_rows(number)
-            rows = [row for row in rows if (row.key, row.step) not in present]
+        if rows and self._rows_may_exist:
+            existing = self._find_rows(number)
+            rows = [row for row in rows if (row.key, row.step) not in existing]
         for first in range(0, len(rows), _ROWS):
             self._write_batch(run_id, rows[first : first + _ROWS])
 
-    def _present_rows(self, number: int) -> set[tuple[str, int]]:
-        if number not in self._present:
+    def _find_rows(self, number: int) -> set[tuple[str, int]]:
+        if number not in self._existing_rows:
             run_id = self._runs[number]
-            names = self._ask(lambda: self._client.get_run(run_id)).data.metrics
-            histories = [self._ask(lambda name=name: self._client.get_metric_history(run_id, name)) for name in names]  # type: ignore[misc]
-            self._present[number] = {(row.key, row.step) for history in histories for row in history}
-        return self._present[number]
+            names = self._request(lambda: self._client.get_run(run_id)).data.metrics
+            rows = self._request(lambda: [self._client.get_metric_history(run_id, name) for name in names])
+            self._existing_rows[number] = {(row.key, row.step) for history in rows for row in history}
+        return self._existing_rows[number]
 
     def _write_batch(self, run_id: str, rows: list[Metric]) -> None:
-        """One row that is refused must not cost the others."""
+        """Write rows; halve the batch when the server refuses it, so that one bad row does not lose the others."""
         try:
-            self._ask(lambda: self._client.log_batch(run_id, metrics=rows))
-        except _Refused as refused:
+            self._request(lambda: self._client.log_batch(run_id, metrics=rows))
+        except _RefusedError as refused:
             if len(rows) == 1:
                 self.refused.append(f"metric {rows[0].key} of step {rows[0].step}: {refused}")
                 return
@@ -263,16 +273,22 @@ class MlflowWriter:
         self._try(lambda: self._client.log_batch(run_id, tags=batch))
 
     def _try(self, write: Callable[[], object]) -> None:
-        """What the server will never take is put down and left."""
+        """Write, or note what the server will never accept."""
         try:
-            self._ask(write)
-        except _Refused as refused:
+            self._request(write)
+        except _RefusedError as refused:
             self.refused.append(str(refused))
 
-    def _ask(self, call: Callable[[], Any]) -> Any:
+    def _request(self, call: Callable[[], Any]) -> Any:
+        """Return what a call returns; raise by whether it makes sense to try it again."""
         try:
             return call()
         except Exception as error:
             if status_of(error) in NEVER:
-                raise _Refused(first_line(error)) from error
-            raise Away(first_line(error)) from error
+                raise _RefusedError(first_line(error)) from error
+            raise UnavailableError(first_line(error)) from error
+
+
+def _trial(event: PendingEvent) -> TrialRecord:
+    assert event.trial is not None
+    return event.trial

@@ -1,7 +1,7 @@
-"""What a sampler sees of a study: trials of earlier searches beside its own, and of very many not all.
+"""Give a sampler trials of earlier searches beside the study's own, and of very many trials only a part.
 
-Those of earlier searches are kept in a study of their own in the same storage. The study of a search holds its own
-trials alone, so that its numbers, its counts and its best trial are those of the search, whatever it began with.
+Trials of earlier searches are stored in a study of their own in the same storage. The study of a search holds its own
+trials alone, so that its numbers, counts and best trial are those of the search, whatever the sampler learnt from.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BEST_SHARE = 4  # one in so many of the trials that a sampler sees may be there
 
 
 def keep(storage: BaseStorage, name: str, directions: Sequence[StudyDirection], trials: Iterable[FrozenTrial]) -> None:
-    """Put complete trials of earlier searches beside the study of that name, in place of what is there."""
+    """Store complete trials of earlier searches beside the study of that name, replacing what is there."""
     beside = name + _SUFFIX
     if beside in optuna.get_all_study_names(storage):
         optuna.delete_study(study_name=beside, storage=storage)
@@ -32,7 +32,7 @@ def keep(storage: BaseStorage, name: str, directions: Sequence[StudyDirection], 
 
 
 def kept(storage: BaseStorage, name: str) -> list[FrozenTrial]:
-    """What ``keep`` put beside the study of that name."""
+    """Return what ``keep`` stored beside the study of that name."""
     beside = name + _SUFFIX
     if beside not in optuna.get_all_study_names(storage):
         return []
@@ -40,7 +40,7 @@ def kept(storage: BaseStorage, name: str) -> list[FrozenTrial]:
 
 
 class HistorySampler(BaseSampler):
-    """A sampler to which a study seems to begin with complete trials of earlier searches, and to end in time.
+    """A sampler that sees complete trials of earlier searches, and at most ``most`` ended trials.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ class HistorySampler(BaseSampler):
 
 
 class StudyView(Study):
-    """The study as its sampler sees it.
+    """A study as its sampler sees it.
 
-    Samplers tell trials apart, and sort them, by number. Those of earlier searches get numbers from -1 up to below 0:
+    Samplers distinguish and sort trials by number. Those of earlier searches get numbers from -1 up to below 0:
     before all of the study's own and equal to none; and not below -1, where the search of GPSampler for the parameters
-    that all trials have in common would pass them over.
+    that all trials have in common would skip them.
     """
 
     def __init__(self, study: Study, earlier: Sequence[FrozenTrial], most: int) -> None:
@@ -111,7 +111,7 @@ class StudyView(Study):
         return own if states is not None and TrialState.COMPLETE not in states else [*self._earlier, *own]
 
     def _too_many(self, use_cache: bool) -> frozenset[float]:
-        """Numbers of the ended trials that are neither among the best nor among the newest."""
+        """Return the numbers of the ended trials that are neither among the best nor among the newest."""
         ended = self._all((TrialState.COMPLETE, TrialState.PRUNED), use_cache)
         if len(ended) != self._ended and len(ended) > self._most:
             best = self._best([trial for trial in ended if trial.state == TrialState.COMPLETE])
@@ -120,7 +120,7 @@ class StudyView(Study):
         return self._passed_over
 
     def _best(self, complete: Sequence[FrozenTrial]) -> set[float]:
-        """Numbers of the best by each objective; whoever keeps the limits goes first."""
+        """Return the numbers of the best by each objective; trials that keep the constraints go first."""
         signs = [1 if direction == StudyDirection.MINIMIZE else -1 for direction in self._study.directions]
         count = self._most // _BEST_SHARE // len(signs)
 

@@ -10,62 +10,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from ray import tune
 from ray.tune.experiment import Trial
 
-from search.tuning.causes import reason_of
-
-Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
-
-
-@dataclass
-class TrialRecord:
-    """One trial for its whole life, whatever is retried or resumed."""
-
-    trial_id: str  # Ray Tune's, a new one after a resume
-    number: int  # Optuna's, for its whole life
-    preset: str | None
-    hyperparameters: dict[str, Any]
-    epochs: int  # of a whole trial
-    started: float  # seconds since 1970
-    ended: float | None = None
-    outcome: Outcome | None = None  # None: running
-    reason: str = ""
-    epoch: int = 0  # last finished one
-    metrics: dict[str, float] = field(default_factory=dict)  # of that epoch
-    best: dict[str, float] = field(default_factory=dict)  # epoch, value
-    seconds: float = 0.0  # of computing, repeated epochs included
-    attempts: int = 1
-    perturbed: bool = False  # its hyperparameters were changed on the way, by population based training
-    host: str = ""
-    device: str = ""
-    checkpoint: tune.Checkpoint | None = None  # the last one
-    commit: str = ""  # of the code that began it
-
-    @property
-    def label(self) -> str:
-        """What people and MLflow call it."""
-        return self.preset or f"trial-{self.number:03d}"
-
-    @property
-    def saved_seconds(self) -> float:
-        """Computing that ending before the last epoch saved, at this trial's own pace."""
-        return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else 0.0
-
-
-class Listener(Protocol):
-    """Who wants to know. All calls come from the thread that runs the search and must not block it."""
-
-    def trial_started(self, trial: TrialRecord) -> None: ...
-    def trial_resumed(self, trial: TrialRecord) -> None: ...
-    def trial_retried(self, trial: TrialRecord) -> None: ...
-    def epoch_ended(self, trial: TrialRecord) -> None: ...
-    def checkpoint_saved(self, trial: TrialRecord) -> None: ...
-    def trial_ended(self, trial: TrialRecord) -> None: ...
+from search.storage.location import StoragePath
+from search.storage.trial_record import Outcome, TrialListener, TrialRecord
+from search.tuning.failures import reason_of
 
 
 class Recorder(tune.Callback):  # type: ignore[misc]
@@ -73,7 +26,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def __init__(
         self,
-        listeners: Iterable[Listener],
+        listeners: Iterable[TrialListener],
         mutable: Iterable[str] = (),
         known: Iterable[TrialRecord] = (),
         commit: str = "",
@@ -137,7 +90,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         record = self._record(trial)
-        record.checkpoint = checkpoint
+        record.checkpoint = StoragePath(checkpoint.filesystem, checkpoint.path)
         self._tell("checkpoint_saved", record)
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:

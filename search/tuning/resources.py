@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
-
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # compute nodes often have no way out
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # CPU trials must not hide the GPUs of others
 
 import ray
 from ray._private import ray_constants
 
+from search.config.environment import changed_environment
+from search.config.redaction import first_line
 from search.config.settings import Site
-from search.errors import ClusterError, first_line
+from search.errors import ClusterError
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 
@@ -105,23 +102,10 @@ def _on_loopback() -> Iterator[None]:
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         # for the processes that it starts, and for those that look for it
-        with _environment(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, "0"):
+        with changed_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
             yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _require_answer(address: str | None) -> None:
@@ -184,16 +168,3 @@ def gpu_names(nodes: Nodes) -> str:
     """The kinds of GPU, as Ray names them."""
     kinds = {key.removeprefix("accelerator_type:") for node in nodes for key in node if "accelerator_type:" in key}
     return ", ".join(sorted(kinds))
-
-
-def on_network_file_system(folder: Path) -> bool:
-    """Whether SQLite had better stay away from this folder: it locks badly there."""
-    mounts = Path("/proc/mounts")
-    if not mounts.exists():
-        return False
-    best, kind = "", ""
-    for line in mounts.read_text().splitlines():
-        _, point, fstype, *_ = line.split()
-        if folder.is_relative_to(point) and len(point) >= len(best):
-            best, kind = point, fstype
-    return kind.startswith(("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs"))

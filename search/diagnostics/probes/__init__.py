@@ -1,5 +1,5 @@
-"""What a node is asked, and answers by itself.
+"""Functions that run on each node, one module for each subject.
 
-Everything here is sent to the nodes by value, so that an answer does not depend on what is installed there: standard
-library only. What a question needs besides is imported inside of it; where that fails, the failure is the answer.
+They are sent to the nodes by value, so that a result does not depend on the version of this project there. They use the
+standard library alone; other packages are imported inside a function, and where that fails, the failure is the result.
 """

@@ -1,4 +1,4 @@
-"""What a machine grants: its clock, open files, environment, room on its disks."""
+"""Clock, limits, environment and disks of a machine."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 
-def nothing() -> None:
-    """Whether there is room to run at all."""
+def no_operation() -> None:
+    """Return at once: a node that returns has resources for a task."""
 
 
-def clock() -> float:
+def current_time() -> float:
     """Seconds since 1970."""
     return time.time()
 
 
 def limits(variables: Sequence[str]) -> dict[str, Any]:
-    """``files``: so many a process may open (-1: any number); ``cores``; ``environment``: variables that are set."""
+    """Return ``files`` that a process may open (-1: no limit), ``cores``, and those variables that are set."""
     import resource
 
-    environment = inherited()
+    environment = inherited_environment()
     return {
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
         "cores": os.cpu_count() or 1,
@@ -31,8 +31,8 @@ def limits(variables: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def inherited() -> dict[str, str]:
-    """The environment that Ray was started with here: it gives its workers one of its own."""
+def inherited_environment() -> dict[str, str]:
+    """The environment in which Ray was started on this node, because Ray changes that of its workers."""
     parent = Path(f"/proc/{os.getppid()}")
     try:
         if not (parent / "cmdline").read_bytes().split(b"\0")[0].endswith(b"raylet"):
@@ -43,23 +43,23 @@ def inherited() -> dict[str, str]:
     return dict(entry.split("=", 1) for entry in raw.decode(errors="replace").split("\0") if "=" in entry)
 
 
-def room(folder: str | None) -> dict[str, tuple[str, int, int, int]]:
-    """Disks of the storage, of temporary files and of shared memory.
+def disk_space(folder: str | None) -> dict[str, tuple[str, int, int, int]]:
+    """Return the space on the disks of the storage, of temporary files and of shared memory.
 
     Returns
     -------
     dict
-        What it is for, to: path, bytes in all, bytes that are free, files that can still be made (-1: any number).
+        From the use of a disk to: path, bytes in all, free bytes, files that can still be made (-1: no limit).
     """
-    places = {"temporary files": tempfile.gettempdir(), "shared memory": "/dev/shm"}
+    paths = {"temporary files": tempfile.gettempdir(), "shared memory": "/dev/shm"}
     if folder:
-        places["storage"] = folder
-    told = {}
-    for what, place in places.items():
-        there = next((path for path in (Path(place), *Path(place).parents) if path.exists()), None)
-        if there is None or (what == "shared memory" and not Path(place).exists()):
+        paths["storage"] = folder
+    disks = {}
+    for use, path in paths.items():
+        existing = next((place for place in (Path(path), *Path(path).parents) if place.exists()), None)
+        if existing is None or (use == "shared memory" and not Path(path).exists()):
             continue
-        disk = os.statvfs(there)
+        disk = os.statvfs(existing)
         files = disk.f_favail if disk.f_files else -1
-        told[what] = (place, disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize, files)
-    return told
+        disks[use] = (path, disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize, files)
+    return disks

@@ -1,4 +1,4 @@
-"""Which software a node has: Python, packages, the project itself."""
+"""The software of a node: Python, packages, and the project itself."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from typing import Any
 
 
 def software(packages: Sequence[str], own: Sequence[str]) -> dict[str, Any]:
-    """Python, versions and places of packages, and a fingerprint of the project's own code.
+    """Return versions and locations of packages, and a fingerprint of the project's own code.
 
     Returns
     -------
     dict
-        ``python``; ``packages``: name to ``version`` (None: absent) and ``hidden_by`` (what would be imported instead,
-        or empty); ``code``: fingerprint (None: absent); ``code_at``: its folder.
+        ``python``; ``packages``: name to ``version`` (None: not installed) and ``hidden_by`` (what would be imported
+        instead, or empty); ``code``: fingerprint (None: not found); ``code_at``: its folder.
     """
-    code, place = _code(own)
+    code, folder = _code(own)
     return {
         "python": platform.python_version(),
         "packages": {name: _package(name) for name in packages},
         "code": code,
-        "code_at": place,
+        "code_at": folder,
     }
 
 
@@ -35,9 +35,9 @@ def _package(name: str) -> dict[str, str | None]:
     except importlib.metadata.PackageNotFoundError:
         return {"version": None, "hidden_by": ""}
     spec = importlib.util.find_spec(name)
-    places = [spec.origin] if spec and spec.origin else list(spec.submodule_search_locations or []) if spec else []
+    origins = [spec.origin] if spec and spec.origin else list(spec.submodule_search_locations or []) if spec else []
     installed = Path(str(distribution.locate_file(""))).resolve()
-    hidden = "" if any(Path(place).resolve().is_relative_to(installed) for place in places) else ", ".join(places)
+    hidden = "" if any(Path(origin).resolve().is_relative_to(installed) for origin in origins) else ", ".join(origins)
     return {"version": distribution.version, "hidden_by": hidden}
 
 

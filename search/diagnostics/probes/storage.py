@@ -1,4 +1,4 @@
-"""Small files in the storage, written and read by whoever is to share it."""
+"""Small files in the storage, which the driver and the nodes write for each other and read."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from contextlib import suppress
 from typing import Any
 from uuid import uuid4
 
-PATIENCE_S = 3.0  # with a network file system that shows a new file late
+_VISIBLE_WITHIN_S = 3.0  # a network file system may show a new file late
 
 
 def open_storage(storage: str) -> tuple[Any, str]:
-    """File system and path of a folder or URL. Raises what pyarrow and fsspec raise."""
+    """Return file system and path of a folder or URL. Raises what pyarrow and fsspec raise."""
     import pyarrow
     from pyarrow import fs
 
@@ -31,16 +31,16 @@ def open_storage(storage: str) -> tuple[Any, str]:
 
 
 def write_token(storage: str, name: str, text: str) -> None:
-    """A new file with that text."""
+    """Write a new file."""
     system, path = open_storage(storage)
     with system.open_output_stream(f"{path}/{name}") as stream:
         stream.write(text.encode())
 
 
 def read_token(storage: str, name: str) -> str | None:
-    """Its text; None where it is not there, even after a while."""
+    """Return the text of a file; None if the file is not there within some seconds."""
     system, path = open_storage(storage)
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
     while True:
         try:
             with system.open_input_stream(f"{path}/{name}") as stream:
@@ -52,31 +52,31 @@ def read_token(storage: str, name: str) -> str | None:
 
 
 def delete_token(storage: str, name: str) -> None:
-    """The file is gone, if it was there."""
+    """Delete a file if it is there."""
     system, path = open_storage(storage)
     with suppress(FileNotFoundError):
         system.delete_file(f"{path}/{name}")
 
 
-def exchange(storage: str, name: str) -> dict[str, str | None]:
-    """Read a file of another process, and write one for it to read.
+def exchange_tokens(storage: str, name: str) -> dict[str, str | None]:
+    """Read a file of the driver, and write another one for the driver to read.
 
     Returns
     -------
     dict
-        ``read``: text of the first, None if it is not there; ``reply``: name and text of the second;
-        ``wrong``: why one of both did not work.
+        ``read``: text of the driver's file, None if it is not there; ``reply``: name and text of the other one;
+        ``wrong``: why reading or writing failed.
     """
     reply = f"{name}-{uuid4().hex}"
-    told: dict[str, str | None] = {"read": None, "reply": reply, "wrong": None}
+    result: dict[str, str | None] = {"read": None, "reply": reply, "wrong": None}
     try:
-        told["read"] = read_token(storage, name)
+        result["read"] = read_token(storage, name)
     except OSError as error:
-        return told | {"wrong": f"cannot be read: {error}"}
-    if told["read"] is None:
-        return told
+        return result | {"wrong": f"cannot be read: {error}"}
+    if result["read"] is None:
+        return result
     try:
         write_token(storage, reply, reply)
     except OSError as error:
-        return told | {"wrong": f"cannot be written: {error}"}
-    return told
+        return result | {"wrong": f"cannot be written: {error}"}
+    return result

@@ -7,8 +7,8 @@ import time
 from typing import Any
 
 
-def one_epoch(training: Any, config: Any, data: Any, device: str, threads: int) -> dict[str, Any]:
-    """Train and validate one epoch, and take the state through a file. Raises whatever goes wrong.
+def train_one_epoch(training: Any, config: Any, data: Any, device: str, threads: int) -> dict[str, Any]:
+    """Train and validate one epoch, and save and load the state. Raises whatever goes wrong.
 
     Returns
     -------
@@ -24,5 +24,5 @@ def one_epoch(training: Any, config: Any, data: Any, device: str, threads: int) 
     with tempfile.TemporaryDirectory() as folder:
         torch.save(run.state(), f"{folder}/state.pt")
         run.load_state(torch.load(f"{folder}/state.pt", map_location=device, weights_only=True))
-    kind = torch.cuda.get_device_name(torch.device(device)) if device == "cuda" else "CPU"
-    return {"seconds": time.monotonic() - started, "device": kind, "metrics": metrics}
+    name = torch.cuda.get_device_name(torch.device(device)) if device == "cuda" else "CPU"
+    return {"seconds": time.monotonic() - started, "device": name, "metrics": metrics}

@@ -1,1 +1,1 @@
-"""One search, or several, as a page for a browser: it needs no network and runs nothing but its own code."""
+"""HTML reports of one or more searches, each a single file that needs no network."""

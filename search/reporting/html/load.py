@@ -1,4 +1,4 @@
-"""Reads what a report page is made of: one search, as its folder tells of it, whether it has ended or not."""
+"""Read one search from its directory for a report, whether it has ended or not."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import psutil
 from optuna.trial import FrozenTrial
 
-from search.config.spec import Plan, unknown
+from search.config.spec import unknown
 from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
-from search.reporting.leaderboard import Leaderboard, Row, make_leaderboard
-from search.storage.location import Storage
-from search.storage.search_dir import DESCRIPTION, LEADERBOARD, SearchFolder
-from search.tuning.optuna_searcher import Space, read_study
-from search.tuning.recorder import TrialRecord
-from search.workloads import WORKLOADS, Workload
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
+from search.storage.search_dir import SearchDir
+from search.tuning.study import read_study
+from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
+
+if TYPE_CHECKING:
+    from search.storage.location import Storage
+    from search.storage.trial_record import TrialRecord
+    from search.workload import Workload
 
 State = Literal["finished", "running", "interrupted", "failed"]
 _STATES: Mapping[str, State] = {"FINISHED": "finished", "KILLED": "interrupted", "FAILED": "failed"}
@@ -32,28 +36,28 @@ _NAMED = 20  # searches that are named where one is not found
 
 @dataclass(frozen=True)
 class SearchSnapshot:
-    """One search: what it was to do, and what became of it so far."""
+    """One search as its directory describes it now."""
 
     name: str
-    path: Path  # of its folder
+    path: Path  # of its directory
     state: State
-    about: Mapping[str, Any]  # its description
+    description: Mapping[str, Any]  # the content of search.json
     leaderboard: Leaderboard
-    records: list[TrialRecord]  # by number; those that still go on are "interrupted" here
+    leaderboard_is_stored: bool  # else it was made for the report, with the naive predictors of an earlier end at most
+    records: list[TrialRecord]  # by number; those that still run are "interrupted" here
     trials: list[FrozenTrial]  # of the study
-    leaderboard_is_kept: bool  # else it was made for the page, without naive predictors that nobody has written down
 
     @property
     def goal(self) -> Goal:
         return self.leaderboard.goal
 
     @property
-    def version(self) -> str:
+    def objective_version(self) -> str:
         return self.leaderboard.objective_version
 
     @property
     def workload(self) -> Workload | None:
-        return WORKLOADS.get(self.about["workload"])
+        return WORKLOADS.get(self.description["workload"])
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:
@@ -61,78 +65,82 @@ class SearchSnapshot:
 
     @cached_property
     def complete(self) -> list[TrialRecord]:
-        """Complete trials, best first."""
+        """Return the complete trials, best first."""
         return [self.by_number[row.number] for row in self.leaderboard.rows if row.rank and row.number is not None]
 
     @property
-    def searched(self) -> list[str]:
-        """Names of the hyperparameters that were searched."""
-        return list(self.about["searched"])
+    def searched_names(self) -> list[str]:
+        """Return the names of the hyperparameters that were searched, not held at a value."""
+        return list(self.description["searched"])
 
     @property
     def seed(self) -> int | None:
-        """Of the sampler: trial n trains with ``seed + n``."""
+        """Return the sampler's seed: trial n trains with ``seed + n``."""
         return next((record.hyperparameters["seed"] - record.number for record in self.records), None)
 
     def outcome_of(self, record: TrialRecord) -> str:
-        """What became of a trial; one of a running search that has not ended is running."""
+        """Return the outcome of a trial; a trial of a running search that has not ended is running."""
         outcome = str(record.outcome)
         return RUNNING if outcome == "interrupted" and self.state == "running" else outcome
 
 
-def names_of(storage: Storage) -> list[str]:
-    """Searches that have begun, the newest first; of a URL, as far as this machine has seen them."""
+def list_searches(storage: Storage) -> list[str]:
+    """List the searches that have begun, the newest first; of a URL, those that this machine has a copy of."""
     found = (storage.folder / "searches").glob(f"*/{DESCRIPTION}")
     return [file.parent.name for file in sorted(found, key=lambda file: file.stat().st_mtime, reverse=True)]
 
 
 def read_search(storage: Storage, name: str, state: State | None = None) -> SearchSnapshot:
-    """The search of that name.
+    """Read the search of that name.
 
     Parameters
     ----------
     state : optional
-        Known to whoever calls at the end of the search itself; else found out.
+        How the search has ended, where the caller is that search; else the directory is asked.
 
     Raises
     ------
     UsageError
-        There is none, or its files are damaged.
+        There is no such search, or its files are damaged.
     """
-    folder = SearchFolder(storage, name)
+    folder = SearchDir(storage, name)
     if state is None:
         folder.fetch()
-    if name not in names_of(storage):
-        names = storage.names() if storage.url else names_of(storage)
-        near = get_close_matches(name, names, n=3, cutoff=0.45)
-        where = folder.where.rpartition("/")[0] if not storage.url else storage
-        raise unknown(f"search in {where}", name, tuple(dict.fromkeys([*near, *names[:_NAMED]])))
+    if name not in list_searches(storage):
+        raise _unknown_search(storage, folder, name)
     try:
-        about = folder.description()
-        records = sorted(folder.records(), key=lambda record: record.number)
-        trials = read_study(folder.path, name) or []
-        kept = _kept_leaderboard(folder)
-        state = state or _state(folder)
-        if "objective version" not in about:
+        description = folder.description()
+        if "objective version" not in description:
             raise ValueError(f"{DESCRIPTION} does not say what was searched")
+        records = sorted(folder.history.records(), key=lambda record: record.number)
+        trials = read_study(folder.path, name) or []
+        stored = _stored_leaderboard(folder)
+        state = state or _state(folder)
     except ValueError as error:
         raise UsageError(
-            f"The files of search {name!r} in {folder.path} are damaged: {error}. Going on with it (--resume) mends "
-            "what can be mended."
+            f"The files of search {name!r} in {folder.path} are damaged: {error}. Resume the search (--resume): that "
+            "repairs what can be repaired."
         ) from error
-    whole = kept is not None and _tells_of(kept, records)
-    board = kept if kept is not None and whole else _make_leaderboard(name, about, records, kept)
-    return SearchSnapshot(name, folder.path, state, about, board, records, trials, whole)
+    current = stored is not None and _is_current(stored, records)
+    leaderboard = stored if stored is not None and current else _make_leaderboard(name, description, records, stored)
+    return SearchSnapshot(name, folder.path, state, description, leaderboard, current, records, trials)
 
 
-def _state(folder: SearchFolder) -> State:
-    if ending := folder.ending():
+def _unknown_search(storage: Storage, folder: SearchDir, name: str) -> UsageError:
+    names = storage.names() if storage.url else list_searches(storage)
+    near = get_close_matches(name, names, n=3, cutoff=0.45)
+    where = storage if storage.url else folder.where.rpartition("/")[0]
+    return unknown(f"search in {where}", name, tuple(dict.fromkeys([*near, *names[:_NAMED]])))
+
+
+def _state(folder: SearchDir) -> State:
+    if ending := folder.history.status():
         return _STATES[ending]
-    return "running" if _held(folder.path / "owner.json") or folder.held_elsewhere() else "interrupted"
+    return "running" if _owner_is_alive(folder.path / OWNER) or folder.locked_elsewhere() else "interrupted"
 
 
-def _held(owner: Path) -> bool:
-    """Whether the process that holds the folder still lives; on another host nobody here can say that it died."""
+def _owner_is_alive(owner: Path) -> bool:
+    """Return whether the process that owns the directory is alive; one on another host counts as alive."""
     try:
         content = json.loads(owner.read_text())
     except (OSError, ValueError):
@@ -140,45 +148,28 @@ def _held(owner: Path) -> bool:
     return bool(content["host"] != platform.node() or psutil.pid_exists(content["pid"]))
 
 
-def _kept_leaderboard(folder: SearchFolder) -> Leaderboard | None:
+def _stored_leaderboard(folder: SearchDir) -> Leaderboard | None:
     file = folder.path / LEADERBOARD
     return Leaderboard.from_dict(json.loads(file.read_text())) if file.exists() else None
 
 
-def _tells_of(leaderboard: Leaderboard, records: list[TrialRecord]) -> bool:
-    """Whether nothing has happened since it was written."""
-    told = {row.number: row.outcome for row in leaderboard.rows if row.number is not None}
-    return told == {record.number: record.outcome for record in records}
+def _is_current(leaderboard: Leaderboard, records: list[TrialRecord]) -> bool:
+    """Return whether no trial has started or ended since the leaderboard was written."""
+    outcomes = {row.number: row.outcome for row in leaderboard.rows if row.number is not None}
+    return outcomes == {record.number: record.outcome for record in records}
 
 
 def _make_leaderboard(
-    name: str, about: Mapping[str, Any], records: list[TrialRecord], kept: Leaderboard | None
+    name: str, description: Mapping[str, Any], records: list[TrialRecord], stored: Leaderboard | None
 ) -> Leaderboard:
-    """Of a search that has not come to its end; with the naive predictors of an earlier end, where it had one."""
-    known: dict[str, dict[str, Row]] = {"naive": {}, "reference": {}}
-    for row in kept.rows if kept else ():
-        if row.kind in known:
-            known[row.kind][row.label] = row
-    scores = {kind: {label: row.metrics for label, row in rows.items()} for kind, rows in known.items()}
-    version = about["objective version"]
-    return make_leaderboard(_plan(name, about), records, scores["naive"], version, scores["reference"])
-
-
-def _plan(name: str, about: Mapping[str, Any]) -> Plan:
-    """What the search does, as far as its folder says so and a leaderboard asks."""
-    workload = WORKLOADS.get(about["workload"])
+    """Rank the trials so far, with the naive predictors and references of an earlier end of the search."""
+    workload = WORKLOADS.get(description["workload"])
     if workload is None:
-        raise unknown("workload", about["workload"], tuple(WORKLOADS))
-    held = about["held"]
-    return Plan(
-        workload=workload,
-        name=name,
-        space=Space(suggest=workload.suggest, held=held, preset_held=held, presets=about["presets"]),
-        trials=about["trials"],
-        trials_asked=True,
-        added=False,
-        epochs=about["epochs"],
-        goal=Goal(about["objectives"], about["limits"]),
-        scheduler="",
-        demo=False,
-    )
+        raise unknown("workload", description["workload"], tuple(WORKLOADS))
+    goal = Goal(description["objectives"], description["limits"])
+    spec = LeaderboardSpec(name, workload.name, goal, workload.columns, description["objective version"])
+    scores: dict[str, dict[str, dict[str, float]]] = {"naive": {}, "reference": {}}
+    for row in stored.rows if stored else ():
+        if row.kind in scores:
+            scores[row.kind][row.label] = row.metrics
+    return make_leaderboard(spec, records, scores["naive"], scores["reference"])

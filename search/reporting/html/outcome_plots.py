@@ -1,4 +1,4 @@
-"""What became of trials where in the space: outcomes by region, reasons with the parameters that they came with."""
+"""Outcome figures: shares of outcomes by region of the space, reasons of ends, computing time by outcome."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     OUTCOME_COLOURS,
     OUTCOMES,
     Graph,
-    duration,
-    in_words,
-    instead,
-    short,
-    trial_time,
+    empty_graph,
+    format_value,
+    outcome_label,
+    time_unit,
 )
-from search.tuning.recorder import TrialRecord
+
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.storage.trial_record import TrialRecord
 
 _REGIONS = 4  # of a parameter with many values: quarters of the trials
 _NOT_SET = "not set"
@@ -43,8 +44,8 @@ class Region:
 
 
 @dataclass(frozen=True)
-class Reason:
-    """Trials that ended alike, and what is typical of their parameters."""
+class EndReason:
+    """Trials that ended for the same reason, with typical values of their hyperparameters."""
 
     outcome: str
     reason: str  # without numbers that differ
@@ -54,29 +55,25 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Spent:
-    """Computing of all trials of one outcome."""
+class ComputeUse:
+    """Computing time of all trials of one outcome."""
 
     outcome: str
     trials: int
     seconds: float
     saved_seconds: float  # by ending before the last epoch; of those that a scheduler stopped
 
-    @property
-    def words(self) -> tuple[str, str]:
-        return duration(self.seconds), duration(self.saved_seconds) if self.saved_seconds else ""
+
+def region_graphs(search: SearchSnapshot) -> list[Graph]:
+    """Draw the shares of outcomes in each region of each searched hyperparameter."""
+    if not search.records:
+        return [empty_graph("Outcomes by region", "No trial has started yet.")]
+    return [_shares(search, name) for name in search.searched_names]
 
 
-def region_graphs(searched: SearchSnapshot) -> list[Graph]:
-    """Of each searched parameter: shares of outcomes in each region."""
-    if not searched.records:
-        return [instead("Outcomes by region", "No trial has started yet.")]
-    return [_shares(searched, name) for name in searched.searched]
-
-
-def _shares(searched: SearchSnapshot, name: str) -> Graph:
-    regions = regions_of(searched, name)
-    counts = [Counter(searched.outcome_of(record) for record in region.records) for region in regions]
+def _shares(search: SearchSnapshot, name: str) -> Graph:
+    regions = split_regions(search, name)
+    counts = [Counter(search.outcome_of(record) for record in region.records) for region in regions]
     figure = go.Figure()
     for outcome in OUTCOMES:
         found = [count[outcome] for count in counts]
@@ -91,9 +88,9 @@ def _shares(searched: SearchSnapshot, name: str) -> Graph:
                 insidetextanchor="middle",
                 textangle=0,
                 orientation="h",
-                name=in_words(outcome),
+                name=outcome_label(outcome),
                 marker={"color": OUTCOME_COLOURS[outcome]},
-                hovertemplate=f"%{{text}} {in_words(outcome)}<extra></extra>",
+                hovertemplate=f"%{{text}} {outcome_label(outcome)}<extra></extra>",
             )
         )
     figure.update_layout(barmode="stack", bargap=0.25, showlegend=False, margin={"l": 20, "r": 26, "t": 6, "b": 34})
@@ -102,11 +99,11 @@ def _shares(searched: SearchSnapshot, name: str) -> Graph:
     return Graph(name, figure, height=84 + 30 * len(regions), tools=False)
 
 
-def regions_of(searched: SearchSnapshot, name: str) -> list[Region]:
-    """Regions of a parameter from low to high, that no two trials with the same value are in two of."""
-    numeric = "choices" not in searched.about["searched"][name]
-    with_it = [record for record in searched.records if record.hyperparameters.get(name) is not None]
-    without = [record for record in searched.records if record.hyperparameters.get(name) is None]
+def split_regions(search: SearchSnapshot, name: str) -> list[Region]:
+    """Split the trials by a hyperparameter, from low to high; trials with the same value are in the same region."""
+    numeric = "choices" not in search.description["searched"][name]
+    with_it = [record for record in search.records if record.hyperparameters.get(name) is not None]
+    without = [record for record in search.records if record.hyperparameters.get(name) is None]
     values = sorted({record.hyperparameters[name] for record in with_it}, key=None if numeric else str)
     if numeric and len(values) > _REGIONS:
         found = _quarters(with_it, name)
@@ -121,48 +118,48 @@ def regions_of(searched: SearchSnapshot, name: str) -> list[Region]:
 def _quarters(records: list[TrialRecord], name: str) -> list[Region]:
     values = [record.hyperparameters[name] for record in records]
     edges = np.unique(np.quantile(values, np.linspace(0, 1, _REGIONS + 1)))
-    place_of = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+    region_of = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
     labels = _labels([(float(low), float(high)) for low, high in pairwise(edges)])
     inside = [
-        [record for record, where in zip(records, place_of, strict=True) if where == n] for n in range(len(labels))
+        [record for record, region in zip(records, region_of, strict=True) if region == n] for n in range(len(labels))
     ]
     return [Region(label, group) for label, group in zip(labels, inside, strict=True) if group]
 
 
 def _labels(regions: list[tuple[Any, ...]]) -> list[str]:
-    """A label for each, with as many figures as tell them apart."""
+    """Format a label for each region, with as few significant figures as keep the labels distinct."""
     for figures in (2, 3, 5, 17):
-        labels = [" – ".join(short(value, figures) for value in region) for region in regions]
+        labels = [" – ".join(format_value(value, figures) for value in region) for region in regions]
         if len(set(labels)) == len(labels):
             break
     return labels
 
 
-def reasons(searched: SearchSnapshot) -> list[Reason]:
-    """Groups of trials that ended alike: complete ones first, for comparison, then the others by their number."""
+def group_by_reason(search: SearchSnapshot) -> list[EndReason]:
+    """Group trials by outcome and reason: the complete ones first, for comparison, then the largest groups."""
     groups: dict[tuple[str, str], list[TrialRecord]] = {}
-    for record in searched.records:
-        groups.setdefault((searched.outcome_of(record), kind_of(record.reason)), []).append(record)
+    for record in search.records:
+        groups.setdefault((search.outcome_of(record), generalise(record.reason)), []).append(record)
     order = sorted(groups, key=lambda key: (key[0] != "complete", -len(groups[key])))
     return [
-        Reason(
+        EndReason(
             outcome=outcome,
             reason=reason,
             example=groups[outcome, reason][0].reason,
             labels=[record.label for record in groups[outcome, reason]],
-            typical={name: typical(groups[outcome, reason], name) for name in searched.searched},
+            typical={name: _typical_value(groups[outcome, reason], name) for name in search.searched_names},
         )
         for outcome, reason in order
     ]
 
 
-def kind_of(reason: str) -> str:
-    """A reason without what differs from trial to trial: its numbers, and of a divergence the epoch."""
+def generalise(reason: str) -> str:
+    """Remove from a reason what differs from trial to trial: numbers, and the epoch of a divergence."""
     return re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "…", reason.partition(" in epoch ")[0])
 
 
-def typical(records: Iterable[TrialRecord], name: str) -> str:
-    """The median of numbers, else the most frequent choice with its share."""
+def _typical_value(records: Iterable[TrialRecord], name: str) -> str:
+    """Return the median of numbers, else the most frequent choice with its share."""
     values = [value for record in records if (value := record.hyperparameters.get(name)) is not None]
     if not values:
         return ""
@@ -172,34 +169,33 @@ def typical(records: Iterable[TrialRecord], name: str) -> str:
     return choice if count == len(values) else f"{choice} ({count / len(values):.0%})"
 
 
-def spent(searched: SearchSnapshot) -> list[Spent]:
-    """Computing by outcome, in the usual order."""
+def compute_by_outcome(search: SearchSnapshot) -> list[ComputeUse]:
+    """Sum the computing time of each outcome that occurs."""
     found = []
     for outcome in OUTCOMES:
-        group = [record for record in searched.records if searched.outcome_of(record) == outcome]
+        group = [record for record in search.records if search.outcome_of(record) == outcome]
         stopped = [record for record in group if record.reason == "scheduler"]
         saved = sum(record.saved_seconds for record in stopped)
         if group:
-            found.append(Spent(outcome, len(group), sum(record.seconds for record in group), saved))
+            found.append(ComputeUse(outcome, len(group), sum(record.seconds for record in group), saved))
     return found
 
 
-def spent_graph(groups: Mapping[str, list[Spent]]) -> Graph:
-    """A bar for each search: hours of each outcome, and what stopping early has saved."""
+def compute_graph(groups: Mapping[str, list[ComputeUse]]) -> Graph:
+    """Draw a bar for each search: the computing time of each outcome, and the time that early stopping has saved."""
     title = "Compute spent and saved"
-    total = max((sum(one.seconds for one in group) for group in groups.values()), default=0.0)
+    total = max((sum(use.seconds for use in group) for group in groups.values()), default=0.0)
     if not total:
-        return instead(title, "No trial has finished an epoch yet.")
-    divisor, unit = trial_time(total)
+        return empty_graph(title, "No trial has finished an epoch yet.")
+    unit_s, unit = time_unit(total)
     figure = go.Figure()
     for outcome in OUTCOMES:
         found = {
-            name: sum(one.seconds for one in group if one.outcome == outcome) / divisor
-            for name, group in groups.items()
+            name: sum(use.seconds for use in group if use.outcome == outcome) / unit_s for name, group in groups.items()
         }
         if any(found.values()):
-            figure.add_trace(_bar(found, in_words(outcome), {"color": OUTCOME_COLOURS[outcome]}, unit))
-    saved = {name: sum(one.saved_seconds for one in group) / divisor for name, group in groups.items()}
+            figure.add_trace(_bar(found, outcome_label(outcome), {"color": OUTCOME_COLOURS[outcome]}, unit))
+    saved = {name: sum(use.saved_seconds for use in group) / unit_s for name, group in groups.items()}
     if any(saved.values()):
         pattern = {"color": "#ffffff", "line": {"color": OUTCOME_COLOURS["stopped_early"], "width": 1.4}}
         figure.add_trace(_bar(saved, "saved by stopping early", pattern, unit))

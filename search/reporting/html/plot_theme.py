@@ -1,17 +1,20 @@
-"""The look and the words that all interactive figures of a report page share."""
+"""Colours, axes, labels and number formats that all interactive figures of a report share."""
 
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
-from search.tuning.recorder import TrialRecord
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
+
+if TYPE_CHECKING:
+    from search.storage.trial_record import TrialRecord
 
 LINE, PAPER = "#e3e1da", "#ffffff"
 RUNNING = "running"
@@ -56,7 +59,7 @@ class Graph:
 
     @property
     def content(self) -> dict[str, Any]:
-        """Data and layout, as the browser gets them; what is not finite is null."""
+        """Return data and layout as JSON values for the browser; a number that is not finite is null."""
         assert self.figure is not None
         figure = go.Figure(self.figure)
         figure.update_layout(template=TEMPLATE, height=self.height)
@@ -64,42 +67,47 @@ class Graph:
         return content
 
 
-def instead(title: str, sentence: str) -> Graph:
-    """Why there is no figure."""
-    return Graph(title, None, sentence)
+def empty_graph(title: str, reason: str) -> Graph:
+    """Return a graph without a figure, which shows the reason instead."""
+    return Graph(title, None, reason)
 
 
-def in_words(outcome: str) -> str:
+def outcome_label(outcome: str) -> str:
     return outcome.replace("_", " ")
 
 
-def short(value: object, figures: int = 3) -> str:
-    """A hyperparameter or a number, as people read it."""
+def format_value(value: object, figures: int = 3) -> str:
+    """Format a hyperparameter or a metric with that many significant figures."""
     return f"{value:.{figures}g}" if isinstance(value, float) else str(value)
 
 
-def duration(seconds: float) -> str:
-    """Computing time in the unit that suits it."""
+def format_duration(seconds: float) -> str:
+    """Format computing time in seconds, minutes or hours."""
     if seconds < 90:
         return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
     return f"{seconds / 60:.1f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def trial_time(seconds: float) -> tuple[float, str]:
-    """By what to divide seconds on an axis that reaches that far, and its unit."""
+def format_time(seconds: float) -> str:
+    """Format seconds since 1970 as local date and time."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """Return the unit for an axis of computing time that ends there: its length in seconds, and its name."""
     if seconds < 180:
         return 1.0, "trial-seconds"
     return (3600.0, "trial-hours") if seconds >= 5400 else (60.0, "trial-minutes")
 
 
-def hover(record: TrialRecord, objectives: Iterable[str], outcome: str) -> str:
-    """What a point says of its trial: name, fate, values, hyperparameters; plotly reads tags, hence the escapes."""
+def hover_text(record: TrialRecord, objectives: Iterable[str], outcome: str) -> str:
+    """Describe a trial for the point that shows it. Names and reasons are escaped because plotly reads HTML tags."""
     metrics = {name: record.metrics[name] for name in objectives if name in record.metrics}
     kind = " (preset)" if record.preset else ""
     lines = [
         f"<b>{escape(record.label)}</b>{kind}",
-        escape(in_words(outcome) + (f": {cut(record.reason)}" if record.reason else "")),
-        f"epoch {record.epoch} of {record.epochs}, {duration(record.seconds)}",
+        escape(outcome_label(outcome) + (f": {shorten(record.reason)}" if record.reason else "")),
+        f"epoch {record.epoch} of {record.epochs}, {format_duration(record.seconds)}",
         *(f"{escape(name)} = {value:.4g}" for name, value in metrics.items()),
         "",
         *_pairs(record.hyperparameters),
@@ -108,14 +116,14 @@ def hover(record: TrialRecord, objectives: Iterable[str], outcome: str) -> str:
 
 
 def _pairs(hyperparameters: Mapping[str, object]) -> list[str]:
-    return [f"{escape(name)} = {escape(cut(short(value)))}" for name, value in hyperparameters.items()]
+    return [f"{escape(name)} = {escape(shorten(format_value(value)))}" for name, value in hyperparameters.items()]
 
 
-def cut(text: str, longest: int = 70) -> str:
+def shorten(text: str, longest: int = 70) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def axis_type(values: Iterable[float]) -> str:
-    """Logarithmic where values span orders of magnitude."""
-    known = list(values)
-    return "log" if known and min(known) > 0 and max(known) / min(known) > _LOG_FROM else "linear"
+    """Choose a logarithmic axis for values that span orders of magnitude."""
+    values = list(values)
+    return "log" if values and min(values) > 0 and max(values) / min(values) > _LOG_FROM else "linear"

@@ -1,15 +1,16 @@
-"""Figures of how a search went: its objectives against trials and against compute, and the Pareto front."""
+"""Progress figures: objectives against trials and against computing time, and the Pareto front."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from search.reporting.html.load import SearchSnapshot
 from search.reporting.html.plot_theme import (
     NAIVE_DASHES,
     OUTCOME_COLOURS,
@@ -18,43 +19,48 @@ from search.reporting.html.plot_theme import (
     PAPER,
     Graph,
     axis_type,
-    hover,
-    in_words,
-    instead,
-    trial_time,
+    empty_graph,
+    hover_text,
+    outcome_label,
+    time_unit,
 )
-from search.reporting.leaderboard import Row
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 from trainables.evaluation.plot_style import COLOURS, GREY, INK
 
-WITH_VALUE = ("complete", "stopped_early")  # outcomes; a number of any other trial means nothing
+if TYPE_CHECKING:
+    from search.reporting.html.load import SearchSnapshot
+    from search.reporting.leaderboard import Row
+    from search.storage.trial_record import TrialRecord
+
+_WITH_VALUE = ("complete", "stopped_early")  # outcomes; a number of any other trial means nothing
+
+_SYMBOLS = {"preset": "diamond", "naive": "x-thin-open"}  # of the kinds of rows; trials are circles
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The best trial so far, along an axis."""
+class BestSoFar:
+    """A step curve: the objective of the best trial so far, along an axis."""
 
     x: list[float]
     y: list[float]
     labels: list[str]
 
 
-def progress_graphs(searched: SearchSnapshot) -> list[Graph]:
-    """Of each objective two: against the number of the trial, and against the computing time spent so far."""
+def progress_graphs(search: SearchSnapshot) -> list[Graph]:
+    """Draw each objective twice: against the number of the trial, and against the computing time spent so far."""
     graphs = []
-    numbers = {record.number: float(record.number) for record in searched.records}
-    spent_s, total_s = spent_seconds(searched.records)
-    divisor, unit = trial_time(total_s)
-    spent = {number: seconds / divisor for number, seconds in spent_s.items()}
-    for objective in searched.goal.objectives:
-        graphs.append(_progress(searched, objective, numbers, "trial"))
-        graphs.append(_progress(searched, objective, spent, f"{unit} spent when the trial ended"))
+    numbers = {record.number: float(record.number) for record in search.records}
+    spent_s, total_s = cumulative_seconds(search.records)
+    unit_s, unit = time_unit(total_s)
+    spent = {number: seconds / unit_s for number, seconds in spent_s.items()}
+    for objective in search.goal.objectives:
+        graphs.append(_progress(search, objective, numbers, "trial"))
+        graphs.append(_progress(search, objective, spent, f"{unit} spent when the trial ended"))
     return graphs
 
 
-def spent_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float], float]:
-    """Computing time that all trials had taken when each of them ended, by its number; and in all."""
+def cumulative_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float], float]:
+    """Sum the computing time of all trials up to the end of each, by its number; and in all."""
     spent, total = {}, 0.0
     for record in sorted(records, key=lambda record: record.ended or float("inf")):
         total += record.seconds
@@ -62,39 +68,33 @@ def spent_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float], flo
     return spent, total
 
 
-def best_so_far(searched: SearchSnapshot, objective: str, places: dict[int, float], goal: Goal | None = None) -> Steps:
-    """Value of the best complete trial up to each place; who is best heeds the limits."""
-    goal = goal or Goal({objective: searched.goal.objectives[objective]}, searched.goal.limits)
-    steps, best = Steps([], [], []), None
-    for record in sorted(searched.complete, key=lambda record: places[record.number]):
-        if best is None or goal.order(record.metrics) < goal.order(best.metrics):
-            best = record
-        steps.x.append(places[record.number])
-        steps.y.append(best.metrics[objective])
-        steps.labels.append(best.label)
-    if best is not None:  # to the end of the search, whether its last trial was better or not
-        steps.x.append(max(places.values()))
-        steps.y.append(best.metrics[objective])
-        steps.labels.append(best.label)
-    return steps
+def best_so_far(search: SearchSnapshot, objective: str, positions: dict[int, float]) -> BestSoFar:
+    """Follow the best complete trial along an axis with these positions of trials, by number; limits come first."""
+    goal = Goal({objective: search.goal.objectives[objective]}, search.goal.limits)
+    complete = sorted(search.complete, key=lambda record: positions[record.number])
+    best = list(accumulate(complete, lambda *two: min(two, key=lambda record: goal.order(record.metrics))))
+    x = [positions[record.number] for record in complete]
+    if complete:  # to the end of the search, whether its last trial was better or not
+        x, best = [*x, max(positions.values())], [*best, best[-1]]
+    return BestSoFar(x, [record.metrics[objective] for record in best], [record.label for record in best])
 
 
-def _progress(searched: SearchSnapshot, objective: str, places: dict[int, float], axis: str) -> Graph:
+def _progress(search: SearchSnapshot, objective: str, positions: dict[int, float], axis: str) -> Graph:
     title = f"{objective} against {'trials' if axis == 'trial' else 'compute'}"
-    valued = [record for record in searched.records if _has_value(searched, record, objective)]
+    valued = [record for record in search.records if _has_value(search, record, objective)]
     if not valued:
-        return instead(title, f"No trial has a value of {objective} yet.")
-    others = [record for record in searched.records if not _has_value(searched, record, objective)]
+        return empty_graph(title, f"No trial has a value of {objective} yet.")
+    others = [record for record in search.records if not _has_value(search, record, objective)]
     rows = {"rows": 2, "row_heights": [0.9, 0.1], "vertical_spacing": 0.03} if others else {"rows": 1}
     figure = make_subplots(cols=1, shared_xaxes=True, **rows)
-    for trace in _points(searched, valued, objective, places):
+    for trace in _traces(search, valued, positions, objective):
         figure.add_trace(trace, row=1, col=1)
-    figure.add_trace(_best_line(best_so_far(searched, objective, places)), row=1, col=1)
-    for trace in _naive_lines(searched, objective, [places[record.number] for record in searched.records]):
+    figure.add_trace(_best_line(best_so_far(search, objective, positions)), row=1, col=1)
+    for trace in _naive_lines(search, objective, [positions[record.number] for record in search.records]):
         figure.add_trace(trace, row=1, col=1)
     shown = [value for trace in figure.data for value in trace.y]
     figure.update_yaxes(title_text=objective, type=axis_type(shown), row=1, col=1)
-    for trace in _strip(searched, others, places):
+    for trace in _traces(search, others, positions):
         figure.add_trace(trace, row=2, col=1)
     if others:
         strip = {"tickvals": [], "range": [-1, 1], "showgrid": False, "fixedrange": True}
@@ -103,45 +103,29 @@ def _progress(searched: SearchSnapshot, objective: str, places: dict[int, float]
     return Graph(title, figure, height=430)
 
 
-def _has_value(searched: SearchSnapshot, record: TrialRecord, objective: str) -> bool:
-    return searched.outcome_of(record) in WITH_VALUE and objective in record.metrics
+def _has_value(search: SearchSnapshot, record: TrialRecord, objective: str) -> bool:
+    return search.outcome_of(record) in _WITH_VALUE and objective in record.metrics
 
 
-def _points(
-    searched: SearchSnapshot, records: list[TrialRecord], objective: str, places: dict[int, float]
+def _traces(
+    search: SearchSnapshot, records: list[TrialRecord], positions: dict[int, float], objective: str | None = None
 ) -> Iterator[go.Scatter]:
-    """One trace for each outcome; presets are diamonds."""
-    for outcome, group in _by_outcome(searched, records):
-        yield go.Scatter(
-            x=[places[record.number] for record in group],
-            y=[record.metrics[objective] for record in group],
-            mode="markers",
-            name=in_words(outcome),
-            marker=_marker(outcome, group),
-            hovertext=[hover(record, searched.goal.objectives, outcome) for record in group],
-            hoverinfo="text",
-        )
-
-
-def _strip(searched: SearchSnapshot, records: list[TrialRecord], places: dict[int, float]) -> Iterator[go.Scatter]:
-    """Trials without a value, on a line of their own."""
-    for outcome, group in _by_outcome(searched, records):
-        yield go.Scatter(
-            x=[places[record.number] for record in group],
-            y=[0] * len(group),
-            mode="markers",
-            name=in_words(outcome),
-            marker=_marker(outcome, group),
-            hovertext=[hover(record, (), outcome) for record in group],
-            hoverinfo="text",
-        )
-
-
-def _by_outcome(searched: SearchSnapshot, records: list[TrialRecord]) -> Iterator[tuple[str, list[TrialRecord]]]:
+    """Make one trace for each outcome; presets are diamonds. Trials without an objective stand on one line."""
     for outcome in OUTCOMES:
-        group = [record for record in records if searched.outcome_of(record) == outcome]
+        group = [record for record in records if search.outcome_of(record) == outcome]
+        group.sort(key=lambda record: record.preset is not None)  # the first one is in the legend
         if group:
-            yield outcome, sorted(group, key=lambda record: record.preset is not None)  # the first is in the legend
+            yield go.Scatter(
+                x=[positions[record.number] for record in group],
+                y=[record.metrics[objective] if objective else 0 for record in group],
+                mode="markers",
+                name=outcome_label(outcome),
+                marker=_marker(outcome, group),
+                hovertext=[
+                    hover_text(record, search.goal.objectives if objective else (), outcome) for record in group
+                ],
+                hoverinfo="text",
+            )
 
 
 def _marker(outcome: str, records: list[TrialRecord]) -> dict[str, object]:
@@ -152,60 +136,59 @@ def _marker(outcome: str, records: list[TrialRecord]) -> dict[str, object]:
     return {"color": OUTCOME_COLOURS[outcome], "size": 8, "symbol": symbols, "line": line}
 
 
-def _best_line(steps: Steps) -> go.Scatter:
+def _best_line(curve: BestSoFar) -> go.Scatter:
     return go.Scatter(
-        x=steps.x,
-        y=steps.y,
+        x=curve.x,
+        y=curve.y,
         mode="lines",
         name="best so far",
         line={"color": INK, "width": 1.6, "shape": "hv"},
-        hovertext=[f"best so far: {escape(label)}, {y:.4g}" for label, y in zip(steps.labels, steps.y, strict=True)],
+        hovertext=[f"best so far: {escape(label)}, {y:.4g}" for label, y in zip(curve.labels, curve.y, strict=True)],
         hoverinfo="text",
     )
 
 
-def _naive_lines(searched: SearchSnapshot, objective: str, places: list[float]) -> Iterator[go.Scatter]:
-    naive = [row for row in searched.leaderboard.rows if row.kind == "naive"]
-    for place, row in enumerate(naive):
+def _naive_lines(search: SearchSnapshot, objective: str, positions: list[float]) -> Iterator[go.Scatter]:
+    naive = [row for row in search.leaderboard.rows if row.kind == "naive"]
+    for index, row in enumerate(naive):
         yield go.Scatter(
-            x=[min(places), max(places)],
+            x=[min(positions), max(positions)],
             y=[row.metrics[objective]] * 2,
             mode="lines",
             name=escape(row.label),
-            line={"color": GREY, "width": 1.2, "dash": NAIVE_DASHES[place % len(NAIVE_DASHES)]},
+            line={"color": GREY, "width": 1.2, "dash": NAIVE_DASHES[index % len(NAIVE_DASHES)]},
             hoverinfo="name",
         )
 
 
-def front_graphs(searched: SearchSnapshot) -> list[Graph]:
-    """Of several objectives, each of the others against the first; nothing for one objective."""
-    first, *others = searched.goal.objectives
-    return [_front(searched, first, other) for other in others]
+def front_graphs(search: SearchSnapshot) -> list[Graph]:
+    """Draw each further objective against the first; nothing where there is only one."""
+    first, *others = search.goal.objectives
+    return [_front(search, first, other) for other in others]
 
 
-def _front(searched: SearchSnapshot, x: str, y: str) -> Graph:
+def _front(search: SearchSnapshot, x: str, y: str) -> Graph:
     title = f"{y} against {x}"
-    if not searched.complete:
-        return instead(title, "No trial is complete yet: there is no front.")
-    board, figure = searched.leaderboard, go.Figure()
+    if not search.complete:
+        return empty_graph(title, "No trial is complete yet: there is no front.")
+    board, figure = search.leaderboard, go.Figure()
     ranked = [row for row in board.rows if row.rank]
-    figure.add_trace(_rows(searched, [row for row in ranked if not row.front], (x, y), "not in the front", GREY))
-    figure.add_trace(_rows(searched, board.front, (x, y), "Pareto front", COLOURS[0], lines=True))
+    figure.add_trace(_rows(search, [row for row in ranked if not row.front], (x, y), "not in the front", GREY))
+    figure.add_trace(_rows(search, board.front, (x, y), "Pareto front", COLOURS[0], lines=True))
     naive = [row for row in board.rows if row.kind == "naive"]
-    figure.add_trace(_rows(searched, naive, (x, y), "naive predictors", INK, symbol="x-thin-open"))
+    figure.add_trace(_rows(search, naive, (x, y), "naive predictors", INK))
     for axis, name in ((figure.update_xaxes, x), (figure.update_yaxes, y)):
         values = [row.metrics[name] for row in (*ranked, *naive)]
-        axis(title_text=f"{name} ({searched.goal.objectives[name]}imised)", type=axis_type(values))
+        axis(title_text=f"{name} ({search.goal.objectives[name]}imised)", type=axis_type(values))
     return Graph(title, figure, height=460)
 
 
 def _rows(
-    searched: SearchSnapshot, rows: list[Row], axes: tuple[str, str], name: str, colour: str,
-    *, symbol: str = "circle", lines: bool = False,
-) -> go.Scatter:  # fmt: skip
+    search: SearchSnapshot, rows: list[Row], axes: tuple[str, str], name: str, colour: str, *, lines: bool = False
+) -> go.Scatter:
     x, y = axes
     rows = sorted(rows, key=lambda row: row.metrics[x])
-    texts = [_hover_row(searched, row) for row in rows]
+    texts = [_hover_row(search, row) for row in rows]
     return go.Scatter(
         x=[row.metrics[x] for row in rows],
         y=[row.metrics[y] for row in rows],
@@ -215,7 +198,7 @@ def _rows(
         marker={
             "color": colour,
             "size": 9 if lines else 8,
-            "symbol": ["diamond" if row.kind == "preset" else symbol for row in rows],
+            "symbol": [_SYMBOLS.get(row.kind, "circle") for row in rows],
             "line": {"width": 1.4},
         },
         hovertext=texts,
@@ -223,7 +206,7 @@ def _rows(
     )
 
 
-def _hover_row(searched: SearchSnapshot, row: Row) -> str:
+def _hover_row(search: SearchSnapshot, row: Row) -> str:
     if row.number is None:
         return f"<b>{escape(row.label)}</b> (naive)"
-    return hover(searched.by_number[row.number], searched.goal.objectives, row.outcome)
+    return hover_text(search.by_number[row.number], search.goal.objectives, row.outcome)

@@ -1,1 +1,1 @@
-"""Searches whose storage is a URL: one driver by a lease, small files mirrored there."""
+"""Searches whose storage is a URL: one driver at a time by a lease, and a copy of the small files there."""

@@ -1,6 +1,6 @@
-"""Who runs a search whose storage is a URL: an object there that its driver renews, and that goes stale without it."""
+"""Let one driver at a time run a search in a URL: it renews an object there, which goes stale if the driver dies."""
 
-# Files on several machines cannot be locked, and their clocks differ: ages are those that the store itself gives.
+# Files cannot be locked across machines, and their clocks differ; so ages come from the clock of the store.
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from uuid import uuid4
 
 from search.errors import NameTakenError
 from search.storage.location import StoragePath
+from search.storage.names import LEASE
 
-NAME = "lease.json"
-SETTLE_S = 0.5  # in which another driver that came at the same moment has written its own
+CONFIRM_S = 0.5  # after which a driver that came at the same moment has written its own lease
 _POLL_S = 1.0
 
 
 def stale_s() -> float:
-    """After how long without renewal others may go on with a search."""
+    """Return after how many seconds without renewal another driver may resume the search."""
     return float(os.environ.get("SEARCH_LEASE_S", "120"))
 
 
-class LostError(Exception):
-    """Somebody else goes on with the search."""
+class LeaseLostError(Exception):
+    """Another process runs the search now; the message names it."""
 
 
 class Lease:
-    """Of one search.
+    """The right to run one search.
 
     Parameters
     ----------
     place : StoragePath
-        Of the search.
+        Of the search, in the URL.
     name : str
-        Of the search, for people.
+        Of the search, for messages.
     """
 
     def __init__(self, place: StoragePath, name: str) -> None:
@@ -45,14 +45,14 @@ class Lease:
         self.id, self._renewals = uuid4().hex, 0
         self.stale_s = stale_s()
 
-    def take(self, dead: str, patient: bool, say: Callable[[str], object]) -> None:
+    def acquire(self, former: str, wait: bool, say: Callable[[str], object]) -> None:
         """Become the one driver.
 
         Parameters
         ----------
-        dead : str
-            Id of the last lease that this machine held here, and whose process is gone.
-        patient : bool
+        former : str
+            Id of the last lease that this machine held here; its process has ended.
+        wait : bool
             Wait until the lease of another driver is stale, or is renewed.
 
         Raises
@@ -60,78 +60,78 @@ class Lease:
         NameTakenError
             Another process runs the search, or may.
         OSError
-            What the store raises.
+            The store cannot be used.
         """
         other = self._read()
-        if other and other["id"] != dead:
+        if other and other["id"] != former:
             left_s = other["stale_s"] - self._age_s()
             if left_s > 0:
-                if not patient:
+                if not wait:
                     raise self._taken(other, left_s)
                 say(
-                    f"storage  {_whose(other)} may run this search: waiting up to {left_s:.0f} s whether it says so "
-                    "again"
+                    f"storage  {_holder(other)} may run this search: waiting up to {left_s:.0f} s for its lease to be "
+                    "renewed or to expire"
                 )
-                self._wait(other, left_s)
+                self._wait_for_expiry(other, left_s)
         self._write()
-        time.sleep(SETTLE_S)
+        time.sleep(CONFIRM_S)
         winner = self._read()
         if winner and winner["id"] != self.id:
             raise self._taken(winner, winner["stale_s"])
 
     def is_fresh(self) -> bool:
-        """Whether somebody holds it, and is not known to be dead. Raises what the store raises."""
+        """Return whether a driver holds the lease and is not known to be dead. Raises what the store raises."""
         other = self._read()
         return other is not None and self._age_s() < other["stale_s"]
 
     def renew(self) -> None:
-        """Say that this process still runs it.
+        """Record that this process still runs the search.
 
         Raises
         ------
-        LostError
-            Another one does.
+        LeaseLostError
+            Another process runs it.
         OSError
-            What the store raises.
+            The store cannot be used.
         """
         self._require_own()
         self._write()
 
     def release(self) -> None:
-        """Others may go on with it at once. Raises as ``renew`` does."""
+        """Let other drivers run the search at once. Raises as ``renew`` does."""
         self._require_own()
-        self._place.delete(NAME)
+        self._place.delete(LEASE)
 
     def _require_own(self) -> None:
         other = self._read()
         if other and other["id"] != self.id:
-            raise LostError(_whose(other))
+            raise LeaseLostError(_holder(other))
 
     def _read(self) -> dict[str, Any] | None:
-        text = self._place.read(NAME)
+        text = self._place.read(LEASE)
         try:
             return dict(json.loads(text)) if text else None
-        except ValueError:  # half written by a store that is no object store
+        except ValueError:  # half written, by a store that is no object store
             return None
 
     def _write(self) -> None:
         self._renewals += 1
         about = {"host": platform.node(), "pid": os.getpid(), "stale_s": self.stale_s, "renewals": self._renewals}
-        self._place.write(NAME, json.dumps({"id": self.id, **about}).encode())
+        self._place.write(LEASE, json.dumps({"id": self.id, **about}).encode())
 
     def _age_s(self) -> float:
-        """By the clock of the store."""
-        probe = f"{NAME}.{self.id}"
+        """Return the age of the lease in seconds, by the clock of the store."""
+        probe = f"{LEASE}.{self.id}"
         self._place.write(probe, b"now")
         try:
             now, then = (
-                self._place.files.get_file_info(f"{self._place.path}/{file}").mtime_ns for file in (probe, NAME)
+                self._place.files.get_file_info(f"{self._place.path}/{file}").mtime_ns for file in (probe, LEASE)
             )
         finally:
             self._place.delete(probe)
         return max(0.0, (now - then) / 1e9) if now and then else 0.0
 
-    def _wait(self, other: dict[str, Any], left_s: float) -> None:
+    def _wait_for_expiry(self, other: dict[str, Any], left_s: float) -> None:
         deadline = time.monotonic() + left_s
         while time.monotonic() < deadline:
             time.sleep(min(_POLL_S, left_s))
@@ -143,10 +143,10 @@ class Lease:
 
     def _taken(self, other: dict[str, Any], left_s: float) -> NameTakenError:
         return NameTakenError(
-            f"A search named {self._name!r} is running now: {_whose(other)}, in {self._place}. Choose another --name, "
-            f"or wait; should that process be lost, the search can be gone on with in {left_s:.0f} s."
+            f"A search named {self._name!r} is running now: {_holder(other)}, in {self._place}. Choose another --name, "
+            f"or wait; should that process be lost, the search can be resumed in {left_s:.0f} s."
         )
 
 
-def _whose(lease: dict[str, Any]) -> str:
+def _holder(lease: dict[str, Any]) -> str:
     return f"process {lease['pid']} on {lease['host']}"

@@ -1,1 +1,1 @@
-"""What share of a node one trial needs, found out by running one for a moment."""
+"""The share of a node that one trial needs, found out with a short benchmark of one trial."""

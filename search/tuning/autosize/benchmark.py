@@ -1,4 +1,4 @@
-"""Trains one trial for a moment, in a worker of its own on a node, and says what it took and how fast it was."""
+"""A short benchmark of one trial: train it for some seconds in this process, and measure what it takes."""
 
 from __future__ import annotations
 
@@ -13,108 +13,108 @@ from typing import Any
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from search.tuning.autosize.monitor import Meter, find_driver
+from search.tuning.autosize.monitor import ResourceMonitor, find_driver
 from trainables.base.errors import TrainingDiverged
 from trainables.base.training import Training
 
-_WORTH = 0.8  # of the best rate per thread: with fewer, more threads are not tried
+_MIN_RATE_PER_THREAD = 0.8  # of the best one; below, larger numbers of threads are not tried
 _REPEAT_S = 0.2
-_UPDATES = 6  # at least, where they are slow, unless that takes
-LONGER = 5  # times the moment
+_MIN_UPDATES = 6  # where updates are slow, unless that takes longer than LIMIT_FACTOR allows
+LIMIT_FACTOR = 5  # a measurement ends after so many times the seconds that it should take
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What one trial took in its moment."""
+class Measurement:
+    """What one trial took in its benchmark. The names of the fields stand in sizing.json."""
 
     device: str  # name of the GPU, or cpu
     seconds: float
-    memory: int  # bytes of its node's memory that it shared with nobody, at its peak
-    rates: dict[int, float]  # threads -> updates per second; epochs of a training that makes no updates
-    gpu_memory: int = 0  # bytes of the GPU at its peak, CUDA's own included
-    gpu_context: int = 0  # thereof CUDA's own
+    memory: int  # peak of its node's memory in bytes, without what it shares with other processes
+    rates: dict[int, float]  # number of threads -> updates per second; epochs, if a training makes no updates
+    gpu_memory: int = 0  # peak of the GPU's memory in bytes, with CUDA's own part
+    gpu_context: int = 0  # CUDA's own part
     gpu_free: int = 0  # bytes of the GPU that a search can use
-    busy: float | None = None  # share of time in which the GPU computed; None: its driver does not tell
+    busy: float | None = None  # share of time in which the GPU computed; None: its driver does not report it
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> Measured:
-        """What ``as_dict`` gave, after its way through JSON."""
+    def from_dict(cls, content: dict[str, Any]) -> Measurement:
+        """Restore what ``as_dict`` returned, also from JSON, in which numbers of threads are text."""
         rates = {int(threads): rate for threads, rate in content["rates"].items()}
         return cls(**{**content, "rates": rates})
 
 
-class _Over(BaseException):
-    """The moment is over; no ``except Exception`` of a workload may take it."""
+class _TimeUp(BaseException):
+    """Ends the training. Not an ``Exception``, because a workload might catch that."""
 
 
-def measure(
+def run_benchmark(
     training: type[Training], config: Any, data: Any, device: str, threads: Sequence[int], seconds: float
-) -> Measured:
-    """Train with each number of threads for so long, then validate once and copy the state as a checkpoint does.
+) -> Measurement:
+    """Train with each number of threads for some seconds, then validate and copy the state as for a checkpoint.
 
-    It ends in the middle of an epoch where that takes longer. To be called in a main thread.
+    The training ends in the middle of an epoch if an epoch takes longer. Must be called in a main thread.
 
     Raises
     ------
     Exception
-        Whatever the training itself raises, but for ``TrainingDiverged``: then it begins anew.
+        Whatever the training raises except ``TrainingDiverged``, after which it begins again.
     """
-    started, where = time.perf_counter(), torch.device(device)
-    gpu = where.type == "cuda"
-    if gpu:
+    started, torch_device = time.perf_counter(), torch.device(device)
+    on_gpu = torch_device.type == "cuda"
+    if on_gpu:
         torch.cuda.init()  # type: ignore[no-untyped-call]
-    driver = find_driver() if gpu else None
-    trial = _Trial(lambda: training(config, data, where))
+    driver = find_driver() if on_gpu else None
+    loop = _TrainingLoop(lambda: training(config, data, torch_device))
     rates: dict[int, float] = {}
-    with Meter(gpu, driver) as meter:
+    with ResourceMonitor(on_gpu, driver) as monitor:
         for number in threads:
             torch.set_num_threads(number)
-            rates[number] = trial.train(seconds)
-            if rates[number] / number < _WORTH * max(rate / count for count, rate in rates.items()):
+            rates[number] = loop.train(seconds)
+            if rates[number] / number < _MIN_RATE_PER_THREAD * max(rate / count for count, rate in rates.items()):
                 break
-        trial.finish(seconds)
-    total = torch.cuda.get_device_properties(where).total_memory if gpu else 0
-    return Measured(
-        device=torch.cuda.get_device_name(where) if gpu else "cpu",
+        loop.validate(seconds)
+    total = torch.cuda.get_device_properties(torch_device).total_memory if on_gpu else 0
+    return Measurement(
+        device=torch.cuda.get_device_name(torch_device) if on_gpu else "cpu",
         seconds=time.perf_counter() - started,
-        memory=meter.memory,
+        memory=monitor.memory,
         rates=rates,
-        gpu_memory=meter.gpu_memory,
-        gpu_context=meter.gpu_context,
-        gpu_free=min(total, meter.free_for_us) if meter.free_for_us else total,
-        busy=meter.busy,
+        gpu_memory=monitor.gpu_memory,
+        gpu_context=monitor.gpu_context,
+        gpu_free=min(total, monitor.gpu_free) if monitor.gpu_free else total,
+        busy=monitor.gpu_busy,
     )
 
 
-class _Trial:
-    """Trains again and again, and counts."""
+class _TrainingLoop:
+    """Train a trial, from its beginning again when it ends, and count updates."""
 
     def __init__(self, build: Callable[[], Training]) -> None:
         self._build = build
         self._training: Training | None = None
-        self._updates: list[float] = []  # when each of them was made
+        self._updates: list[float] = []  # times at which they were made
 
     def train(self, seconds: float) -> float:
-        """Updates per second, from the first one on, which warms up; or epochs, where there are none."""
+        """Return updates per second, without the first one, which warms up; epochs per second if there are none."""
         self._updates.clear()
         started, epochs = time.perf_counter(), 0
 
-        def over() -> bool:
-            return time.perf_counter() - started >= seconds and (epochs > 0 or len(self._updates) >= _UPDATES)
+        def time_is_up() -> bool:
+            return time.perf_counter() - started >= seconds and (epochs > 0 or len(self._updates) >= _MIN_UPDATES)
 
-        def count(*_: object) -> None:
+        def count_update(*_: object) -> None:
             self._updates.append(time.perf_counter())
-            if over():
-                raise _Over
+            if time_is_up():
+                raise _TimeUp
 
-        hook = register_optimizer_step_post_hook(count)
+        hook = register_optimizer_step_post_hook(count_update)
         try:
-            with _at_most(LONGER * seconds):
-                while not over():
-                    self._epoch()
+            with _time_limit(LIMIT_FACTOR * seconds):
+                while not time_is_up():
+                    self._train_epoch()
                     epochs += 1
         finally:
             hook.remove()
@@ -122,8 +122,8 @@ class _Trial:
             return (len(self._updates) - 1) / (self._updates[-1] - self._updates[0])
         return epochs / (time.perf_counter() - started)
 
-    def _epoch(self) -> None:
-        training = self._begun()
+    def _train_epoch(self) -> None:
+        training = self._current()
         try:
             training.train_epoch()
             training.validate()
@@ -132,46 +132,46 @@ class _Trial:
         if training.finished:
             self._training = None
 
-    def finish(self, seconds: float) -> None:
-        """What a trial does between its epochs, if it was not got so far."""
-        with _at_most(LONGER * seconds), suppress(TrainingDiverged):
-            training = self._begun()
+    def validate(self, seconds: float) -> None:
+        """Do what a trial does between its epochs, because the training may have ended before that."""
+        with _time_limit(LIMIT_FACTOR * seconds), suppress(TrainingDiverged):
+            training = self._current()
             training.validate()
             training.state()
             training.weights()
 
-    def _begun(self) -> Training:
-        if self._training is None:  # and its memory given back before more is taken
+    def _current(self) -> Training:
+        if self._training is None:  # then the memory of the one before is free
             self._training = self._build()
         return self._training
 
 
 @contextmanager
-def _at_most(seconds: float) -> Iterator[None]:
-    """Leaves the block after so long, wherever it is; an update of the weights may leave it before."""
+def _time_limit(seconds: float) -> Iterator[None]:
+    """Leave the block after some seconds, wherever it is, or with ``_TimeUp`` from inside."""
     running, grad = True, torch.is_grad_enabled()
 
-    def strike(_number: int, frame: FrameType | None) -> None:
-        if running and not _importing(frame):
-            raise _Over
+    def interrupt(_number: int, frame: FrameType | None) -> None:
+        if running and not _is_importing(frame):
+            raise _TimeUp
 
-    before = signal.signal(signal.SIGALRM, strike)
-    # again and again: Python drops what strikes in a destructor
+    before = signal.signal(signal.SIGALRM, interrupt)
+    # repeated, because Python drops an exception that is raised in a destructor
     timer = signal.setitimer(signal.ITIMER_REAL, seconds, _REPEAT_S)
     try:
         yield
-    except _Over:
+    except _TimeUp:
         pass
     finally:
         running = False
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         signal.setitimer(signal.ITIMER_REAL, *timer)
-        torch.set_grad_enabled(grad)  # struck at the border of a no_grad block, it stays as it is inside
+        torch.set_grad_enabled(grad)  # because an interrupt at the border of a no_grad block leaves it off
 
 
-def _importing(frame: FrameType | None) -> bool:
-    """A module that is cut off while it loads cannot be imported again; torch loads some when it first trains."""
+def _is_importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported: interrupted, it could not be imported again. Torch imports some late."""
     while frame and not frame.f_code.co_filename.startswith("<frozen importlib."):
         frame = frame.f_back
     return frame is not None

@@ -1,4 +1,4 @@
-"""Watches what one process takes while it trains: memory of its node, memory and time of its GPU."""
+"""Monitor what one process takes while it trains: memory of its node, memory and time of its GPU."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ import torch
 
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 
-_PAUSE_S = 0.1
+_INTERVAL_S = 0.1
 
 
-class Driver(Protocol):
-    """What the driver of one GPU is asked."""
+class GpuDriver(Protocol):
+    """What the driver of one GPU reports."""
 
     def total(self) -> int:
-        """Bytes in all."""
+        """Bytes of memory."""
 
     def used(self) -> int:
         """Bytes that all processes use now."""
 
     def used_by(self, pid: int) -> int | None:
-        """Bytes that one process uses, its CUDA context included; None where that is not told, as in containers."""
+        """Bytes that one process uses, with its CUDA context; None where that is not reported, as in containers."""
 
     def busy(self) -> float | None:
-        """Share of the last moment in which the GPU computed; None where that is not told."""
+        """Share of the last sampling period in which the GPU computed; None where that is not reported."""
 
 
-class Nvml:
+class NvmlDriver:
     """NVIDIA's management library, for the GPU that torch calls number 0."""
 
     def __init__(self) -> None:
@@ -51,50 +51,50 @@ class Nvml:
 
     def used_by(self, pid: int) -> int | None:
         try:
-            there = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
+            processes = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._handle)
         except self._nvml.NVMLError:
             return None
-        return next((process.usedGpuMemory for process in there if process.pid == pid), None)
+        return next((process.usedGpuMemory for process in processes if process.pid == pid), None)
 
     def busy(self) -> float | None:
         try:
             return float(self._nvml.nvmlDeviceGetUtilizationRates(self._handle).gpu) / 100
-        except self._nvml.NVMLError:  # a part of a GPU (MIG) does not tell
+        except self._nvml.NVMLError:  # a part of a GPU (MIG) does not report it
             return None
 
 
-def find_driver() -> Driver | None:
-    """Of the GPU that this process was given; None where its driver tells nothing."""
+def find_driver() -> GpuDriver | None:
+    """Find the driver of this process's GPU; None where it cannot be asked."""
     try:
-        driver = Nvml()
+        driver = NvmlDriver()
         return driver if driver.total() > driver.used() else None
-    except Exception:  # no library, no right to ask, another maker
+    except Exception:  # no library, no permission, another manufacturer
         return None
 
 
-class Meter:
-    """Looks ten times a second from a thread of its own, while its ``with`` block runs.
+class ResourceMonitor:
+    """Sample ten times a second in a thread, during a ``with`` block.
 
     Parameters
     ----------
-    gpu : bool
+    on_gpu : bool
         Whether the process trains on a GPU.
-    driver : Driver, optional
-        Of that GPU; without it torch alone is asked, which knows neither CUDA's own memory nor the load.
+    driver : GpuDriver, optional
+        Driver of that GPU. Without it the values are torch's, which counts neither CUDA's own memory nor the load.
     """
 
-    def __init__(self, gpu: bool, driver: Driver | None = None) -> None:
-        self._gpu, self._driver = gpu, driver
-        self._others = driver.used() if driver else 0  # on the GPU before we are
-        self._busy: list[tuple[float, float]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
+    def __init__(self, on_gpu: bool, driver: GpuDriver | None = None) -> None:
+        self._on_gpu, self._driver = on_gpu, driver
+        self._used_before = driver.used() if driver else 0  # bytes of the GPU that other processes use
+        self._loads: list[tuple[float, float]] = []  # time, share
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._started = time.monotonic()
-        self.memory = 0  # peak, in bytes, of what no other process shares
-        self.gpu_memory = 0  # peak, in bytes, CUDA's own included
-        self.gpu_context = CONTEXT_BYTES if gpu else 0  # thereof what torch does not count
+        self.memory = 0  # peak in bytes, without what other processes share
+        self.gpu_memory = 0  # peak in bytes, with CUDA's own part
+        self.gpu_context = CONTEXT_BYTES if on_gpu else 0  # CUDA's own part, which torch does not count
 
-    def __enter__(self) -> Meter:
+    def __enter__(self) -> ResourceMonitor:
         self._started = time.monotonic()
         self._thread.start()
         return self
@@ -102,45 +102,45 @@ class Meter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
-        self.look()
+        self.sample()
 
     @property
-    def free_for_us(self) -> int:
-        """Bytes of the GPU less what others use; 0 where its driver does not tell."""
-        return self._driver.total() - self._others if self._driver else 0
+    def gpu_free(self) -> int:
+        """Bytes of the GPU that no other process uses; 0 without a driver."""
+        return self._driver.total() - self._used_before if self._driver else 0
 
     @property
-    def busy(self) -> float | None:
-        """Share of time in which the GPU computed, in the second half: the first one loads and warms up."""
-        if not self._busy:
+    def gpu_busy(self) -> float | None:
+        """Share of time in which the GPU computed, of the second half, because the first half loads and warms up."""
+        if not self._loads:
             return None
-        middle = (self._started + self._busy[-1][0]) / 2
-        late = [share for at, share in self._busy if at >= middle]
+        middle = (self._started + self._loads[-1][0]) / 2
+        late = [load for at, load in self._loads if at >= middle]
         return sum(late) / len(late)
 
-    def look(self) -> None:
-        """One look; peaks only grow."""
+    def sample(self) -> None:
+        """Measure once, and raise the peaks."""
         self.memory = max(self.memory, private_bytes())
-        if not self._gpu:
+        if not self._on_gpu:
             return
         of_torch, of_process = torch.cuda.max_memory_reserved(), 0
         if self._driver and of_torch:
-            told = self._driver.used_by(os.getpid())
-            # else as much as the GPU has become fuller; CUDA's own part may have been there before we looked
-            of_process = told or self._driver.used() - self._others
-            self.gpu_context = max(of_process - of_torch, 0 if told else CONTEXT_BYTES)
+            reported = self._driver.used_by(os.getpid())
+            # otherwise what the GPU has more than before; CUDA's own part may have been there before
+            of_process = reported or self._driver.used() - self._used_before
+            self.gpu_context = max(of_process - of_torch, 0 if reported else CONTEXT_BYTES)
         self.gpu_memory = max(self.gpu_memory, of_process, of_torch + self.gpu_context)
-        if self._driver and (busy := self._driver.busy()) is not None:
-            self._busy.append((time.monotonic(), busy))
+        if self._driver and (load := self._driver.busy()) is not None:
+            self._loads.append((time.monotonic(), load))
 
-    def _watch(self) -> None:
-        while not self._over.wait(_PAUSE_S):
-            self.look()
+    def _run(self) -> None:
+        while not self._stop.wait(_INTERVAL_S):
+            self.sample()
 
 
 def private_bytes() -> int:
-    """Memory of this process but for files and for what it shares: the data in Ray's object store are not its own."""
+    """Memory of this process without files and shared memory, in which Ray's object store has the data."""
     memory = psutil.Process().memory_info()
     return int(memory.rss - getattr(memory, "shared", 0))

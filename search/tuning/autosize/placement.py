@@ -1,4 +1,4 @@
-"""A free place on the cluster for the moment of one trial: asked of Ray, and given back whatever happens."""
+"""Run the benchmark of one trial on free resources of the cluster, and release them whatever happens."""
 
 from __future__ import annotations
 
@@ -15,120 +15,119 @@ from ray.util.placement_group import PlacementGroup, placement_group, remove_pla
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from search.errors import SearchError
-from search.tuning.autosize.benchmark import LONGER, Measured, measure
+from search.tuning.autosize.benchmark import LIMIT_FACTOR, Measurement, run_benchmark
 from trainables.base.training import Training
 
-Bundle = Mapping[str, float]
+Bundle = Mapping[str, float]  # resources by Ray's names
 
-_PLACE_S = 30.0  # to wait for a free place
-_START_S = 180.0  # for a process that loads torch, data to come to its node, and a workload to begin
-_END_S = 10.0  # for that process to go
-_LOOK_S = 0.2
-
-
-class ProbeError(SearchError):
-    """Nothing could be measured; the text of what stood in the way."""
+_RESERVE_S = 30.0  # to wait for free resources
+_START_S = 180.0  # for a process to load torch, for the data to reach its node, and for the training to begin
+_KILL_S = 10.0  # for that process to end
+_POLL_S = 0.2
 
 
-def probe(
-    training: type[Training], config: Any, data: Any, wishes: Sequence[Bundle], threads: Sequence[int], seconds: float
-) -> Measured:
-    """Run one trial for a moment where there is room for it.
+class BenchmarkError(SearchError):
+    """Nothing was measured; the message says why."""
+
+
+def run_on_cluster(
+    training: type[Training], config: Any, data: Any, bundles: Sequence[Bundle], threads: Sequence[int], seconds: float
+) -> Measurement:
+    """Run the benchmark in a process on some node.
 
     Parameters
     ----------
-    wishes : sequence of mappings of str to float
-        Resources by Ray's names; the next one where nobody gets free what the one before asks for.
+    bundles : sequence of mappings of str to float
+        Resources to reserve; the next ones where the ones before do not get free.
     threads : sequence of int
-        Numbers of them to train with, as far as there are cores, each for so many ``seconds``.
+        Numbers of threads to train with for so many ``seconds`` each, as far as the resources have cores.
 
     Raises
     ------
-    ProbeError
-        There was no free place, or the trial failed, or did not end.
+    BenchmarkError
+        No resources got free, or the trial failed, or did not end.
     """
-    for wish in wishes:
-        with _place(wish) as place:
-            if place is None:
+    for bundle in bundles:
+        with _reserved(bundle) as group:
+            if group is None:
                 continue
-            gpus = wish.get("GPU", 0)
-            there = PlacementGroupSchedulingStrategy(place)
-            actor = ray.remote(num_cpus=wish["CPU"], num_gpus=gpus, scheduling_strategy=there)(_Moment).remote()
-            counts = [count for count in threads if count <= max(wish["CPU"], 1)]
+            gpus = bundle.get("GPU", 0)
+            strategy = PlacementGroupSchedulingStrategy(group)
+            actor = ray.remote(num_cpus=bundle["CPU"], num_gpus=gpus, scheduling_strategy=strategy)(
+                _BenchmarkActor
+            ).remote()
+            counts = [count for count in threads if count <= max(bundle["CPU"], 1)]
             device = "cuda" if gpus else "cpu"
-            running = actor.measure.remote(training, config, data, device, counts, seconds)
-            return _answer(actor, running, _START_S + LONGER * seconds * (len(counts) + 1))
-    raise ProbeError(f"no free place for {_words(wishes[-1])} within {_PLACE_S:.0f} s")
+            call = actor.run.remote(training, config, data, device, counts, seconds)
+            return _result(actor, call, _START_S + LIMIT_FACTOR * seconds * (len(counts) + 1))
+    wanted = " and ".join(f"{amount:g} {kind}" for kind, amount in bundles[-1].items())
+    raise BenchmarkError(f"no free place for {wanted} within {_RESERVE_S:.0f} s")
 
 
-class _Moment:
-    """A process of its own, which can be ended at any time.
+class _BenchmarkActor:
+    """A process that can be killed at any time.
 
-    An actor, for Ray 2.60 aborts a driver that cancels a task by force at the moment in which the task ends.
+    An actor, because Ray 2.60 aborts a driver that cancels a task by force while the task ends.
     """
 
-    def measure(self, *arguments: Any) -> Measured:
-        return measure(*arguments)
-
-
-def _words(wish: Bundle) -> str:
-    return " and ".join(f"{amount:g} {kind}" for kind, amount in wish.items())
+    def run(self, *arguments: Any) -> Measurement:
+        return run_benchmark(*arguments)
 
 
 @contextmanager
-def _place(wish: Bundle) -> Iterator[PlacementGroup | None]:
-    """Room on one node, or None where none gets free."""
-    group = placement_group([dict(wish)])
+def _reserved(bundle: Bundle) -> Iterator[PlacementGroup | None]:
+    """Reserve resources of one node; None where they do not get free."""
+    group = placement_group([dict(bundle)])
     try:
-        yield group if _within(_PLACE_S, lambda: group.wait(_LOOK_S)) else None
+        yield group if _wait_for(lambda: group.wait(_POLL_S), _RESERVE_S) else None
     finally:
         remove_placement_group(group)
 
 
-def _answer(actor: Any, running: Any, limit_s: float) -> Measured:
+def _result(actor: Any, call: Any, limit_s: float) -> Measurement:
     try:
-        if not _within(limit_s, lambda: bool(ray.wait([running], timeout=_LOOK_S)[0])):
-            raise ProbeError(f"no end within {limit_s:.0f} s")
-        measured: Measured = ray.get(running)
+        if not _wait_for(lambda: bool(ray.wait([call], timeout=_POLL_S)[0]), limit_s):
+            raise BenchmarkError(f"no end within {limit_s:.0f} s")
+        measurement: Measurement = ray.get(call)
     except ray.exceptions.RayError as error:
-        raise ProbeError(str(error)) from error
+        raise BenchmarkError(str(error)) from error
     finally:
         ray.kill(actor)
-        ray.wait([running], timeout=_END_S)
-    return measured
+        ray.wait([call], timeout=_KILL_S)
+    return measurement
 
 
-def _within(limit_s: float, done: Callable[[], bool]) -> bool:
-    """Whether it is done in time. Ctrl-C is heard between two looks, outside of Ray's own code."""
-    deadline, pulled = time.monotonic() + limit_s, list[int]()
-    before = signal.signal(signal.SIGINT, lambda number, _frame: pulled.append(number))
+def _wait_for(done: Callable[[], bool], limit_s: float) -> bool:
+    """Poll until it is done; returns whether it is in time. Ctrl-C is raised between two polls, outside of Ray."""
+    deadline, signals = time.monotonic() + limit_s, list[int]()
+    before = signal.signal(signal.SIGINT, lambda number, _frame: signals.append(number))
     try:
-        while not (there := done()) and time.monotonic() < deadline and not pulled:
+        while not (is_done := done()) and time.monotonic() < deadline and not signals:
             pass
     finally:
         signal.signal(signal.SIGINT, before)
-    if pulled:
+    if signals:
         raise KeyboardInterrupt
-    return there
+    return is_done
 
 
-def smallest_gpu() -> int:
-    """Bytes of memory of the smallest kind of GPU; a node whose GPUs are all taken just now is not heard."""
+def smallest_gpu_memory() -> int:
+    """Return the bytes of memory of the smallest GPU, without nodes on which all GPUs are in use."""
     task = ray.remote(num_cpus=0, num_gpus=0.001, max_retries=0)(_gpu_bytes)
     nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("GPU")]
-    asked = [
+    calls = [
         task.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False)).remote() for node in nodes
     ]
-    ready, late = ray.wait(asked, num_returns=len(asked), timeout=_PLACE_S) if asked else ([], [])
-    for one in late:
-        ray.cancel(one)
-    told = []
-    for one in ready:
+    ready, late = ray.wait(calls, num_returns=len(calls), timeout=_RESERVE_S) if calls else ([], [])
+    for call in late:
+        ray.cancel(call)
+    sizes = []
+    for call in ready:
         try:
-            told.append(int(ray.get(one)))
+            sizes.append(int(ray.get(call)))
         except ray.exceptions.RayError:
-            continue  # a node that tells nothing
-    return min(told, default=sys.maxsize)
+            continue  # a node on which torch finds no GPU
+    return min(sizes, default=sys.maxsize)
 
 
 def _gpu_bytes() -> int:

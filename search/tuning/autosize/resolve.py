@@ -1,4 +1,4 @@
-"""Puts numbers in the place of ``auto``: one trial runs for a moment on the cluster, or an earlier process knew."""
+"""Replace ``auto`` by numbers: benchmark one trial on the cluster, or use what an earlier process measured."""
 
 from __future__ import annotations
 
@@ -6,29 +6,31 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from search.config.settings import Site
-from search.config.spec import Plan
 from search.storage.disk import write_atomically
-from search.tuning.autosize.benchmark import Measured
-from search.tuning.autosize.placement import ProbeError, probe, smallest_gpu
+from search.tuning.autosize.benchmark import Measurement
+from search.tuning.autosize.placement import BenchmarkError, run_on_cluster, smallest_gpu_memory
 from search.tuning.autosize.share import Proposal, on_cpus, on_gpus
-from search.tuning.autosize.worst_case import largest_point, words
-from search.tuning.causes import OUT_OF_MEMORY, cause_of, reason_of
+from search.tuning.autosize.worst_case import describe_sizes, largest_point
+from search.tuning.failures import OUT_OF_MEMORY, cause_of, reason_of
 from search.tuning.resources import Nodes, Share, share_of
 from trainables.runtime.disk_space import megabytes
 
-SIZING = "sizing.json"  # in the folder of a search
-GPU_MOMENT_S, CPU_MOMENT_S = 12.0, 4.0  # the latter for each number of threads
+if TYPE_CHECKING:
+    from search.config.settings import Site
+    from search.config.spec import SearchSpec
+
+SIZING = "sizing.json"  # in the search directory
+GPU_BENCHMARK_S, CPU_BENCHMARK_S = 12.0, 4.0  # on a CPU: for each number of threads
 _THREADS = (1, 2, 4, 8, 16)
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is to be found out."""
+class BenchmarkRequest:
+    """What is to be measured. A measurement holds for an equal request only."""
 
-    plan: Plan
+    spec: SearchSpec
     point: Mapping[str, Any]
     on_gpu: bool
     cpus: float  # of the trial on a GPU
@@ -39,95 +41,91 @@ class Question:
         return {"point": point, "on_gpu": self.on_gpu, "cpus": self.cpus, "cluster": list(self.cluster)}
 
 
-def sized_share(
-    plan: Plan, data: Any, site: Site, wanted: int | None, nodes: Nodes, folder: Path, say: Callable[[str], object]
-) -> Share:
-    """The share of one trial, measured where the flags say ``auto``; tells what was found.
+def resolve_share(spec: SearchSpec, data: Any, nodes: Nodes, folder: Path, report: Callable[[str], object]) -> Share:
+    """Return the share of one trial, measured where the flags say ``auto``, and report what was measured.
 
     Parameters
     ----------
-    wanted : int or None
-        Trials at the same time that the user allows.
+    nodes : sequence of mappings of str to float
+        Resources of each node of the cluster.
     folder : Path
-        Of the search; what is measured stays there, for when it goes on in the same cluster.
+        The search directory. The measurement is stored there, for a search that is resumed on the same cluster.
 
     Raises
     ------
     ClusterError
         Not a single trial fits.
     """
-    settled = share_of(site, nodes, wanted, plan.samples)  # as if nothing could be measured
-    if not _is_asked(site, settled):
-        return settled
-    point = largest_point(plan)
-    question = Question(plan, point, settled.gpus > 0, settled.cpus, _cluster(nodes))
-    measured, when = _remembered(question, folder), " when the search began"
+    site, max_concurrent = spec.site, spec.budget.max_concurrent
+    unmeasured = share_of(site, nodes, max_concurrent, spec.samples)
+    if not _needs_benchmark(site, unmeasured):
+        return unmeasured
+    request = BenchmarkRequest(spec, largest_point(spec), unmeasured.gpus > 0, unmeasured.cpus, _cluster(nodes))
+    measured, when = _stored_measurement(request, folder), " when the search began"
     if measured is None:
         when = ""
         try:
-            measured = _measure(question, data, nodes)
-        except ProbeError as error:
-            say(_failure(question, str(error), settled))
-            return settled
-        write_atomically(folder / SIZING, json.dumps(question.as_dict() | {"measured": measured.as_dict()}, indent=1))
-    proposal = on_gpus(measured, nodes, settled.cpus) if question.on_gpu else on_cpus(measured, nodes)
-    numbers = {"cpus_per_trial": proposal.cpus, "gpus_per_trial": proposal.gpus}
+            measured = _measure(request, data, nodes)
+        except BenchmarkError as error:
+            report(_failure(request, str(error), unmeasured))
+            return unmeasured
+        write_atomically(folder / SIZING, json.dumps(request.as_dict() | {"measured": measured.as_dict()}, indent=1))
+    proposal = on_gpus(measured, nodes, unmeasured.cpus) if request.on_gpu else on_cpus(measured, nodes)
     share = share_of(
-        site.model_copy(update=numbers),
+        site.model_copy(update={"cpus_per_trial": proposal.cpus, "gpus_per_trial": proposal.gpus}),
         nodes,
-        wanted,
-        plan.samples,
+        max_concurrent,
+        spec.samples,
         memory=proposal.memory,
         gpu_context=proposal.gpu_context,
     )
-    say(_finding(question, measured, proposal, when))
+    report(_success(request, measured, proposal, when))
     return share
 
 
-def _is_asked(site: Site, settled: Share) -> bool:
-    """Whether there is anything to measure: with a GPU its fraction, without one the cores."""
+def _needs_benchmark(site: Site, unmeasured: Share) -> bool:
+    """Whether the flags leave something to measure: the fraction of a GPU, or the cores where there is no GPU."""
     if site.gpus_per_trial == "auto":
-        return settled.gpus > 0 or site.cpus_per_trial in (None, "auto")
-    return site.cpus_per_trial == "auto" and not settled.gpus
+        return unmeasured.gpus > 0 or site.cpus_per_trial in (None, "auto")
+    return site.cpus_per_trial == "auto" and not unmeasured.gpus
 
 
 def _cluster(nodes: Nodes) -> tuple[str, ...]:
-    """Its nodes in words: the same for the same cluster on another day."""
+    """Describe the nodes, so that the same cluster is recognised on another day."""
     kinds = [sorted(key for key in node if key.startswith("accelerator_type:")) for node in nodes]
-    told = [
+    described = [
         f"{node.get('CPU', 0):g} CPUs, {node.get('GPU', 0):g} GPUs {' '.join(kind)}".strip()
         for node, kind in zip(nodes, kinds, strict=True)
     ]
-    return tuple(sorted(told))
+    return tuple(sorted(described))
 
 
-def _remembered(question: Question, folder: Path) -> Measured | None:
-    """What an earlier process of this search measured, if it asked the same."""
+def _stored_measurement(request: BenchmarkRequest, folder: Path) -> Measurement | None:
+    """Read what an earlier process of this search measured for an equal request."""
     try:
         content = json.loads((folder / SIZING).read_text())
-        measured = Measured.from_dict(content.pop("measured"))
+        measured = Measurement.from_dict(content.pop("measured"))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    asked = json.loads(json.dumps(question.as_dict()))
-    return measured if content == asked else None
+    return measured if content == json.loads(json.dumps(request.as_dict())) else None
 
 
-def _measure(question: Question, data: Any, nodes: Nodes) -> Measured:
-    workload = question.plan.workload
-    config = workload.config(**question.point)
-    if question.on_gpu:
-        wishes, threads = [{"CPU": question.cpus, "GPU": 1.0}], [max(1, int(question.cpus))]
-        measured = probe(workload.training, config, data, wishes, threads, GPU_MOMENT_S)
-        return replace(measured, gpu_free=min(measured.gpu_free, smallest_gpu()))
+def _measure(request: BenchmarkRequest, data: Any, nodes: Nodes) -> Measurement:
+    workload = request.spec.workload
+    config = workload.config(**request.point)
+    if request.on_gpu:
+        bundles, threads = [{"CPU": request.cpus, "GPU": 1.0}], [max(1, int(request.cpus))]
+        measured = run_on_cluster(workload.training, config, data, bundles, threads, GPU_BENCHMARK_S)
+        return replace(measured, gpu_free=min(measured.gpu_free, smallest_gpu_memory()))
     cores = min((int(node["CPU"]) for node in nodes if node.get("CPU", 0) >= 1), default=1)
     threads = [count for count in _THREADS if count <= cores]
-    wishes = [{"CPU": float(threads[-1])}, {"CPU": 1.0}]  # the latter where others use the cluster, too
-    return probe(workload.training, config, data, wishes, threads, CPU_MOMENT_S)
+    bundles = [{"CPU": float(threads[-1])}, {"CPU": 1.0}]  # one core, where other searches use the cluster as well
+    return run_on_cluster(workload.training, config, data, bundles, threads, CPU_BENCHMARK_S)
 
 
-def _finding(question: Question, measured: Measured, proposal: Proposal, when: str) -> str:
-    """One line: the trial, what it took, what follows."""
-    if question.on_gpu:
+def _success(request: BenchmarkRequest, measured: Measurement, proposal: Proposal, when: str) -> str:
+    """One line: the trial, what it took, and the share that follows."""
+    if request.on_gpu:
         busy = "" if measured.busy is None else f", {100 * measured.busy:.0f} % busy"
         took = f"{megabytes(measured.gpu_memory)} of a GPU's {megabytes(measured.gpu_free)}{busy}"
         each = f"{proposal.gpus:g} GPU each, {proposal.reason}"
@@ -135,18 +133,18 @@ def _finding(question: Question, measured: Measured, proposal: Proposal, when: s
         rates = ", ".join(f"{rate:.3g}/s with {threads}" for threads, rate in measured.rates.items())
         took = f"{megabytes(measured.memory)}; updates: {rates} threads"
         each = f"{proposal.cpus:g} CPU each, {proposal.reason}"
-    return f"sizing   {_trial(question)}: {took}, in {measured.seconds:.0f} s{when}: {each}"
+    return f"sizing   {_trial(request)}: {took}, in {measured.seconds:.0f} s{when}: {each}"
 
 
-def _trial(question: Question) -> str:
-    large = words(question.plan, question.point)
-    return f"one trial at its largest ({large})" if large else "one trial"
-
-
-def _failure(question: Question, told: str, share: Share) -> str:
-    """What is done where nothing was measured."""
-    what = _trial(question)
+def _failure(request: BenchmarkRequest, error: str, share: Share) -> str:
+    """One line: why nothing was measured, and the share that trials get instead."""
+    trial = _trial(request)
     each = "a whole GPU" if share.gpus else f"{share.cpus:g} CPU"
-    if cause_of(told) in OUT_OF_MEMORY:
-        return f"warning  sizing: {what} runs {reason_of(told)}; such points will fail. Each trial gets {each}."
-    return f"warning  sizing: {what} could not be run for a moment ({reason_of(told)}). Each trial gets {each}."
+    if cause_of(error) in OUT_OF_MEMORY:
+        return f"warning  sizing: {trial} runs {reason_of(error)}; such points will fail. Each trial gets {each}."
+    return f"warning  sizing: the benchmark of {trial} failed ({reason_of(error)}). Each trial gets {each}."
+
+
+def _trial(request: BenchmarkRequest) -> str:
+    sizes = describe_sizes(request.spec, request.point)
+    return f"one trial at its largest ({sizes})" if sizes else "one trial"

@@ -3,51 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from search.config.spec import Plan
+if TYPE_CHECKING:
+    from search.config.spec import SearchSpec
 
 
-def largest_point(plan: Plan) -> dict[str, Any]:
-    """Hyperparameters: each of the workload's ``sizing`` at the largest value that one of the trials may have.
+def largest_point(spec: SearchSpec) -> dict[str, Any]:
+    """Return hyperparameters, each of the workload's ``sizing`` at the largest value that a trial may have.
 
-    Population based training cannot go beyond it, since it changes none of those.
+    Population based training cannot exceed them, because it changes none of those.
     """
-    space, config = plan.space, plan.workload.config
-    point = {**space.preset_held, **space.held, "epochs": plan.epochs}
-    ranges = space.distributions() if plan.trials else {}
-    for name, size in plan.workload.sizing.items():
-        values = [*_sampled(plan, name, ranges), *_of_presets(plan, name)]
+    space, config = spec.space, spec.workload.config
+    point = {**space.preset_fixed, **space.fixed, "epochs": spec.epochs}
+    ranges = space.distributions if spec.trials else {}
+    for name, size in spec.workload.sizing.items():
+        values = [*_sampled_values(spec, name, ranges), *_preset_values(spec, name)]
         point[name] = max(values, key=size)
     return config(**point).model_dump()
 
 
-def words(plan: Plan, point: Mapping[str, Any]) -> str:
-    """What makes it large, as a person reads it."""
-    return ", ".join(f"{name}={point[name]}" for name in plan.workload.sizing)
+def describe_sizes(spec: SearchSpec, point: Mapping[str, Any]) -> str:
+    """List the values of the hyperparameters that determine a trial's size."""
+    return ", ".join(f"{name}={point[name]}" for name in spec.workload.sizing)
 
 
-def _sampled(plan: Plan, name: str, ranges: Mapping[str, BaseDistribution]) -> Iterator[Any]:
-    if not plan.trials:
+def _sampled_values(spec: SearchSpec, name: str, ranges: Mapping[str, BaseDistribution]) -> Iterator[Any]:
+    if not spec.trials:
         return
-    if name in plan.space.held:
-        yield plan.space.held[name]
+    if name in spec.space.fixed:
+        yield spec.space.fixed[name]
     elif name in ranges:
-        yield from _ends(ranges[name])
+        yield from _extremes(ranges[name])
     else:
-        yield plan.workload.config.model_fields[name].default
+        yield spec.workload.config.model_fields[name].default
 
 
-def _ends(distribution: BaseDistribution) -> tuple[Any, ...]:
+def _extremes(distribution: BaseDistribution) -> tuple[Any, ...]:
     if isinstance(distribution, CategoricalDistribution):
         return tuple(distribution.choices)
     assert isinstance(distribution, IntDistribution | FloatDistribution)
     return distribution.low, distribution.high
 
 
-def _of_presets(plan: Plan, name: str) -> Iterator[Any]:
-    default = plan.workload.config.model_fields[name].default
-    for preset in plan.space.presets.values():
-        yield {**plan.space.preset_held, **preset}.get(name, default)
+def _preset_values(spec: SearchSpec, name: str) -> Iterator[Any]:
+    default = spec.workload.config.model_fields[name].default
+    for preset in spec.space.presets.values():
+        yield {**spec.space.preset_fixed, **preset}.get(name, default)

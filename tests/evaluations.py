@@ -1,4 +1,4 @@
-"""Evaluations of made-up models on made-up holdouts, each replica of which is of the same events for all of them."""
+"""Evaluations of made-up models on made-up holdouts, with the same bootstrap replicas for all of them."""
 
 from __future__ import annotations
 

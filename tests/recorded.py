@@ -1,4 +1,4 @@
-"""A search without Ray: what its scribe is told goes through a real journal to a real MLflow."""
+"""A search without Ray: its events go through a real event log to a real MLflow."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from typing import Any
 
 from mlflow.entities import Run
 
-from search.storage.event_log import TRIAL_EVENTS, Journal, apply, read
+from search.config.provenance import command_line
+from search.reporting.mlflow_notes import opening_note
+from search.storage.event_log import TRIAL_EVENTS, EventLog, apply_entry, read_entries
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, create_search_run
-from search.tracking.events import EventRecorder
+from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import MlflowExporter, PendingEvent
 from search.tracking.mlflow_writer import MlflowWriter
-from search.tracking.outbox import Outbox
 from search.tracking.run_info import RunFacts, new_facts, new_run
-from search.tuning.recorder import TrialRecord
 from trainables.base.objectives import Goal
 
 
@@ -29,7 +30,7 @@ def record(number: int = 0, **more: Any) -> TrialRecord:
 
 
 def facts_of(experiment: Experiment, token: str = "a-word", name: str = "a-search", **more: Any) -> RunFacts:
-    """Of the search's own run, made if there is none with this token."""
+    """Facts of the search's own run, which is created if there is none with this token."""
     usual: dict[str, Any] = {
         "settings": {"trials": 3, "time_limit": None},
         "tags": {"search": name, "objective": "loss", "objective_version": "tiny-1"},
@@ -38,12 +39,13 @@ def facts_of(experiment: Experiment, token: str = "a-word", name: str = "a-searc
     }
     about = usual | more
     facts = new_facts(about["tags"], about["fingerprint"], about["source"])
-    return create_search_run(experiment, new_run(name, token, about["settings"], facts), facts)
+    note = opening_note(command_line(), facts.source)
+    return create_search_run(experiment, new_run(name, token, about["settings"], facts, note), facts)
 
 
 @dataclass
-class Told:
-    """One search: its scribe writes, ``deliver`` carries what is written to MLflow."""
+class RecordedSearch:
+    """One search: its recorder writes events, ``export`` writes them to MLflow."""
 
     experiment: Experiment
     facts: RunFacts
@@ -51,24 +53,24 @@ class Told:
     lines: list[str] = field(default_factory=list)  # said to people
 
     def __post_init__(self) -> None:
-        self.outbox = Outbox(self.folder)
-        self.journal = Journal(self.folder / "search.journal")
-        self.event_recorder = EventRecorder(self.journal, self.outbox)
+        self.staged = StagedFiles(self.folder)
+        self.log = EventLog(self.folder / "search.journal")
+        self.event_recorder = EventRecorder(self.log, self.staged)
 
-    def target(self) -> MlflowWriter:
-        return MlflowWriter(self.experiment.client, self.facts, Goal({"loss": "min"}), self.outbox)
+    def writer(self) -> MlflowWriter:
+        return MlflowWriter(self.experiment.client, self.facts, Goal({"loss": "min"}), self.staged)
 
-    def deliver(self) -> MlflowWriter:
-        """All that is not delivered yet, as another process would do it."""
-        target = self.target()
-        exporter = MlflowExporter(self.journal.path, target, self.lines.append)
+    def export(self) -> MlflowWriter:
+        """Export all that is not in MLflow yet, as another process would do it."""
+        writer = self.writer()
+        exporter = MlflowExporter(self.log.path, writer, self.lines.append)
         exporter.start()
         assert exporter.close(), self.lines
-        return target
+        return writer
 
-    def parcels(self) -> list[PendingEvent]:
-        """Everything that was ever written, each with its trial as it was then."""
-        return parcels_of(self.journal.path)
+    def events(self) -> list[PendingEvent]:
+        """Everything that was ever recorded, each event with its trial as it was then."""
+        return events_of(self.log.path)
 
     def runs(self) -> list[Run]:
         """Those of trials, by number."""
@@ -97,10 +99,10 @@ class Told:
         self.event_recorder.epoch_ended(trial)
 
 
-def parcels_of(journal: Path) -> list[PendingEvent]:
-    """All entries of a journal, each with its trial as it was then."""
+def events_of(log: Path) -> list[PendingEvent]:
+    """All entries of an event log, each with its trial as it was then."""
     records: dict[int, TrialRecord] = {}
     return [
-        PendingEvent(entry, copy(apply(records, entry)) if entry.event in TRIAL_EVENTS else None)
-        for entry in read(journal)
+        PendingEvent(entry, copy(apply_entry(records, entry)) if entry.event in TRIAL_EVENTS else None)
+        for entry in read_entries(log)
     ]

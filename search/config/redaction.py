@@ -1,0 +1,63 @@
+"""Remove passwords and other secrets from text that is shown, logged or stored."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+# Parts of a URL, as regular expressions.
+_SCHEME_START = r"(?<![\w+.-])"
+_NO_PORT_SCHEME = r"(?:\w*sql\w*|postgres|mariadb|oracle|s3[an]?|gc?s)(?:\+\w+)?"  # the colon begins a password
+_USERLESS_SCHEME = r"(?:gc?s|abfss?|az|wasbs?|x?roots?)"  # before @: a container, or a user without a password
+_UP_TO_LAST_AT = r"[^@\n]*@(?:\S*@)?"
+_WORD_END = r"[^\w\s@]*(?:\s|$)"  # perhaps after punctuation
+_PASSWORD_WITHOUT_PORT = re.compile(
+    rf"({_SCHEME_START}{_NO_PORT_SCHEME}://)(?!\[)[^:/\s]*:(?!\d{{0,5}}(?:[/?][^\s@]*)?{_WORD_END}){_UP_TO_LAST_AT}",
+    re.IGNORECASE,
+)
+_PASSWORD_OR_PORT = re.compile(
+    rf"(://|(?<![^\s'\"=(,])//)(?!\[)[^:/?#\s]*:(?!\d{{0,5}}(?:[/?#]|{_WORD_END})){_UP_TO_LAST_AT}", re.IGNORECASE
+)
+_USER = re.compile(rf"({_SCHEME_START}(?!{_USERLESS_SCHEME}://)[\w+.-]+://)[^/?#\s]*@", re.IGNORECASE)
+_QUERY_NAME, _QUERY_VALUE = re.compile(r"[?&#;]([^?&#;=\s]+)="), re.compile(r"[^&\s]*")
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|(?<![a-z])(?:pass|pwd|key)$|secret|token|credential|signature|^sig$|(?:access|account|api)[_-]?key"
+    "|odbc_connect",
+    re.IGNORECASE,
+)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, without passwords; its class name where the message is empty."""
+    lines = str(error).splitlines()
+    return without_passwords(lines[0])[:300] if lines and lines[0] else type(error).__name__
+
+
+def without_passwords(text: str) -> str:
+    """Remove ``user:password@`` from the URLs in a text, and mask the values of secret parameters of their queries.
+
+    A password may contain ``@``, ``/``, ``?`` and ``#`` unescaped, so everything up to the last ``@`` of its word is
+    removed. Without a password an ``@`` behind the host is part of the path and stays, as in
+    ``root://host:1094//path/x@y.root``.
+    """
+    text = _mask_query_secrets(text)
+    for pattern in (_PASSWORD_WITHOUT_PORT, _PASSWORD_OR_PORT, _USER):
+        text = pattern.sub(r"\1", text)
+    return text
+
+
+def names_secret(name: str) -> bool:
+    """Return whether a query parameter or an environment variable of this name usually holds a secret."""
+    name = unquote(name)
+    return bool(_SECRET_NAME.search(name)) and not name.lower().endswith(("_path", "_file"))
+
+
+def _mask_query_secrets(text: str) -> str:
+    shown, place = "", 0
+    for name in _QUERY_NAME.finditer(text):
+        if name.start() < place or not names_secret(name[1]):
+            continue
+        end = _QUERY_VALUE.match(text, name.end()).end()  # type: ignore[union-attr]  # it matches nothing, too
+        mask = "***@***" if "@" in text[name.end() : end] else "***"  # the end of a password that stands before
+        shown, place = shown + text[place : name.end()] + mask * (end > name.end()), end
+    return shown + text[place:]

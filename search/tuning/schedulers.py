@@ -1,0 +1,119 @@
+"""Make the scheduler that stops weak trials early, or changes trials as they run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from types import SimpleNamespace
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution
+from ray.tune.schedulers import (
+    ASHAScheduler,
+    FIFOScheduler,
+    MedianStoppingRule,
+    PopulationBasedTraining,
+    TrialScheduler,
+)
+
+from search.config.spec import SearchSpec
+
+# Rungs are placed on a trial's own progress, not on its epochs. For zdc progress begins after the learning-rate peak
+# of the trial's own cycle. Before it, and between cycles of other lengths, losses at one epoch do not compare because
+# of OneCycleLR and the noise schedule, and ASHA would stop the patient schedules first.
+_CLOCK = "progress_percent"
+_FIRST_RUNG_PERCENT = 25
+
+
+class PresetsRunOn:
+    """Mixin of a scheduler that never stops presets; as references of the search they still take part in its cuts."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision: str = super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+        spared = decision == TrialScheduler.STOP and trial.config["preset"] is not None
+        return str(TrialScheduler.CONTINUE) if spared else decision
+
+
+class Asha(PresetsRunOn, ASHAScheduler):  # type: ignore[misc]
+    """Asynchronous successive halving; the rungs include the presets' values."""
+
+
+class Median(PresetsRunOn, MedianStoppingRule):  # type: ignore[misc]
+    """The median stopping rule; it ignores results without the metric, such as a diverged trial's last one."""
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        decision = super().on_trial_result(tune_controller, trial, result)
+        if decision == TrialScheduler.CONTINUE:
+            self._stopped_trials.discard(trial)  # a spared preset
+        return decision
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if self._metric in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
+class Pbt(PopulationBasedTraining):  # type: ignore[misc]
+    """Population based training in which a trial takes over another's weights and settings, but stays itself.
+
+    Presets may be copied from, and copy no other trial. Tune refuses a search algorithm beside PBT because most expect
+    their points to be kept; ours proposes the first population, and records say that its points were changed.
+    """
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        super().on_trial_add(SimpleNamespace(search_alg=None), trial)
+
+    def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        config, operations = super()._get_new_config(trial, trial_to_clone)
+        own = trial.config["hyperparameters"]
+        hyperparameters = config["hyperparameters"] | {name: own[name] for name in ("epochs", "seed")}
+        return trial.config | {"hyperparameters": hyperparameters}, operations
+
+    def _quantiles(self) -> tuple[list[Any], list[Any]]:
+        lower, upper = super()._quantiles()
+        return [trial for trial in lower if trial.config["preset"] is None], upper
+
+
+def make_scheduler(spec: SearchSpec) -> TrialScheduler:
+    """Make the scheduler that a search asks for, on the clock that all of them share."""
+    match spec.scheduler:
+        case "asha":
+            return Asha(time_attr=_CLOCK, max_t=100, grace_period=_FIRST_RUNG_PERCENT, reduction_factor=2)
+        case "median":
+            return Median(time_attr=_CLOCK, grace_period=_FIRST_RUNG_PERCENT, min_time_slice=float("inf"))
+        case "pbt":
+            return Pbt(
+                time_attr=_CLOCK,
+                perturbation_interval=_FIRST_RUNG_PERCENT,
+                custom_explore_fn=Explore(_mutable_ranges(spec), spec.seed),
+                log_config=False,
+                require_attrs=False,
+            )
+    return FIFOScheduler()
+
+
+def _mutable_ranges(spec: SearchSpec) -> dict[str, BaseDistribution]:
+    ranges = spec.space.distributions
+    return {name: ranges[name] for name in spec.workload.mutable if name in ranges}
+
+
+class Explore:
+    """Perturb each mutable hyperparameter a little up or down, inside its range: the step of population based training.
+
+    By a factor of 0.8 or 1.25 where the range is logarithmic, else by a tenth of the range.
+    """
+
+    def __init__(self, ranges: Mapping[str, BaseDistribution], seed: int) -> None:
+        self._ranges, self._random = dict(ranges), random.Random(seed)
+
+    def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
+        hyperparameters = dict(config["hyperparameters"])
+        for name in sorted(self._ranges.keys() & hyperparameters.keys()):
+            distribution = self._ranges[name]
+            assert isinstance(distribution, FloatDistribution)
+            value, up = hyperparameters[name], self._random.random() < 0.5
+            if distribution.log:
+                moved = value * (1.25 if up else 0.8)
+            else:
+                moved = value + (0.1 if up else -0.1) * (distribution.high - distribution.low)
+            hyperparameters[name] = min(max(moved, distribution.low), distribution.high)
+        return config | {"hyperparameters": hyperparameters}

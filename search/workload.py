@@ -1,0 +1,118 @@
+"""Define what a workload is: one model problem, everything that the platform needs to know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import optuna
+    import torch
+
+    from trainables.base.objectives import Mode
+    from trainables.base.training import TrainedModel, Training, TrainingConfig
+    from trainables.data.files import DataSettings
+    from trainables.data.ingest import FileKind
+    from trainables.evaluation.scores import Evaluation
+    from trainables.export.package import Package
+
+Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete trials, best first: point, metrics
+
+
+class Data(Protocol):
+    """What a workload's ``load_data`` returns: arrays for trials, and what people and records need of them."""
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def summary(self) -> Sequence[str]: ...
+    @property
+    def objective_version(self) -> str: ...  # values of different versions are never compared
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """A workload's own budget of a search, where the user gives none."""
+
+    trials: int
+    epochs: int
+    presets: tuple[str, ...]
+    fixed: Mapping[str, Any]  # hyperparameters that are not searched
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """By how much a metric of which less is better may be worse than the champion's."""
+
+    relative: float = 0.0  # of the champion's value
+    absolute: float = 0.0
+
+    def of(self, value: float) -> float:
+        return self.absolute + self.relative * abs(value)
+
+    def __str__(self) -> str:
+        parts = [f"{self.relative:.3g} of the champion's"] * bool(self.relative) + [f"{self.absolute:g}"] * bool(
+            self.absolute
+        )
+        return " + ".join(parts) or "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """How a workload's models are evaluated on the holdout, and packaged for their users."""
+
+    preset: str  # the reference beside the champion
+    watched: Mapping[str, Tolerance]  # metrics of which less is better
+    load_holdout: Callable[[Any, Path], Any]  # (settings, cache folder)
+    # (model, models that it builds on, events, data, bootstrap replicas, device)
+    evaluate: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, int, torch.device], Evaluation]
+    naive: Callable[[Any, Any, int], Mapping[str, Evaluation]]  # (data, holdout, replicas): fitted on training events
+    draw: Callable[[Mapping[str, Evaluation], Path, str | None], None]  # label -> scores; file; label to compare with
+    # (model, models that it builds on, holdout, data settings, further facts, folder)
+    package: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, Mapping[str, Any], Path], Package]
+    replicas: int = 1_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One model problem: everything the platform needs to know of it."""
+
+    name: str
+    title: str
+    training: type[Training]
+    config: type[TrainingConfig]
+    settings: type[DataSettings]
+    load_data: Callable[[Any, Path], Data]  # (settings, cache folder)
+    simulate_data: Callable[[int, int], Data]  # (events, seed): small data for tests
+    suggest: Callable[[optuna.Trial], dict[str, Any]]
+    presets: Mapping[str, Mapping[str, Any]]
+    optional: tuple[str, ...]  # hyperparameters fixed at their default unless freed with --free
+    mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
+    # hyperparameters that make a trial take more memory, and by what their values are compared
+    sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
+    objectives: Mapping[str, Mode]  # the first is the default
+    limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
+    columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
+    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
+    references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
+    compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
+    demo: Defaults  # without --data: the carried sample on two cores, in minutes
+    full: Defaults  # with --data
+    builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
+    join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
+    files: FileKind | None = None  # how input files are checked before a search
+    promotion: Promotion | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chain:
+    """Searches one after another, each on the winners of the ones before."""
+
+    name: str
+    title: str
+    workloads: tuple[str, ...]  # all with the same data settings
+    columns: tuple[str, ...]  # metrics in the table at the end; the first is the one to compare
+    # (complete trials of each workload, the last one's baselines and references) -> label -> metrics
+    rows: Callable[[Mapping[str, Ranked], Mapping[str, Mapping[str, float]]], Mapping[str, Mapping[str, float]]]

@@ -1,0 +1,98 @@
+"""Laws of the source search: which one is found, and which notes a promotion makes on it and on its data."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from promotable import PromotableData, make_promotable, of
+from written import Fate, Told, write_search
+
+from search.errors import UsageError
+from search.promotion.candidates import Candidates, Finalist
+from search.promotion.compare import HoldoutComparison
+from search.promotion.evaluate import ModelScores
+from search.promotion.registry import Version
+from search.promotion.source_search import SourceSearch, find_search, open_search
+from search.storage.location import Storage
+from search.storage.names import DESCRIPTION, LEADERBOARD
+from search.storage.search_dir import SearchDir
+from search.tracking.client import Experiment, client_of
+from trainables.base.training import TrainedModel
+
+KILLED = Told(status="KILLED")
+
+
+def write(storage: Path, name: str, hour: int, told: Told | None = None) -> None:
+    """A search that ended at that hour."""
+    folder = write_search(storage, name, [Fate()], told)
+    os.utime(folder / LEADERBOARD, (3600 * hour, 3600 * hour))
+
+
+# ---------------------------------------------------------------- which search
+
+
+def test_the_last_search_that_ended_in_good_order_is_found(tmp_path: Path) -> None:
+    for hour, name in enumerate(("older", "newer")):
+        write(tmp_path, name, hour)
+    for hour, status in enumerate(("KILLED", "FAILED", None), start=2):
+        write(tmp_path, f"broken{hour}", hour, Told(status=status))
+    assert find_search(make_promotable(), None, Storage(tmp_path)).path.name == "newer"
+
+
+def test_an_interrupted_search_is_found_by_its_name(tmp_path: Path) -> None:
+    write(tmp_path, "broken", 0, KILLED)
+    assert find_search(make_promotable(), "broken", Storage(tmp_path)).path.name == "broken"
+    with pytest.raises(UsageError, match=r"broken was interrupted. .* --name broken --resume; or promote what it has"):
+        find_search(make_promotable(), None, Storage(tmp_path))
+
+
+# ---------------------------------------------------------------- notes
+
+
+@dataclass(frozen=True)
+class JoinedData(PromotableData):
+    fingerprint: str = "tiny-data joined"
+
+
+def opened(storage: Path, told: Told | None = None) -> SourceSearch:
+    """A search of a workload that joins its data with the predictions of upstream models."""
+    folder = SearchDir(storage, write_search(storage, "searched", [Fate()], told).name)
+    about = folder.description()
+    (folder.path / DESCRIPTION).write_text(json.dumps(about | {"data": JoinedData().fingerprint}))
+
+    def join(_data: PromotableData, _models: Mapping[str, TrainedModel]) -> JoinedData:
+        return JoinedData()
+
+    experiment = Experiment(client_of(None, storage), "1")  # nothing is asked of it
+    return open_search(replace(make_promotable(), join=join), folder, storage / "cache", experiment)
+
+
+def notes_of(source: SourceSearch, champion: dict[str, str] | None = None) -> tuple[str, ...]:
+    """Notes of a promotion of its one trial, against a champion with these tags."""
+    holdout = of(0.25)
+    model = ModelScores(holdout, {"loss": 0.1, "size": 0.1})
+    scores = {"trial.seed1": model} | ({"champion": model} if champion else {})
+    tags = {"objective_version": holdout.objective_version, "holdout": holdout.holdout, **(champion or {})}
+    version = Version(1, "r", "there", 0, tags) if champion else None
+    candidates = Candidates([Finalist("trial", 0.1, {}, 1)], incomplete={}, models={})
+    comparison = HoldoutComparison(source, candidates, scores, {}, version, 0.95)
+    return comparison.result("promotion", uses=1).notes
+
+
+def test_an_interrupted_search_is_promoted_with_a_note(tmp_path: Path) -> None:
+    (note,) = notes_of(opened(tmp_path, KILLED))
+    assert note == "search searched has not ended in good order: with --resume it may find better"
+
+
+def test_other_upstream_models_are_no_other_data(tmp_path: Path) -> None:
+    """A champion of the same events has seen nothing of the holdout, whichever models it builds on."""
+    source = opened(tmp_path)
+    assert (source.events, source.data.fingerprint) == ("tiny-data", "tiny-data joined")
+    assert notes_of(source) == notes_of(source, {"data": "tiny-data"}) == ()
+    (note,) = notes_of(source, {"data": "other-data"})
+    assert "the champion was trained on other data" in note
