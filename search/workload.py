@@ -48,14 +48,15 @@ class Tolerance:
 
     relative: float = 0.0  # of the champion's value
     absolute: float = 0.0
+    to: str = ""  # metric of the champion that ``relative`` is a share of; empty: the same metric
 
-    def of(self, value: float) -> float:
-        return self.absolute + self.relative * abs(value)
+    def of(self, metric: str, champion: Mapping[str, float]) -> float:
+        """Return what is allowed for a metric, from the champion's metrics."""
+        return self.absolute + self.relative * abs(champion[self.to or metric])
 
     def __str__(self) -> str:
-        parts = [f"{self.relative:.3g} of the champion's"] * bool(self.relative) + [f"{self.absolute:g}"] * bool(
-            self.absolute
-        )
+        relative = f"{self.relative:.3g} of the champion's {self.to}".rstrip()
+        parts = [relative] * bool(self.relative) + [f"{self.absolute:g}"] * bool(self.absolute)
         return " + ".join(parts) or "0"
 
 

@@ -119,6 +119,21 @@ def test_the_excess_beside_a_score_has_its_error() -> None:
     assert "floor" in text
 
 
+def test_a_column_that_accompanies_the_objective_stands_there_once() -> None:
+    for objective, expected in (
+        ("mse", ["floor", "excess", "error", "brier"]),
+        ("mse_excess", ["error", "mse", "mse_floor", "brier"]),
+        ("brier", ["mse", "mse_excess"]),
+    ):
+        columns = ("mse", "mse_excess", "brier")
+        spec = LeaderboardSpec("s", "zdc", Goal({objective: "min"}), columns, objective_version="zdc-2")
+        record = scored(0, 0.45)
+        record.metrics["mse_error"] = 0.02
+        board = make_leaderboard(spec, [record], {})
+        assert list(board.rows[0].extra_metrics) == expected
+        assert "0.35 +- 0.02" in shown(board)
+
+
 def test_it_says_where_the_error_hides_the_order_of_the_best() -> None:
     board = make_leaderboard(EXCESS, [scored(number, 0.2 + 0.001 * number) for number in range(4)], {})
     (line,) = board.verdicts()

@@ -112,12 +112,11 @@ class Leaderboard:
         about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
         writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
         for row in self.rows:
-            extra = [row.extra_metrics.get(column, "") for column in columns]
+            extra = [row.extra_metrics.get(column) for column in columns]
             ended = [row.epoch, f"{row.seconds:.1f}", row.kind, row.outcome, row.reason]
-            value = "" if row.value is None else row.value
             flags = {"keeps limits": row.keeps_limits, "front": row.front} if row.value is not None else {}
             marked = [flags.get(mark, "") for mark in marks]
-            writer.writerow([row.rank or "", row.label, value, *extra, *marked, *ended])
+            writer.writerow([row.rank, row.label, row.value, *extra, *marked, *ended])  # None: an empty cell
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:
@@ -140,7 +139,9 @@ class Leaderboard:
         return table
 
     def _cell(self, row: Row, column: str) -> str:
-        text, error = number(row.extra_metrics.get(column)), row.metrics.get(f"{self.objective}_{column}_error")
+        metric = column if column in row.metrics else f"{self.objective}_{column}"
+        error = row.metrics.get(f"{metric}_error") if column.endswith("excess") else None
+        text = number(row.extra_metrics.get(column))
         return text + (f" +- {error:.1g}" if error is not None else "") + " !" * self.exceeds_limit(row, column)
 
     def exceeds_limit(self, row: Row, column: str) -> bool:
@@ -267,7 +268,8 @@ def _extra_metrics(spec: LeaderboardSpec, metrics: Mapping[str, float]) -> dict[
     if (score := first.removesuffix("_excess")) != first:  # over its floor
         others = [score, f"{score}_floor", *others]
     names = {name: f"{first}_{name}" for name in _COMPANIONS}
-    names |= {name: name for name in (*others, *spec.goal.limits, *spec.columns) if name != first}
+    columns = (*others, *spec.goal.limits, *spec.columns)
+    names |= {name: name for name in columns if name not in (first, *names.values())}
     return {name: metrics[metric] for name, metric in names.items() if metric in metrics}
 
 
@@ -282,10 +284,8 @@ def _is_finite(row: Row, goal: Goal) -> bool:
 
 def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
     better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
-    names = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
-    return (
-        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names or 'none'}"
-    )
+    names = ", ".join(better[:3]) + ", ..." * (len(better) > 3) or "none"
+    return f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names}"
 
 
 def _verdict(best: Row, naive: Row, goal: Goal) -> str:
