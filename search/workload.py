@@ -95,7 +95,7 @@ class Workload:
     sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
     objectives: Mapping[str, Mode]  # the first is the default
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
-    columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
+    columns: tuple[str, ...]  # metrics beside the objective in every leaderboard; X_error is shown as that of X
     baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
     references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
     compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures

@@ -93,7 +93,7 @@ def _zdc(name: str, title: str) -> Workload:
         mutable=spaces.zdc.MUTABLE,
         sizing={"gan": float, "hidden_dim": float, "batch_size": float},
         objectives=trainables.zdc.binning.OBJECTIVES,
-        columns=("mse_high", "mse_high_excess", "brier"),
+        columns=("mse_high", "mse_high_excess", "mse_high_excess_error", "brier"),
         baselines=trainables.zdc.data.naive_predictors,
         compare=trainables.zdc.plots.compare_trials,
         demo=Defaults(

@@ -121,11 +121,11 @@ def test_the_excess_beside_a_score_has_its_error() -> None:
 
 def test_a_column_that_accompanies_the_objective_stands_there_once() -> None:
     for objective, expected in (
-        ("mse", ["floor", "excess", "error", "brier"]),
+        ("mse", ["floor", "excess", "excess_error", "error", "brier"]),
         ("mse_excess", ["error", "mse", "mse_floor", "brier"]),
-        ("brier", ["mse", "mse_excess"]),
+        ("brier", ["mse", "mse_excess", "mse_excess_error"]),
     ):
-        columns = ("mse", "mse_excess", "brier")
+        columns = ("mse", "mse_excess", "mse_excess_error", "brier")
         spec = LeaderboardSpec("s", "zdc", Goal({objective: "min"}), columns, objective_version="zdc-2")
         record = scored(0, 0.45)
         record.metrics["mse_error"] = 0.02

@@ -64,7 +64,7 @@ def test_before_the_first_trial_the_naive_predictors_say_how_precise_the_objecti
     goal = Goal({"mse_high": "min"})
     baselines = {"one": {"mse_high": 1.0, "mse_high_error": 0.2}, "other": {"mse_high": 2.0, "mse_high_error": 0.1}}
     (line,) = about_baselines(goal, baselines)
-    assert line.startswith("data     mse_high of other is known to +- 0.1 on the validation events")
+    assert line.startswith("data     mse_high is known to +- 0.1 for other on the validation events")
     assert about_baselines(goal, {"one": {"mse_high": 1.0}}) == []
     assert about_baselines(goal, {"one": {"mse_high": 1.0, "mse_high_error": math.nan}}) == []
 

@@ -18,7 +18,7 @@ from trainables.base.objectives import Goal, Mode
 if TYPE_CHECKING:
     from search.storage.trial_record import TrialRecord
 
-_COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
+_COMPANIONS = ("floor", "excess", "excess_error", "error")  # of an objective, where the workload reports them
 _STORED_NAMES = {"extra_metrics": "beside"}  # fields of a row that have another name in leaderboard.json
 
 
@@ -123,7 +123,7 @@ class Leaderboard:
         """Format the first rows, all presets and naive predictors for a terminal."""
         ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
         shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial" or row.front]
-        columns = [column for column in _columns(shown) if column != "error"]
+        columns = [column for column in _columns(shown) if not column.endswith("error")]
         table = Table(title=f"{self.search}: {self.goal}")
         for name in ("front" if self.goal.several else "", "trial", self.objective, *columns, "best epoch", "min"):
             heading = name.replace("_", "\n") if len(name) > 10 else name
@@ -139,9 +139,7 @@ class Leaderboard:
         return table
 
     def _cell(self, row: Row, column: str) -> str:
-        metric = column if column in row.metrics else f"{self.objective}_{column}"
-        error = row.metrics.get(f"{metric}_error") if column.endswith("excess") else None
-        text = number(row.extra_metrics.get(column))
+        text, error = number(row.extra_metrics.get(column)), row.extra_metrics.get(f"{column}_error")
         return text + (f" +- {error:.1g}" if error is not None else "") + " !" * self.exceeds_limit(row, column)
 
     def exceeds_limit(self, row: Row, column: str) -> bool:
@@ -292,7 +290,8 @@ def _verdict(best: Row, naive: Row, goal: Goal) -> str:
     """Compare the best trial with a naive predictor on each objective and column; less is better in a column."""
     shared = [name for name in best.extra_metrics if name in best.metrics.keys() & naive.metrics.keys()]
     parts = []
-    for name in dict.fromkeys([*goal.objectives, *(name for name in shared if not name.endswith("_floor"))]):
+    shared = [name for name in shared if not name.endswith(("_floor", "_error"))]
+    for name in dict.fromkeys([*goal.objectives, *shared]):
         ours, theirs = best.metrics[name], naive.metrics[name]
         better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs
         verb = "beats" if better else "DOES NOT BEAT"

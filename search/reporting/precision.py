@@ -70,6 +70,6 @@ def about_baselines(goal: Goal, baselines: Mapping[str, Metrics]) -> list[str]:
         return []
     label = min(known, key=lambda one: known[one])
     return [
-        f"data     {name} of {label} is known to +- {known[label]:.1g} on the validation events, that of a good model "
-        f"often better; more of them ({MORE_EVENTS}) rank trials that differ by less"
+        f"data     {name} is known to +- {known[label]:.1g} for {label} on the validation events, often better for a "
+        f"good model; trials that differ by less need more events ({MORE_EVENTS})"
     ]

@@ -50,7 +50,9 @@ def render_page(search: SearchSnapshot) -> str:
         title=search.name,
         search=search,
         board=board,
-        columns=list(dict.fromkeys(column for row in board.rows for column in row.extra_metrics if column != "error")),
+        columns=list(
+            dict.fromkeys(column for row in board.rows for column in row.extra_metrics if not column.endswith("error"))
+        ),
         verdicts=[_sentence(line) for line in board.verdicts()],
         began=min((record.started for record in search.records), default=None),
         ended=max((record.ended for record in search.records if record.ended), default=None),
