@@ -140,14 +140,14 @@ def test_a_wait_says_what_is_missing_and_ends(small: Path) -> None:
 def test_waiting_ends_when_the_search_is_to_end(small: Path) -> None:
     fill(small)
     asked = iter([False, False, True])
-    with stop_waiting_when(lambda: next(asked)), pytest.raises(DiskFullError, match="nobody made room"):
+    with stop_waiting_when(lambda: next(asked)), pytest.raises(DiskFullError, match="no space was freed"):
         wait_for_space(small, 4096, lambda line: None)
 
 
 def test_patience_ends(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "POLL_S", 0.1)
     fill(small)
-    with pytest.raises(DiskFullError, match="nobody made room in 0 s"):
+    with pytest.raises(DiskFullError, match="no space was freed in 0 s"):
         room.wait_for_room(small, 4096, lambda line: None, leave=room.after(0.1))
 
 
@@ -378,5 +378,5 @@ def test_a_checkpoint_that_waited_in_vain_fails_with_a_clear_reason(
     (row,) = (row for row in done.rows.values() if row["kind"] == "trial")
     assert row["outcome"] == "failed"
     assert "DiskFullError: disk full: " in row["reason"]
-    assert "nobody made room in 1 s" in row["reason"]
+    assert "no space was freed in 1 s" in row["reason"]
     assert list(done.folder.glob("*/checkpoint_*")) == []

@@ -76,7 +76,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
 
 
 def known_facts(experiment: Experiment | None, directory: SearchDir) -> RunFacts:
-    """Return the facts that a directory stores; create the search's own run where a server first hears of it.
+    """Return the facts that a directory stores; create the search's own run where a server receives it first.
 
     Raises
     ------

@@ -26,7 +26,7 @@ def sync(flags: SyncFlags, console: Console) -> None:
     Raises
     ------
     UsageError
-        There is no such search, no server is named, or it is not the one that the search was told to first.
+        There is no such search, no server is named, or it is not the one to which the search was exported first.
     NameTakenError
         It is running.
     TrackingError

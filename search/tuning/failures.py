@@ -42,19 +42,19 @@ _LONGEST = 400
 
 
 def cause_of(text: str) -> Cause:
-    """The cause of the last failure that a text tells of: Tune's error file, or one line of ``reason_of``."""
+    """Return the cause of the last failure in a text: Tune's error file, or one line of ``reason_of``."""
     return _found(text)[0]
 
 
 def reason_of(text: str) -> str:
-    """One line: the cause in words, and the sentence that shows it; of any other error the exception itself.
+    """Return one line: the cause in words and the sentence that shows it; for other errors the exception itself.
 
-    It holds no password. Its cause is that of the whole text.
+    The line holds no password. Its own cause is that of the whole text.
     """
     cause, line = _found(text)
     words = _WORDS.get(cause, "")
-    told = line if not words or line.startswith(words) else f"{words}: {line}"
-    return without_passwords(told)[:_LONGEST]
+    reason = line if not words or line.startswith(words) else f"{words}: {line}"
+    return without_passwords(reason)[:_LONGEST]
 
 
 def _found(text: str) -> tuple[Cause, str]:
@@ -69,7 +69,7 @@ def _found(text: str) -> tuple[Cause, str]:
 
 
 def _of_last_failure(text: str) -> list[str]:
-    """Tune's error file has one failure after the other."""
+    """Return the lines of the last failure, because Tune's error file holds one after the other."""
     lines = [line for line in text.splitlines() if line.strip()]
     starts = [number for number, line in enumerate(lines) if re.match(r"Failure # \d+", line)]
     return lines[starts[-1] :] if starts else lines
@@ -87,9 +87,9 @@ class Stoppable(Protocol):
 class FailureWatch(TrialListener):
     """Listen for failed trials and request a stop when ``most`` trials have failed and nothing works.
 
-    Something works where a trial of this search, now or in an earlier process, was complete or was stopped by the
-    scheduler; or, for as long as it runs, where one has come further than all that failed. Failures of an earlier
-    process do not count: perhaps their cause was mended. Retries are over when a trial counts as failed.
+    Something works if a trial of this search, in this or an earlier process, was complete or was stopped by the
+    scheduler, or if a running trial has come further than all that failed. Failures of an earlier process do not count,
+    because their cause may be repaired. A trial counts as failed after its retries.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ class FailureWatch(TrialListener):
         return any(trial.epoch > furthest for trial in self._running.values())
 
     def _reason(self) -> str:
-        """In words: what the failures have in common, numbers aside."""
+        """Return what the failures have in common, numbers aside."""
         kinds = Counter(_kind(trial) for trial in self._failed)
         kind, count = kinds.most_common(1)[0]
         example = next(trial.reason for trial in self._failed if _kind(trial) == kind)

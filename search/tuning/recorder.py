@@ -1,14 +1,14 @@
-"""What happened to each trial, told once: Ray Tune's events become a few plain ones that everybody listens to.
+"""Turn Ray Tune's events into a few plain events of trials, each reported once to every listener.
 
 Tune reports a trial that a scheduler stopped like a complete one, starts a retried trial twice, repeats epochs after
-a restart, and says nothing of trials that a time limit ended. All of that is put right here and nowhere else; the
+a restart, and reports nothing for trials that a time limit ended. All of that is corrected here and nowhere else; the
 study, the tracking and the live view only listen.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from search.tuning.failures import reason_of
 
 
 class Recorder(tune.Callback):  # type: ignore[misc]
-    """The Tune callback that keeps a record of every trial and tells the listeners."""
+    """The Tune callback that keeps a record of every trial and notifies the listeners, in their order."""
 
     def __init__(
         self,
@@ -36,7 +36,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._mutable, self._commit = frozenset(mutable), commit
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its settings once at the start; listeners hold threads and connections
+        return {}  # Tune pickles its callbacks once at the start; listeners hold threads and connections
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._record(trial)  # a retry and the end of a pause come here too
@@ -54,16 +54,16 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 started=time.time(),
                 commit=self._commit,
             )
-            self._tell("trial_started", record)
+            self._notify(lambda listener: listener.trial_started(record))
         elif record.outcome == "interrupted":
             record.trial_id, record.outcome, record.reason, record.ended = trial.trial_id, None, "", None
-            self._tell("trial_resumed", record)
+            self._notify(lambda listener: listener.trial_resumed(record))
         return record
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
         record.attempts += 1
-        self._tell("trial_retried", record)
+        self._notify(lambda listener: listener.trial_retried(record))
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -72,7 +72,7 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         record.seconds += result["epoch_seconds"]
         record.host, record.device = result["host"], result["device"]
         if result["outcome"] == "diverged" or result["epoch"] <= record.epoch:
-            return  # diverged: no number to tell; known: repeated after a restart from the checkpoint before it
+            return  # diverged: there is no number to report; known: the epoch was repeated after a restart
         record.epoch, record.metrics, record.best = (
             result["epoch"],
             dict(result["metrics"]),
@@ -82,16 +82,16 @@ class Recorder(tune.Callback):  # type: ignore[misc]
             record.perturbed |= record.hyperparameters != trial.config["hyperparameters"]
             record.hyperparameters = dict(trial.config["hyperparameters"])
             record.metrics |= self._changed(record.hyperparameters)
-        self._tell("epoch_ended", record)
+        self._notify(lambda listener: listener.epoch_ended(record))
 
     def _changed(self, now: Mapping[str, Any]) -> dict[str, float]:
-        """Hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
+        """Return hyperparameters that may change within a run, as metrics: MLflow takes a parameter only once."""
         return {f"hyperparameter_{name}": now[name] for name in sorted(self._mutable & now.keys())}
 
     def on_checkpoint(self, iteration: int, trials: list[Trial], trial: Trial, checkpoint: Any, **info: Any) -> None:
         record = self._record(trial)
         record.checkpoint = StoragePath(checkpoint.filesystem, checkpoint.path)
-        self._tell("checkpoint_saved", record)
+        self._notify(lambda listener: listener.checkpoint_saved(record))
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         record = self._record(trial)
@@ -114,29 +114,29 @@ class Recorder(tune.Callback):  # type: ignore[misc]
         self._end(record, "failed", reason_of(_error_text(trial)))
 
     def catch_up(self, ended: Mapping[int, tuple[Outcome, str]]) -> None:
-        """Tell again of ends that were told before, and that the journal has lost."""
+        """Report again the ends of trials that the event log has lost."""
         for number, (outcome, reason) in ended.items():
             self._end(self.records[number], outcome, reason)
 
     def close(self, outcome: Outcome, reason: str) -> None:
-        """End the trials that Tune left open when it was told to stop: a time limit, Ctrl-C."""
+        """End the trials that Tune left open when it was stopped: by a time limit, by Ctrl-C."""
         for record in self.records.values():
             if record.outcome is None and record.epoch == record.epochs:
-                self._end(record, "complete", "")  # only its last checkpoint was still on the way
+                self._end(record, "complete", "")  # only its last checkpoint was missing
             elif record.outcome is None:
                 self._end(record, outcome, reason)
 
     def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
         record.outcome, record.reason, record.ended = outcome, reason, time.time()
-        self._tell("trial_ended", record)
+        self._notify(lambda listener: listener.trial_ended(record))
 
-    def _tell(self, event: str, record: TrialRecord) -> None:
-        with ExitStack() as told:  # each hears of it, whatever another one raises
+    def _notify(self, event: Callable[[TrialListener], object]) -> None:
+        with ExitStack() as calls:  # every listener is called, whatever another one raises
             for listener in reversed(self._listeners):
-                told.callback(getattr(listener, event), record)
+                calls.callback(event, listener)
 
 
 def _error_text(trial: Trial) -> str:
-    """What Ray wrote of all failures of a trial, tracebacks included."""
+    """Return what Ray wrote about all failures of a trial, tracebacks included."""
     file = Path(trial.error_file or "")  # on this machine; Tune copies it to the storage only later
     return file.read_text(errors="replace") if file.is_file() else str(trial.get_error() or "")

@@ -1,4 +1,4 @@
-"""Ray, started here or joined: which resources it has, which share a trial gets, how many trials fit."""
+"""Start or join Ray; settle which share of it one trial gets and how many trials fit."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
 
 @dataclass(frozen=True)
 class Share:
-    """What one trial gets, and how many trials run at the same time."""
+    """Resources of one trial, and the number of concurrent trials."""
 
     cpus: float
     gpus: float
     concurrent: int
-    memory: int = 0  # bytes of its node's memory that Ray sets aside; 0: it is not known what a trial takes
+    memory: int = 0  # bytes of its node's memory that Ray reserves; 0: unknown what a trial takes
     gpu_context: int = CONTEXT_BYTES  # bytes of its part of a GPU that CUDA itself takes
 
     @property
     def bundle(self) -> dict[str, float]:
-        """What Ray is asked for, by its names."""
+        """Resources that are requested of Ray, by its names."""
         asked = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
         return {kind: amount for kind, amount in asked.items() if amount}
 
     def as_dict(self) -> dict[str, float]:
-        """For the records, named as the flags are."""
+        """Return the share under the names of the flags."""
         return {"cpus_per_trial": self.cpus, "gpus_per_trial": self.gpus, "max_concurrent": self.concurrent}
 
     @property
@@ -94,14 +94,14 @@ def _nodes() -> Nodes:
 
 @contextmanager
 def _on_loopback() -> Iterator[None]:
-    """A Ray that starts here is for this machine alone: it listens on 127.0.0.1, as it does by itself on a Mac.
+    """Let a Ray that starts here listen on 127.0.0.1 only, as it does by itself on a Mac.
 
-    On Linux it would listen on all interfaces, and has no public word against that.
+    On Linux it would listen on all interfaces, and it has no public setting against that.
     """
     before = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        # for the processes that it starts, and for those that look for it
+        # for the processes that it starts, and for those that search for it
         with changed_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
             yield
     finally:
@@ -109,7 +109,7 @@ def _on_loopback() -> Iterator[None]:
 
 
 def _require_answer(address: str | None) -> None:
-    """Ray itself tries an address where nobody listens for many minutes."""
+    """Require that something listens at the address, because Ray itself retries for many minutes."""
     host, _, port = (address or "").removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
@@ -124,7 +124,7 @@ def share_of(
     memory: int = 0,
     gpu_context: int = CONTEXT_BYTES,
 ) -> Share:
-    """The share of one trial on these nodes; what is auto and was not measured is one core, and a whole GPU.
+    """Return the share of one trial on these nodes; auto without a measurement means one core and a whole GPU.
 
     Raises
     ------
@@ -153,7 +153,7 @@ def has_gpus(nodes: Nodes) -> bool:
 
 
 def _fits(node: Mapping[str, float], cpus: float, gpus: float, memory: int) -> int:
-    """Trials that fit on a node; a fraction of a GPU lies on one GPU."""
+    """Return the number of trials that fit on a node; a fraction of a GPU lies on one GPU."""
     fits = math.floor(node.get("CPU", 0.0) / cpus + 1e-9)
     if memory and "memory" in node:
         fits = min(fits, int(node["memory"] // memory))
@@ -165,6 +165,6 @@ def _fits(node: Mapping[str, float], cpus: float, gpus: float, memory: int) -> i
 
 
 def gpu_names(nodes: Nodes) -> str:
-    """The kinds of GPU, as Ray names them."""
+    """Return the kinds of GPU, as Ray names them."""
     kinds = {key.removeprefix("accelerator_type:") for node in nodes for key in node if "accelerator_type:" in key}
     return ", ".join(sorted(kinds))

@@ -70,7 +70,7 @@ def join_branches(data: PtData, models: Mapping[str, TrainedModel]) -> CombinedD
 def combined_inputs(events: Events, branch_N2: NDArray[np.float32]) -> NDArray[np.float32]:
     """Make inputs (N, 14): 1/dphi in 1/rad, pT of the dphi branch, cluster energy, pT of the energy branch, 10 bins.
 
-    The last ten tell in which bin [k, k + 1) GeV the mean of both pT lies; all are 0 below 0 and from 10 GeV on.
+    The last ten say in which bin [k, k + 1) GeV the mean of both pT lies; all are 0 below 0 and from 10 GeV on.
     Source: ML4Reco, "Train_combined model 1&2".
     """
     energy_pt_N, dphi_pt_N = branch_N2[:, 0], branch_N2[:, 1]

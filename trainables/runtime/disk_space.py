@@ -116,7 +116,7 @@ def wait_for_room(
     while free_bytes(folder) < needed_bytes or (by_writing and not can_write(folder, needed_bytes)):
         waited = time.monotonic() - started
         if leave():
-            raise DiskFullError(f"{lacking(folder, needed_bytes)}, and nobody made room in {waited:.0f} s")
+            raise DiskFullError(f"{lacking(folder, needed_bytes)}, and no space was freed in {waited:.0f} s")
         if waited - said >= _REMIND_S:
             say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then continues")
             said = waited

@@ -112,7 +112,7 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
         if gan:
             panels[1].plot(step, points["loss_adversarial"], color=COLOURS[0], label="generator")
             panels[1].plot(step, points["loss_dis"], color=COLOURS[1], label="discriminator")
-            panels[1].axhline(log(2), color=GREY, linestyle=":", label="log 2: discriminator cannot tell")
+            panels[1].axhline(log(2), color=GREY, linestyle=":", label="log 2: discriminator cannot decide")
             panels[1].set(ylabel="adversarial loss\n[nats per event]")
             panels[1].legend()
             panels[-1].plot(step, points["lr_dis"], color=COLOURS[1], label="discriminator")
