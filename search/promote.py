@@ -29,14 +29,14 @@ class Flags:
     """Train the best trials of a search again with new seeds, evaluate them and the champion on the holdout, and make
     the best of them the champion if it is better. Exit codes: 0; 2 wrong usage or bad data; 3 the answer is no."""
 
-    workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="whose model: one of those of search.run")]
+    workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="workload of the search, as in search.run")]
     search: Annotated[str | None, tyro.conf.arg(help="name of the search; None: the last to end in good order")] = None
     top: Annotated[int, tyro.conf.arg(help="so many of its best complete trials are trained again")] = 3
     seeds: Annotated[int, tyro.conf.arg(help="how often each, with new seeds")] = 3
-    confidence: Annotated[float, tyro.conf.arg(help="of the interval beyond which a candidate must be better")] = 0.95
-    force: Annotated[str | None, tyro.conf.arg(metavar="REASON", help="promote whatever the verdict; stored")] = None
+    confidence: Annotated[float, tyro.conf.arg(help="of the interval by which a candidate must be better")] = 0.95
+    force: Annotated[str | None, tyro.conf.arg(metavar="REASON", help="promote in spite of the verdict; stored")] = None
     list: Annotated[bool, tyro.conf.arg(help="only show what was promoted")] = False
-    rollback: Annotated[bool, tyro.conf.arg(help="only give the previous champion its place back")] = False
+    rollback: Annotated[bool, tyro.conf.arg(help="only make the previous champion the champion again")] = False
     export: Annotated[Path | None, tyro.conf.arg(help="only write the champion's files into this new folder")] = None
     where: WhereFlags = field(default_factory=WhereFlags)
     share: FixedShareFlags = field(default_factory=FixedShareFlags)
@@ -50,7 +50,7 @@ class Flags:
         if not 0.5 <= self.confidence < 1:
             raise UsageError(f"--confidence {self.confidence}: expected a number from 0.5 to below 1, as 0.95.")
         if self.force is not None and len(self.force.split()) < 2:
-            raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
+            raise UsageError("--force: expected the reason, in words, for all users of the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
         from search.promotion.run import PromotionRequest

@@ -148,7 +148,7 @@ class HoldoutComparison:
             theirs = naive.numbers()[goal.objective]
             if not (ours > theirs if goal.mode == "max" else ours < theirs):
                 values = f"{goal.objective} {number(ours)} against {number(theirs)}"
-                notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {values}")
+                notes.append(f"the candidate does not beat {name}, a naive predictor: {values}")
         return notes
 
 

@@ -175,7 +175,7 @@ class Registry:
             found = self._client.search_runs([experiment_id], query, max_results=1)
         if not found:
             raise TrackingError(
-                f"MLflow has no run {label!r} of {search!r}: was it away? Export it with: python -m search.run --sync "
+                f"MLflow has no run {label!r} of {search!r}. Export it with: python -m search.run --sync "
                 f"{search} --storage {quote(storage)}; then promote again."
             )
         return str(found[0].info.run_id)

@@ -65,7 +65,7 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
     candidates = gather_candidates(source, finalists, preset, records, storage)
     champion = registry.champion()
     if champion and champion.tags.get("promotion") == spec.name:
-        say(f"verdict  version {champion.number}, which came of these very trainings, is the champion already")
+        say(f"verdict  version {champion.number}, made from these trainings, is the champion already")
         return PROMOTED
 
     models = {**candidates.models, **_load_champion(registry, champion)}
