@@ -43,9 +43,7 @@ Address = Annotated[
     str | None,
     _help("dashboard of the cluster, http://HOST:8265; None: $RAY_API_SERVER_ADDRESS, or this machine's"),
 ]
-SiteFile = Annotated[
-    Path | None, _help("TOML file on the cluster: README, 'Slurm' and 'Kubernetes'; examples in sites/")
-]
+SiteFile = Annotated[Path | None, _help("TOML file on the cluster: docs/cluster.md; examples in search/cluster/sites")]
 Script = Annotated[Path | None, _help("file to write; None: NAME.sbatch or NAME.yaml in this folder")]
 Overwrite = Annotated[bool, _help("replace that file if it is there")]
 

@@ -34,7 +34,7 @@ def manifest(job: JobSpec, site: KubeRaySite) -> str:
         There is no image, the storage would be lost with its pod, or a word would be changed on its way to the job.
     """
     if site.image is None:
-        raise UsageError("--image: which container image? One that holds this project: README, 'Kubernetes'.")
+        raise UsageError("--image: which container image? One that holds this project: docs/cluster.md, 'Kubernetes'.")
     _require_persistent_storage(job, site)
     _require_plain(job.command)
     document = {
