@@ -74,7 +74,7 @@ def test_settings_configurations_and_spaces_load_without_the_heavy_libraries() -
 import sys
 import spaces.pt, spaces.zdc, trainables.contract, trainables.base.checkpoint, trainables.base.errors
 import trainables.base.objectives, trainables.base.training, trainables.data.files, trainables.pt.config
-import trainables.pt.data, trainables.pt.metrics, trainables.pt.plots, trainables.zdc.config
+import trainables.pt.data, trainables.pt.metrics, trainables.pt.plots, trainables.zdc.config, trainables.zdc.data
 import trainables.runtime.disk_space, trainables.runtime.gpu_memory, trainables.runtime.object_store
 heavy = {"torch", "ray", "mlflow", "optuna", "uproot", "awkward", "pandas", "pyarrow", "matplotlib"}
 assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()

@@ -251,6 +251,20 @@ def test_with_holdout_files_the_whole_data_is_used(tmp_path: Path, good: Columns
     assert rows_of(load(tmp_path, files[0]).validation) == rows_of(data.validation)
 
 
+def test_validation_events_may_be_a_larger_share_or_come_from_other_files(tmp_path: Path, good: Columns) -> None:
+    files = write(tmp_path / "x.root", good), write(tmp_path / "v.root", branches(200, seed=2))
+    flags = PtDataSettings(data=files[:1], binning=WIDE)
+    more, own = (flags.model_copy(update=update) for update in ({"validation_share": 0.5}, {"validation": files[1:]}))
+    data, larger, with_own = (load_data(one, tmp_path) for one in (flags, more, own))
+    assert rows_of(data.validation) < rows_of(larger.validation)
+    assert rows_of(data.train, data.validation) == rows_of(larger.train, larger.validation) == rows_of(with_own.train)
+    assert len({rows.tobytes() for rows in (load_holdout(one, tmp_path).truth_N3 for one in (flags, more, own))}) == 1
+    assert len({one.fingerprint for one in (data, larger, with_own)}) == 3
+    assert f"{len(with_own.validation)} validation of other files" in with_own.summary[0]
+    with pytest.raises(DataError, match="are in the validation files too"):
+        load_data(flags.model_copy(update={"validation": files[:1]}), tmp_path)
+
+
 def test_a_holdout_that_shares_events_with_the_data_is_refused(tmp_path: Path, good: Columns) -> None:
     shared = branches(60, seed=9)
     first = write(tmp_path / "x.root", joined(good, shared))

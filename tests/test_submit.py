@@ -159,6 +159,7 @@ def test_what_the_site_says_goes_before_what_this_shell_says(
         ("--storage", "results"),
         ("--storage", "/shared/r", "--data", "zdc.root"),
         ("--storage", "/shared/r", "--data", "/shared/zdc.root", "--holdout", "h.root"),
+        ("--storage", "/shared/r", "--data", "/shared/zdc.root", "--validation", "v.root"),
         ("--storage", "/shared/r", "--cache", "cache"),
         ("--storage", "/shared/r", "--json", "board.json"),
     ],

@@ -230,6 +230,66 @@ def test_a_holdout_that_shares_events_with_the_data_is_refused(tmp_path: Path) -
             load_part(flags, tmp_path)
 
 
+def test_a_larger_validation_share_moves_events_from_training_and_leaves_the_holdout(tmp_path: Path) -> None:
+    write_file(tmp_path / "x.root", "mytree", [showers()])
+    flags = ZDCDataSettings(data=(str(tmp_path / "x.root"),), binning=WIDE)
+    more = flags.model_copy(update={"validation_share": 0.5})
+    data, larger = load_data(flags, tmp_path), load_data(more, tmp_path)
+    assert rows_of(data.validation) < rows_of(larger.validation)
+    assert rows_of(data.train, data.validation) == rows_of(larger.train, larger.validation)
+    assert rows_of(load_holdout(flags, tmp_path)) == rows_of(load_holdout(more, tmp_path))
+    assert len(larger.validation) == pytest.approx(200, abs=40)
+    assert data.fingerprint != larger.fingerprint
+    assert data.objective_version == larger.objective_version
+    caches = [line for one in (data, larger) for line in one.summary if line.startswith("cache")]
+    assert len(set(caches)) == 2
+    assert "for --validation-share 0.5" in caches[1]
+
+
+def test_validation_files_leave_the_whole_data_to_training(tmp_path: Path) -> None:
+    write_file(tmp_path / "x.root", "mytree", [showers()])
+    write_file(tmp_path / "v.root", "edm4hep", [showers(300, seed=2)])
+    flags = ZDCDataSettings(data=(str(tmp_path / "x.root"),), binning=WIDE)
+    own = flags.model_copy(update={"validation": (str(tmp_path / "v.root"),)})
+    data, with_own = load_data(flags, tmp_path), load_data(own, tmp_path)
+    assert rows_of(with_own.train) == rows_of(data.train, data.validation)
+    assert len(with_own.validation) == 300
+    assert rows_of(load_holdout(flags, tmp_path)) == rows_of(load_holdout(own, tmp_path))
+    assert "300 validation of other files" in with_own.summary[0]
+    write_file(tmp_path / "w.root", "edm4hep", [showers(300, seed=3)])
+    other = load_data(own.model_copy(update={"validation": (str(tmp_path / "w.root"),)}), tmp_path)
+    assert len({data.fingerprint, with_own.fingerprint, other.fingerprint}) == 3
+
+
+@pytest.mark.parametrize("part", ["data", "holdout"])
+def test_validation_files_that_share_events_with_others_are_refused(part: str, tmp_path: Path) -> None:
+    shared = [showers(30, seed=9)]
+    for number, name in enumerate(("data", "holdout")):
+        write_file(tmp_path / f"{name}.root", "mytree", [showers(seed=number), *(shared if name == part else [])])
+    write_file(tmp_path / "validation.root", "edm4hep", [showers(seed=5), *shared])
+    files = {name: (str(tmp_path / f"{name}.root"),) for name in ("data", "holdout", "validation")}
+    where = "validation files" if part == "data" else "holdout"
+    with pytest.raises(DataError, match=f"30 events of the data are in the {where} too"):
+        load_data(ZDCDataSettings(**files, binning=WIDE), tmp_path)
+
+
+def test_validation_files_and_a_share_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="leave --validation-share out"):
+        ZDCDataSettings(validation=("v.root",), validation_share=0.4)
+    for share in (0.0, 0.9):
+        with pytest.raises(ValueError, match="validation_share"):
+            ZDCDataSettings(validation_share=share)
+
+
+def test_narrow_bins_follow_the_validation_events(tmp_path: Path) -> None:
+    write_file(tmp_path / "x.root", "mytree", [showers(2000)])
+    chosen = BinningSettings()
+    few, many = (
+        load(tmp_path, str(tmp_path / "x.root"), binning=chosen, validation_share=share).binning for share in (0.1, 0.8)
+    )
+    assert few.bin_width_mev > many.bin_width_mev
+
+
 def test_events_that_occur_twice_are_counted_and_stay_together(tmp_path: Path) -> None:
     write_file(tmp_path / "x.root", "mytree", [showers()])
     write_file(tmp_path / "y.root", "edm4hep", [showers()])

@@ -145,8 +145,8 @@ def _paths(command: SearchFlags[Any]) -> Iterator[tuple[str, str]]:
     for flag, path in (("--storage", site.storage), ("--cache", site.cache), ("--json", command.json)):
         if path is not None:
             yield flag, str(path)
-    for flag, names in (("--data", command.data.data), ("--holdout", command.data.holdout)):
-        yield from ((flag, name) for name in names)
+    for part in ("data", "holdout", "validation"):
+        yield from ((f"--{part}", name) for name in getattr(command.data, part))
 
 
 def write_script(text: str, file: Path, overwrite: bool) -> Path:

@@ -99,7 +99,7 @@ class SearchSpec:
             "presets": ", ".join(self.space.presets) or "none",
             "searched": ", ".join(sorted(self.space.distributions)),
             "held": ", ".join(f"{name}={value}" for name, value in self.space.fixed.items()),
-            **self.data.model_dump(mode="json", exclude={"data", "holdout"}),
+            **self.data.model_dump(mode="json", exclude={"data", "holdout", "validation"}),
         }
 
 

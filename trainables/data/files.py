@@ -10,9 +10,10 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
+from trainables.data.split import VALIDATION_SHARE
 
 SAMPLE_BYTES = 1 << 16  # of the head and of the tail of a file, and as much again spread between them
 ROOT_HEADER_BYTES = 64
@@ -31,16 +32,32 @@ class DataSettings(BaseModel):
         (),
         description="files of the holdout, which no trial sees; none: a part of the data, chosen by event content",
     )
+    validation_share: float = Field(
+        VALIDATION_SHARE,
+        gt=0,
+        le=0.8,
+        description="share of the data on which trials are scored, chosen by event content; a larger one makes the "
+        "objective more precise. Each share has a cache of its own",
+    )
+    validation: tuple[str, ...] = Field(
+        (), description="files of their own on which trials are scored; then no other part of the data is"
+    )
     skip_bad_files: bool = Field(
         False,
         description="leave out files that are absent, broken, empty or without their tree, and list them; "
         "wrong content is never left out",
     )
 
+    @model_validator(mode="after")
+    def _validation_said_once(self) -> Self:
+        if self.validation and self.validation_share != VALIDATION_SHARE:
+            raise ValueError("--validation names all validation events: leave --validation-share out")
+        return self
+
     def absolute(self) -> Self:
         """Copy the settings with absolute names, so that they are valid in any folder."""
-        names = {part: tuple(_absolute(name) for name in getattr(self, part)) for part in ("data", "holdout")}
-        return self.model_copy(update=names)
+        parts = ("data", "holdout", "validation")
+        return self.model_copy(update={part: tuple(_absolute(name) for name in getattr(self, part)) for part in parts})
 
 
 class UnreadableFile(DataError):  # noqa: N818 - reads as what it says about the file

@@ -15,10 +15,29 @@ from trainables.base.errors import DataError
 VALIDATION_SHARE = 0.2
 TEST_SHARE = 0.15
 
-# Upper edges of the parts in the range of the hash, from 0 on; what lies above the last edge is train.
-SPLIT_THREE = {"validation": VALIDATION_SHARE, "test": VALIDATION_SHARE + TEST_SHARE, "train": 1.0}
-SPLIT_TWO = {"validation": VALIDATION_SHARE, "train": 1.0}  # the holdout comes from files of its own
-SPLIT_NONE = {"test": 1.0}  # these files are the holdout
+Split = Mapping[str, float]  # part -> its upper edge in the range of the hash, ascending from 0 to 1
+
+
+def split_of(validation_share: float, *, with_holdout: bool) -> dict[str, float]:
+    """Return the split of files that hold training events.
+
+    Parameters
+    ----------
+    validation_share : float
+        Share of the events, in [0, 0.8]; 0: the validation events come from files of their own.
+    with_holdout : bool
+        Whether a part of these files is the holdout: ``TEST_SHARE``, the same events for any validation share.
+    """
+    split = {"validation": validation_share} if validation_share else {}
+    if with_holdout:
+        split["test"] = validation_share + TEST_SHARE
+    return split | {"train": 1.0}
+
+
+SPLIT_THREE = split_of(VALIDATION_SHARE, with_holdout=True)
+SPLIT_TWO = split_of(VALIDATION_SHARE, with_holdout=False)
+SPLIT_VALIDATION = {"validation": 1.0}  # of files that hold nothing but validation events
+SPLIT_NONE = {"test": 1.0}  # of files that are the holdout
 
 
 def hash_events(columns: Sequence[NDArray[Any]]) -> NDArray[np.uint64]:
@@ -57,14 +76,15 @@ def positions(event_hash_N: NDArray[np.uint64]) -> NDArray[np.float64]:
     return (event_hash_N >> np.uint64(11)).astype(np.float64) / 2.0**53
 
 
-def parts_of(event_hash_N: NDArray[np.uint64], split: Mapping[str, float]) -> dict[str, NDArray[np.bool_]]:
+def parts_of(event_hash_N: NDArray[np.uint64], split: Split) -> dict[str, NDArray[np.bool_]]:
     """Return the mask of each part's events; the parts are disjoint and complete.
 
     Parameters
     ----------
     event_hash_N : array (N,) of uint64
-    split : mapping of part to upper edge in (0, 1], ascending
-        One of the ``SPLIT_...``.
+    split : Split
+        ``split_of`` or one of the ``SPLIT_...``. With another validation share a holdout between other parts keeps
+        its events, and a larger share has the validation events of a smaller one and more.
 
     Returns
     -------
@@ -72,5 +92,19 @@ def parts_of(event_hash_N: NDArray[np.uint64], split: Mapping[str, float]) -> di
     """
     if list(split.values()) != sorted(split.values()) or max(split.values()) != 1.0:
         raise DataError(f"a split needs ascending edges that end with 1, found {dict(split)}")
-    which_N = np.searchsorted(np.array(list(split.values())), positions(event_hash_N), side="right")
+    place_N = positions(event_hash_N)
+    if "test" in split and "train" in split:
+        place_N = _beside_holdout(place_N, split.get("validation", 0.0))
+    which_N = np.searchsorted(np.array(list(split.values())), place_N, side="right")
     return {part: which_N == number for number, part in enumerate(split)}
+
+
+def _beside_holdout(place_N: NDArray[np.float64], validation_share: float) -> NDArray[np.float64]:
+    """Move the holdout of the default split, and what is beside it, to where a split of another share has them."""
+    if validation_share == VALIDATION_SHARE:
+        return place_N
+    first, end = VALIDATION_SHARE, VALIDATION_SHARE + TEST_SHARE
+    held_back_N = (place_N >= first) & (place_N < end)
+    rest_N = np.where(place_N < first, place_N, place_N - TEST_SHARE)  # without a gap at the holdout
+    moved_N = np.where(rest_N < validation_share, rest_N, rest_N + TEST_SHARE)
+    return np.where(held_back_N, validation_share, moved_N)

@@ -14,7 +14,8 @@ from pydantic import Field
 
 from trainables.data.cache import Cache
 from trainables.data.files import DataSettings, expand_files
-from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
+from trainables.data.sample import Carried, Sample, describe, describe_cache, describe_oddities, open_sample
+from trainables.data.split import Split
 from trainables.pt.cutflow import CutFlow, Selection
 from trainables.pt.ingest import EVENT_COLUMNS, Reading, ingest
 from trainables.pt.metrics import PtBinning, check_binning
@@ -74,7 +75,7 @@ class PtData:
 def load_data(settings: PtDataSettings, cache_dir: Path) -> PtData:
     """Load train and validation events; also refuse data where too few pT bins have enough events."""
     sample = _sample(settings, cache_dir)
-    validation = _events(sample.data, "validation")
+    validation = _events(sample.validation, "validation")
     check_binning(settings.binning, validation.truth_N3[:, 0])
     cut_flow = CutFlow.from_json(sample.data.meta["cut_flow"])
     return PtData(
@@ -95,7 +96,7 @@ def load_holdout(settings: PtDataSettings, cache_dir: Path) -> Events:
 
 
 def _sample(settings: PtDataSettings, cache_dir: Path) -> Sample:
-    def cache_of(names: tuple[str, ...], split: Mapping[str, float]) -> Cache:
+    def cache_of(names: tuple[str, ...], split: Split) -> Cache:
         reading = Reading(settings.selection, settings.charge, settings.skip_bad_files, split)
         return ingest(expand_files(names), reading, cache_dir)
 
@@ -114,7 +115,7 @@ def _summary(settings: PtDataSettings, sample: Sample, cut_flow: CutFlow) -> tup
         describe(sample, settings, CARRIED),
         f"selection {settings.selection} accepts {share:.1%} of the events of train and validation; {others}",
         *(f"  {line}" for line in cut_flow.table(settings.selection)),
-        f"cache {sample.data.folder}",
+        describe_cache(sample, settings),
         *describe_oddities(sample, {}),
         *_charge_lines(sample.data.meta),
     )

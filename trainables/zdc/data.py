@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,8 @@ from pydantic import Field
 
 from trainables.data.cache import Cache
 from trainables.data.files import DataSettings, expand_files
-from trainables.data.sample import Carried, Sample, describe, describe_oddities, open_sample
+from trainables.data.sample import Carried, Sample, describe, describe_cache, describe_oddities, open_sample
+from trainables.data.split import Split
 from trainables.zdc.binning import Binning
 from trainables.zdc.energies import BinningSettings, check_energies, choose_binning
 from trainables.zdc.events import Events
@@ -85,12 +85,11 @@ def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
         events with the holdout.
     """
     sample = _sample(settings, cache_dir)
-    cache = sample.data
-    binning, binning_line = choose_binning(settings.binning, cache, None if settings.data else SAMPLE_BIN_WIDTH_MEV)
-    energy_lines = check_energies(binning, cache)
+    binning, binning_line = choose_binning(settings.binning, sample, None if settings.data else SAMPLE_BIN_WIDTH_MEV)
+    energy_lines = check_energies(binning, sample)
     return ZDCData(
-        train=_events(cache, "train"),
-        validation=_events(cache, "validation"),
+        train=_events(sample.data, "train"),
+        validation=_events(sample.validation, "validation"),
         binning=binning,
         fingerprint=sample.fingerprint,
         summary=(*_summary(settings, sample), binning_line, *energy_lines),
@@ -110,8 +109,9 @@ def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:
 def _sample(settings: ZDCDataSettings, cache_dir: Path) -> Sample:
     from trainables.zdc.ingest import Reading, ingest  # uproot
 
-    def cache_of(names: tuple[str, ...], split: Mapping[str, float]) -> Cache:
-        layout = settings.layout if names in (settings.data, settings.holdout) else "auto"  # carried files
+    def cache_of(names: tuple[str, ...], split: Split) -> Cache:
+        by_user = names in (settings.data, settings.validation, settings.holdout)
+        layout = settings.layout if by_user else "auto"  # carried files
         reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)
         return ingest(expand_files(names), reading, cache_dir)
 
@@ -128,7 +128,7 @@ def _summary(settings: ZDCDataSettings, sample: Sample) -> tuple[str, ...]:
     return (
         describe(sample, settings, CARRIED),
         f"{mean_hits:.1f} of 400 crystals hit on average above {settings.hit_threshold_mev:g} MeV",
-        f"cache {sample.data.folder}",
+        describe_cache(sample, settings),
         *describe_oddities(sample, COUNTED),
         *(f"no ZDC hit in {file}" for file in without_hits),
     )

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
+from trainables.data.sample import Sample
 from trainables.zdc.binning import Binning, check_binning
 
 DEFAULT = Binning()
@@ -51,7 +52,7 @@ class BinningSettings(BaseModel):
         return Binning(**{"bin_width_mev": width_mev} | self.model_dump(exclude_none=True))
 
 
-def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | None) -> tuple[Binning, str]:
+def choose_binning(settings: BinningSettings, sample: Sample, width_mev: float | None) -> tuple[Binning, str]:
     """Choose the bins of the scores, and describe the choice in a line.
 
     Where neither the user nor the caller gives a width, take the narrowest of ``BINS_OF_RANGE`` whose bins hold
@@ -60,14 +61,14 @@ def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | N
     Parameters
     ----------
     settings : BinningSettings
-    cache : Cache
-        Of ``ingest``.
+    sample : Sample
     width_mev : float or None
         Default width. None: choose one.
     """
     reason = ""
     if settings.bin_width_mev is None and width_mev is None:
-        inside = sum(int((energy_N < settings.max_energy_mev).sum()) for energy_N in _energies_mev(cache, "validation"))
+        energies = _energies_mev(sample.validation, "validation")
+        inside = sum(int((energy_N < settings.max_energy_mev).sum()) for energy_N in energies)
         enough = [bins for bins in BINS_OF_RANGE if inside / bins >= 2 * settings.min_bin_count]
         bins = enough[0] if enough else BINS_OF_RANGE[-1]
         width_mev = settings.max_energy_mev / bins
@@ -81,7 +82,7 @@ def choose_binning(settings: BinningSettings, cache: Cache, width_mev: float | N
     )
 
 
-def check_energies(binning: Binning, cache: Cache) -> list[str]:
+def check_energies(binning: Binning, sample: Sample) -> list[str]:
     """Refuse a sample that cannot be scored; return lines about what lies outside the bins. Memory: flat.
 
     Raises
@@ -92,8 +93,8 @@ def check_energies(binning: Binning, cache: Cache) -> list[str]:
     """
     total = outside = high = 0
     some: list[NDArray[np.float64]] = []
-    step = 1 + sum(cache.rows(part) for part in cache.spec.parts) // MEDIAN_SAMPLE
-    for part in cache.spec.parts:
+    step = 1 + sum(cache.rows(part) for cache, part in sample.parts) // MEDIAN_SAMPLE
+    for cache, part in sample.parts:
         for energy_N in _energies_mev(cache, part):
             above_N = energy_N >= binning.max_energy_mev
             total += len(energy_N)
@@ -108,7 +109,7 @@ def check_energies(binning: Binning, cache: Cache) -> list[str]:
             f"where mse_high is taken: of {total} events {outside} lie above, and the median is {median:.4g} "
             "MeV. Choose --max-energy-mev and --high-energy-mev for this sample."
         )
-    check_binning(binning, _energies_mev(cache, "validation"))
+    check_binning(binning, _energies_mev(sample.validation, "validation"))
     return [f"{outside} of {total} events lie above the energy bins and are in no mse"] if outside else []
 
 
