@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from promotable import PromotableData, make_promotable, of
-from written import Fate, Told, write_search
+from written import Fate, WrittenSearch, write_search
 
 from search.errors import UsageError
 from search.promotion.candidates import Candidates, Finalist
@@ -24,10 +24,10 @@ from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of
 from trainables.base.training import TrainedModel
 
-KILLED = Told(status="KILLED")
+KILLED = WrittenSearch(status="KILLED")
 
 
-def write(storage: Path, name: str, hour: int, told: Told | None = None) -> None:
+def write(storage: Path, name: str, hour: int, told: WrittenSearch | None = None) -> None:
     """A search that ended at that hour."""
     folder = write_search(storage, name, [Fate()], told)
     os.utime(folder / LEADERBOARD, (3600 * hour, 3600 * hour))
@@ -40,7 +40,7 @@ def test_the_last_search_that_ended_in_good_order_is_found(tmp_path: Path) -> No
     for hour, name in enumerate(("older", "newer")):
         write(tmp_path, name, hour)
     for hour, status in enumerate(("KILLED", "FAILED", None), start=2):
-        write(tmp_path, f"broken{hour}", hour, Told(status=status))
+        write(tmp_path, f"broken{hour}", hour, WrittenSearch(status=status))
     assert find_search(make_promotable(), None, Storage(tmp_path)).path.name == "newer"
 
 
@@ -59,7 +59,7 @@ class JoinedData(PromotableData):
     fingerprint: str = "tiny-data joined"
 
 
-def opened(storage: Path, told: Told | None = None) -> SourceSearch:
+def opened(storage: Path, told: WrittenSearch | None = None) -> SourceSearch:
     """A search of a workload that joins its data with the predictions of upstream models."""
     folder = SearchDir(storage, write_search(storage, "searched", [Fate()], told).name)
     about = folder.description()
