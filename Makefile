@@ -7,41 +7,41 @@ PORT ?= 5000
 JOBS ?= 3
 PYTEST = $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: zdc pt ui screenshots test check lint bench clean
+.PHONY: zdc pt ui screenshots test check lint bench clean help
 
-zdc: $(READY)  ## the demo search: the carried sample, a few minutes on two cores
+zdc: $(READY)  ## search zdc on the carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run zdc --storage $(STORAGE)
 
-pt: $(READY)  ## the pT chain on its carried sample: three searches, a few minutes on two cores
+pt: $(READY)  ## search the pT chain on its carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run pt --storage $(STORAGE)
 
 ui: export MLFLOW_DISABLE_TELEMETRY := true
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
-ui: $(READY)  ## the MLflow pages of all searches, on http://127.0.0.1:5000, or another PORT
+ui: $(READY)  ## serve the MLflow pages of the searches in STORAGE on http://127.0.0.1:PORT
 	@mkdir -p $(STORAGE)/mlflow
 	$(PYTHON) -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
 		--backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow/mlflow.db
 
-screenshots: $(READY)  ## docs/ui_*.png: the pages of a small search, from the test that looks at them
+screenshots: $(READY)  ## take docs/ui_*.png again, in the test of MLflow's pages
 	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
 
-# Clusters, servers and browsers run here for real, beside whatever else does: a test that fails is tried once more, and
-# the summary shows why. Many wait more than they work, so three files at a time are right for two cores.
-test: lint  ## everything that .ci/run checks; JOBS=6 takes six test files at a time
+# Tests run real clusters, servers and browsers on a machine that may be busy: a test that fails is repeated once, and the
+# summary shows why. Many wait more than they compute, so three files at a time suit two cores.
+test: lint  ## run lint and all tests, as .ci/run does; JOBS=6 runs six test files at a time
 	$(PYTEST) --reruns 1 --rerun-show-tracebacks
 
-# Those of the quick part hardly wait: two at a time.
+# The quick tests hardly wait, so two files at a time suit two cores.
 check: JOBS = 2
-check: lint  ## the quick part of it
+check: lint  ## run lint and the quick tests
 	$(PYTEST) -m "not slow"
 
-lint: $(READY)
+lint: $(READY)  ## check style, types and layers
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 	$(PYTHON) -m mypy
 	.venv/bin/lint-imports
 
-bench: $(READY)  ## the benchmarks, each prints a table
+bench: $(READY)  ## run the benchmarks, each of which prints a table
 	$(PYTHON) -m benchmarks.ingest
 	$(PYTHON) -m benchmarks.training_step
 	$(PYTHON) -m benchmarks.pt_ingest
@@ -49,11 +49,14 @@ bench: $(READY)  ## the benchmarks, each prints a table
 	$(PYTHON) -m benchmarks.overhead
 	$(PYTHON) -m benchmarks.scale --sizes 10 100 1000
 	$(PYTHON) -m benchmarks.faults
-	if [ "$$(id -u)" = 0 ]; then $(PYTHON) -m benchmarks.cluster; fi  # it makes hosts
+	if [ "$$(id -u)" = 0 ]; then $(PYTHON) -m benchmarks.cluster; fi  # it creates network namespaces
 	if command -v nvidia-smi >/dev/null; then $(PYTHON) -m benchmarks.gpu_sharing; fi
 
-clean:
+clean:  ## remove .venv
 	rm -rf .venv
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON3) -c "import sys; sys.exit(sys.version_info < (3, 11))" \
