@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from search.cluster.site_config import KubeRaySite
 from search.errors import UsageError
+from trainables.runtime import telemetry
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -22,7 +23,7 @@ _HEADER = """\
 # Search {name} of {what}. Written by python -m search.submit; read it, change it, then kubectl apply -f this file.
 # If the cluster dies, KubeRay makes another, and the search resumes there (--resume auto).
 """
-_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", **telemetry.OFF}
 
 
 def manifest(job: JobSpec, site: KubeRaySite) -> str:

@@ -26,6 +26,7 @@ from search.config.environment import changed_environment
 from search.config.provenance import git_commit
 from search.config.redaction import first_line, without_passwords
 from search.errors import ClusterError, UsageError
+from trainables.runtime import telemetry
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -184,8 +185,7 @@ def runtime_environment(archive: CodeArchive, requirements: Sequence[str]) -> di
         "env_vars": {
             "PYTHONUNBUFFERED": "1",
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_TIMEOUT_S),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
+            **telemetry.OFF,
             "SEARCH_GIT_COMMIT": git_commit(),
         },
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.config.provenance import command_line, git_commit
+from search.config.provenance import code_state, command_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
@@ -35,6 +35,7 @@ def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, report
         directory.require_same(spec, data)
         directory.set(trials=spec.trials)
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
+    warnings += [code_state().warning] if code_state().warning else []
     reporter.print_search(spec, lines, warnings)
     reporter.print_tracking(spec.site, tracked=experiment is not None)
     return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
@@ -70,7 +71,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         own_run=asdict(own),
         branches=prepared.upstream.runs,
         method=method,
-        commit=git_commit(),
+        commit=code_state().commit,
     )
     return facts
 

@@ -134,5 +134,10 @@ def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:
         return f"no server was asked. Deliver it from a machine that reaches one: {command} --tracking-uri URI"
     page = view_page(experiment_id, objective)
     if site.server is None:
-        return f"make ui STORAGE={folder.storage}, then http://127.0.0.1:5000/{page}"
+        return f"make ui STORAGE={_for_make(str(folder.storage))}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"
+
+
+def _for_make(folder: str) -> str:
+    """Quote a folder for a shell, and for make, which reads a dollar sign as the begin of a variable."""
+    return quote(folder.replace("$", "$$"))

