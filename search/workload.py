@@ -48,14 +48,15 @@ class Tolerance:
 
     relative: float = 0.0  # of the champion's value
     absolute: float = 0.0
+    to: str = ""  # metric of the champion that ``relative`` is a share of; empty: the same metric
 
-    def of(self, value: float) -> float:
-        return self.absolute + self.relative * abs(value)
+    def of(self, metric: str, champion: Mapping[str, float]) -> float:
+        """Return what is allowed for a metric, from the champion's metrics."""
+        return self.absolute + self.relative * abs(champion[self.to or metric])
 
     def __str__(self) -> str:
-        parts = [f"{self.relative:.3g} of the champion's"] * bool(self.relative) + [f"{self.absolute:g}"] * bool(
-            self.absolute
-        )
+        relative = f"{self.relative:.3g} of the champion's {self.to}".rstrip()
+        parts = [relative] * bool(self.relative) + [f"{self.absolute:g}"] * bool(self.absolute)
         return " + ".join(parts) or "0"
 
 
@@ -94,7 +95,7 @@ class Workload:
     sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
     objectives: Mapping[str, Mode]  # the first is the default
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
-    columns: tuple[str, ...]  # metrics that stand beside the objective in every leaderboard
+    columns: tuple[str, ...]  # metrics beside the objective in every leaderboard; X_error is shown as that of X
     baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
     references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
     compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures

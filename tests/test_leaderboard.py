@@ -91,6 +91,56 @@ def test_floor_error_excess_and_the_columns_accompany_the_value() -> None:
     assert best.extra_metrics == pytest.approx({"floor": 0.1, "excess": 0.3, "error": 0.02, "brier": 0.2})
 
 
+EXCESS = LeaderboardSpec("s", "zdc", Goal({"mse_excess": "min"}), columns=("brier",), objective_version="zdc-2")
+
+
+def scored(number: int, mse: float, error: float = 0.02) -> TrialRecord:
+    record = trial(number, "complete", mse)
+    record.metrics = {"mse": mse, "mse_floor": 0.1, "mse_excess": mse - 0.1, "mse_excess_error": error, "brier": 0.3}
+    return record
+
+
+def test_an_excess_is_shown_with_its_score_and_floor_and_no_floor_is_compared() -> None:
+    naive = {"constant": {"mse": 0.5, "mse_floor": 0.1, "mse_excess": 0.4, "mse_excess_error": 0.03, "brier": 0.2}}
+    board = make_leaderboard(EXCESS, [scored(0, 0.3), scored(1, 0.2)], naive)
+    assert board.best is not None
+    assert board.best.extra_metrics == {"error": 0.02, "mse": 0.2, "mse_floor": 0.1, "brier": 0.3}
+    assert "0.1 +- 0.02" in shown(board)
+    assert board.verdicts() == [
+        "constant: the best trial beats it on mse_excess (0.1 against 0.4), and beats it on mse (0.2 against 0.5), "
+        "and DOES NOT BEAT it on brier (0.3 against 0.2)"
+    ]
+
+
+def test_the_excess_beside_a_score_has_its_error() -> None:
+    spec = LeaderboardSpec("s", "zdc", Goal({"mse": "min"}), columns=("brier",), objective_version="zdc-2")
+    text = shown(make_leaderboard(spec, [scored(0, 0.45)], {}))
+    assert "0.35 +- 0.02" in text
+    assert "floor" in text
+
+
+def test_a_column_that_accompanies_the_objective_stands_there_once() -> None:
+    for objective, expected in (
+        ("mse", ["floor", "excess", "excess_error", "error", "brier"]),
+        ("mse_excess", ["error", "mse", "mse_floor", "brier"]),
+        ("brier", ["mse", "mse_excess", "mse_excess_error"]),
+    ):
+        columns = ("mse", "mse_excess", "mse_excess_error", "brier")
+        spec = LeaderboardSpec("s", "zdc", Goal({objective: "min"}), columns, objective_version="zdc-2")
+        record = scored(0, 0.45)
+        record.metrics["mse_error"] = 0.02
+        board = make_leaderboard(spec, [record], {})
+        assert list(board.rows[0].extra_metrics) == expected
+        assert "0.35 +- 0.02" in shown(board)
+
+
+def test_it_says_where_the_error_hides_the_order_of_the_best() -> None:
+    board = make_leaderboard(EXCESS, [scored(number, 0.2 + 0.001 * number) for number in range(4)], {})
+    (line,) = board.verdicts()
+    assert line.startswith("spread   mse_excess of the best 3 of 4 trials differs by 0.001, less than its statistical")
+    assert make_leaderboard(EXCESS, [scored(number, 0.2 + number) for number in range(4)], {}).verdicts() == []
+
+
 def test_only_stopping_by_the_scheduler_saves() -> None:
     board = board_of()
     assert board.saved_hours == pytest.approx(3 * 10 / 3600)

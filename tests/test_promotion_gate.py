@@ -126,3 +126,14 @@ def test_of_models_that_are_equally_good_hardly_one_passes() -> None:
         ours, theirs = (equal(random, hard_N, repetition) for _ in range(2))
         passed += GATE.decide(ours, [ours], theirs).passed
     assert 0 < passed <= 20
+
+
+def test_a_tolerance_may_be_a_share_of_another_metric_of_the_champion() -> None:
+    """An excess over a floor may be near 0, and a share of it says nothing; its error is a share of the whole score."""
+    gate = Gate(Goal({"loss": "min"}), {"bias": Tolerance(relative=0.1, to="loss")}, 0.95)
+    champion = model(1.0, bias=0.0, seed=2)
+    allowed = 0.1 * champion.numbers()["loss"]
+    for bias, passed in ((0.9 * allowed, True), (1.1 * allowed, False)):
+        verdict = gate.decide(model(0.9, bias), [model(0.9, bias)], champion)
+        assert verdict.passed == passed
+    assert "0.1 of the champion's loss" in verdict.explanation

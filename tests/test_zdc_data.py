@@ -256,6 +256,7 @@ def test_validation_files_leave_the_whole_data_to_training(tmp_path: Path) -> No
     assert len(with_own.validation) == 300
     assert rows_of(load_holdout(flags, tmp_path)) == rows_of(load_holdout(own, tmp_path))
     assert "300 validation of other files" in with_own.summary[0]
+    assert any(line.endswith("(of its own for --validation)") for line in with_own.summary)
     write_file(tmp_path / "w.root", "edm4hep", [showers(300, seed=3)])
     other = load_data(own.model_copy(update={"validation": (str(tmp_path / "w.root"),)}), tmp_path)
     assert len({data.fingerprint, with_own.fingerprint, other.fingerprint}) == 3

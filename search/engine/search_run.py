@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from search.errors import UsageError
 from search.reporting.comparison_plots import draw_comparisons
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import record_opening, record_result
+from search.reporting.precision import about_baselines, about_trials
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
@@ -35,6 +36,7 @@ from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.resources import gpu_names, ray_session
 from search.tuning.stopping import StopController
 from search.workload import Data
+from trainables.base.objectives import Metrics
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -106,6 +108,8 @@ def _report_finished(
 def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, reporter: ConsoleReporter) -> SearchResult:
     data = prepared.data
     baselines, references = spec.workload.baselines(data), spec.workload.references(data)
+    for line in _precision(spec, prepared, baselines):
+        reporter.print_line(line)
     stop_controller = StopController(spec.time_limit_s)
     with ray_session(spec.site.address) as nodes:
         share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
@@ -130,6 +134,13 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
 def _leaderboard_spec(spec: SearchSpec, data: Data) -> LeaderboardSpec:
     workload = spec.workload
     return LeaderboardSpec(spec.name, workload.name, spec.goal, workload.columns, data.objective_version)
+
+
+def _precision(spec: SearchSpec, prepared: PreparedSearch, baselines: Mapping[str, Metrics]) -> list[str]:
+    """Say how well the objective can rank trials of these data, as far as that is known before the first one."""
+    complete = [record.metrics for record in prepared.known if record.outcome == "complete"]
+    ranked = [complete[place] for place, _ in spec.goal.ranked(complete)]
+    return about_trials(spec.goal, ranked) or about_baselines(spec.goal, baselines)
 
 
 def _exporter(

@@ -96,7 +96,7 @@ class Gate:
     def _watched_worse(self, differences: Mapping[str, Difference], champion: Evaluation) -> list[str]:
         reasons = []
         for name, tolerance in self.watched.items():
-            allowed = tolerance.of(champion.numbers()[name])
+            allowed = tolerance.of(name, champion.numbers())
             if not differences[name].value <= allowed:
                 change = format_difference(differences[name])
                 reasons.append(f"{name} got worse by more than {allowed:.2g} ({tolerance}): {change}")

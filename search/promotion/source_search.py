@@ -92,6 +92,11 @@ def open_search(workload: Workload, folder: SearchDir, cache: Path, experiment: 
             f"The data of search {folder.path.name!r} have changed since: their fingerprint was "
             f"{description['data'][:12]} and is {data.fingerprint[:12]}. Bring the files back, or search again."
         )
+    if data.objective_version != description["objective version"]:
+        raise UsageError(
+            f"The objective version of search {folder.path.name!r} is {description['objective version']!r}, here it is "
+            f"{data.objective_version!r}: its values are not compared with those on the holdout. Search again."
+        )
     return SourceSearch(
         name=folder.path.name,
         workload=workload,

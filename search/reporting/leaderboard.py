@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from search.reporting.precision import about_trials
 from trainables.base.objectives import Goal, Mode
 
 if TYPE_CHECKING:
     from search.storage.trial_record import TrialRecord
 
-_COMPANIONS = ("floor", "excess", "error")  # of an objective, where the workload reports them
+_COMPANIONS = ("floor", "excess", "excess_error", "error")  # of an objective, where the workload reports them
 _STORED_NAMES = {"extra_metrics": "beside"}  # fields of a row that have another name in leaderboard.json
 
 
@@ -111,19 +112,18 @@ class Leaderboard:
         about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
         writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
         for row in self.rows:
-            extra = [row.extra_metrics.get(column, "") for column in columns]
+            extra = [row.extra_metrics.get(column) for column in columns]
             ended = [row.epoch, f"{row.seconds:.1f}", row.kind, row.outcome, row.reason]
-            value = "" if row.value is None else row.value
-            flags = {"keeps limits": row.keeps_limits, "front": row.front}
-            marked = [flags[mark] if row.value is not None else "" for mark in marks]
-            writer.writerow([row.rank or "", row.label, value, *extra, *marked, *ended])
+            flags = {"keeps limits": row.keeps_limits, "front": row.front} if row.value is not None else {}
+            marked = [flags.get(mark, "") for mark in marks]
+            writer.writerow([row.rank, row.label, row.value, *extra, *marked, *ended])  # None: an empty cell
         return text.getvalue()
 
     def as_table(self, most: int = 20) -> Table:
         """Format the first rows, all presets and naive predictors for a terminal."""
         ended = [row for row in self.rows if row.value is not None or row.kind == "preset"]
         shown = [row for place, row in enumerate(ended) if place < most or row.kind != "trial" or row.front]
-        columns = [column for column in _columns(shown) if column not in ("error", "excess")]
+        columns = [column for column in _columns(shown) if not column.endswith("error")]
         table = Table(title=f"{self.search}: {self.goal}")
         for name in ("front" if self.goal.several else "", "trial", self.objective, *columns, "best epoch", "min"):
             heading = name.replace("_", "\n") if len(name) > 10 else name
@@ -139,17 +139,22 @@ class Leaderboard:
         return table
 
     def _cell(self, row: Row, column: str) -> str:
-        return number(row.extra_metrics.get(column)) + " !" * self.exceeds_limit(row, column)
+        text, error = number(row.extra_metrics.get(column)), row.extra_metrics.get(f"{column}_error")
+        return text + (f" +- {error:.1g}" if error is not None else "") + " !" * self.exceeds_limit(row, column)
 
     def exceeds_limit(self, row: Row, column: str) -> bool:
         """Return whether a row's extra metric exceeds its limit; a published result of another sample has none."""
         value, limit = row.extra_metrics.get(column), self.limits.get(column)
         return value is not None and limit is not None and row.kind != "reference" and value > limit
 
+    def verdicts(self) -> list[str]:
+        """Return what the table is worth, one sentence a line: limits, statistical errors, naive predictors."""
+        metrics = [row.metrics for row in self.rows if row.rank]
+        return [*self.about_limits(), *about_trials(self.goal, metrics), *self.against_naive()]
+
     def about_limits(self) -> list[str]:
         """Return one sentence for each limit: how many complete trials keep it."""
-        complete = [row for row in self.rows if row.rank]
-        lines = []
+        complete, lines = [row for row in self.rows if row.rank], list[str]()
         for name, limit in self.limits.items() if complete else ():
             keep = sum(row.metrics[name] <= limit for row in complete)
             lines.append(f"limit    {name} <= {limit:g}: {keep} of {len(complete)} complete trials keep it")
@@ -159,8 +164,7 @@ class Leaderboard:
 
     def against_naive(self) -> list[str]:
         """Return one sentence for each naive predictor: whether the best trial, or the front, beats it, and on what."""
-        best = self.best
-        if best is None:
+        if (best := self.best) is None:
             return []
         naive = [row for row in self.rows if row.kind == "naive" and _is_finite(row, self.goal)]
         if self.goal.several:
@@ -259,9 +263,12 @@ def _score_row(spec: LeaderboardSpec, name: str, kind: str, scores: Mapping[str,
 
 def _extra_metrics(spec: LeaderboardSpec, metrics: Mapping[str, float]) -> dict[str, float]:
     first, *others = spec.goal.objectives
-    companions = {name: f"{first}_{name}" for name in _COMPANIONS}
-    columns = {name: name for name in (*others, *spec.goal.limits, *spec.columns) if name != first}
-    return {name: metrics[metric] for name, metric in (companions | columns).items() if metric in metrics}
+    if (score := first.removesuffix("_excess")) != first:  # over its floor
+        others = [score, f"{score}_floor", *others]
+    names = {name: f"{first}_{name}" for name in _COMPANIONS}
+    columns = (*others, *spec.goal.limits, *spec.columns)
+    names |= {name: name for name in columns if name not in (first, *names.values())}
+    return {name: metrics[metric] for name, metric in names.items() if metric in metrics}
 
 
 def _columns(rows: Iterable[Row]) -> list[str]:
@@ -275,16 +282,15 @@ def _is_finite(row: Row, goal: Goal) -> bool:
 
 def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
     better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
-    names = ", ".join(better[:3]) + (", ..." if len(better) > 3 else "")
-    return (
-        f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names or 'none'}"
-    )
+    names = ", ".join(better[:3]) + ", ..." * (len(better) > 3) or "none"
+    return f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names}"
 
 
 def _verdict(best: Row, naive: Row, goal: Goal) -> str:
     """Compare the best trial with a naive predictor on each objective and column; less is better in a column."""
-    shared = [name for name in best.extra_metrics if name in naive.extra_metrics and name not in _COMPANIONS]
+    shared = [name for name in best.extra_metrics if name in best.metrics.keys() & naive.metrics.keys()]
     parts = []
+    shared = [name for name in shared if not name.endswith(("_floor", "_error"))]
     for name in dict.fromkeys([*goal.objectives, *shared]):
         ours, theirs = best.metrics[name], naive.metrics[name]
         better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs

@@ -58,7 +58,7 @@ def result_note(board: Leaderboard) -> str:
     if board.best is None:
         reasons = Counter(row.reason for row in board.rows if row.reason).most_common(3)
         return "\n".join([f"{head} · nothing to rank\n", *(f"- {count} times: {reason}" for reason, count in reasons)])
-    sentences = [line.strip() for line in (*board.about_limits(), *board.against_naive())]
+    sentences = [line.strip() for line in board.verdicts()]
     return "\n\n".join(
         [
             f"{head} · best: {_link(board.best)} with {number(board.best.value)} · "
@@ -87,7 +87,7 @@ def _link(row: Row) -> str:
 def result_views(board: Leaderboard, at_ms: int) -> dict[str, str]:
     """Build an experiment's views with the leaderboard's columns and the hyperparameters that differ."""
     best = board.best
-    columns = [_metric(name, board, best) for name in (best.extra_metrics if best else ()) if name != "excess"]
+    columns = [_metric(name, board, best) for name in (best.extra_metrics if best else ())]
     return trial_views(
         board.goal, columns, at_ms, hyperparameters=_differing(board), logarithmic=_positive_metrics(board)
     )

@@ -90,7 +90,7 @@ class ConsoleReporter:
         if leaderboard.goal.several:
             front, complete = len(leaderboard.front), sum(row.rank is not None for row in leaderboard.rows)
             self.print_line(f"front    {front} of {complete} complete trials, marked *: the Pareto front")
-        for line in (*leaderboard.about_limits(), *leaderboard.against_naive()):
+        for line in leaderboard.verdicts():
             self.print_line(line)
         counts = sorted(leaderboard.outcomes.items())
         outcomes = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in counts)

@@ -28,6 +28,13 @@ from search.storage.remote.mirror import Mirror
 from search.storage.remote.session import remote_session
 from search.workload import Data
 
+_VERSION = "objective version"
+_OTHER_FLAGS = "Repeat the flags of its first command, or choose another --name."
+_OTHER_VERSION = (
+    "Values of different versions are never compared. Repeat the flags of its first command; where they are the same, "
+    "this program defines the objective anew: choose another --name."
+)
+
 
 class SearchDir:
     """``<storage>/searches/<name>``: event log, study, checkpoints of trials, leaderboard, description.
@@ -218,11 +225,11 @@ class SearchDir:
         """
         before = self.description()
         now = json.loads(json.dumps(spec.identity(data)))
-        for key, value in now.items():
-            if before[key] != value:
+        for key in sorted(now, key=lambda key: key != _VERSION):  # first what flags alone may be unable to undo
+            if before[key] != now[key]:
                 raise UsageError(
-                    f"--resume: {key} of search {spec.name!r} was {before[key]!r} and is now {value!r}. Repeat the "
-                    "flags of its first command, or choose another --name."
+                    f"--resume: {key} of search {spec.name!r} was {before[key]!r} and is now {now[key]!r}. "
+                    + (_OTHER_VERSION if key == _VERSION else _OTHER_FLAGS)
                 )
 
     # --- description

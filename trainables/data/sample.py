@@ -108,9 +108,9 @@ def describe(sample: Sample, settings: DataSettings, carried: Carried) -> str:
 
 def describe_cache(sample: Sample, settings: DataSettings) -> str:
     """Name the cache of the data, and say where it is one more of the same files."""
-    share = settings.validation_share
-    own = f" (of its own for --validation-share {share:g})" if share != VALIDATION_SHARE else ""
-    return f"cache {sample.data.folder}{own}"
+    split = "--validation" if settings.validation else f"--validation-share {settings.validation_share:g}"
+    default = not settings.validation and settings.validation_share == VALIDATION_SHARE
+    return f"cache {sample.data.folder}" + ("" if default else f" (of its own for {split})")
 
 
 def describe_oddities(sample: Sample, counted: Mapping[str, str]) -> list[str]:

@@ -68,9 +68,10 @@ class Scores:
     d^2, the floor is ``(B - mse) / (n - 1)``.
 
     Errors of mse and excess are 1 sigma of a jackknife over groups of events with Efron and Stein's second-order
-    correction, see ``_variance_of_pairs``; variances of bins add up, because bins share no events. The floor
-    fluctuates much less than mse, so both have the same error. Those of brier and bce, which are means over all
-    events and crystals, inside and outside of the binning, are of a delete-one-group jackknife.
+    correction, see ``_variance_of_pairs``; variances of bins add up, because bins share no events. Both have the same
+    error, because the floor fluctuates much less than mse: mse by 1 % more than the excess in simulated bins of 150
+    events, by 20 % in bins of 20. Errors of brier and bce, which are means over all events and crystals, inside and
+    outside of the binning, are of a delete-one-group jackknife.
     Source: ZDC status report of 2025-08-07, "Development 2" and "3", for mse(E); the floor and its error are ours.
     """
 

@@ -155,13 +155,12 @@ def _plot_curves(path: Path, curves: Mapping[str, MseCurve], naive: Mapping[str,
     (best, first), *_ = curves.items()
     with drawn(path, 7.6, 7.4) as figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
-        energy_only = {"color": GREY, "alpha": 0.35, "linewidth": 0, "label": "least for a mask of energy alone"}
+        energy_only = {"color": GREY, "alpha": 0.35, "linewidth": 0, "label": "p(1−p)/n: what energy alone could reach"}
         draw_steps(upper, _in_gev(first, first.energy_only_K), baseline=0, fill=True, **energy_only)
         draw_steps(upper, _in_gev(first, first.floor_K), color=INK, linewidth=1.1, label=f"floor of {best}")
         lower.axhline(0, color=INK, linewidth=1.1)
         for (name, curve), dashes in zip(naive.items(), NAIVE_STYLES, strict=False):
             draw_steps(upper, _in_gev(curve, curve.mse_K), color=INK, ls=dashes, linewidth=1.1, label=name)
-            draw_steps(lower, _in_gev(curve, curve.excess), color=INK, ls=dashes, linewidth=1.1)
         for number, (label, curve) in enumerate(curves.items()):
             place = (number + 1) / (len(curves) + 1)
             draw_series(upper, _in_gev(curve, curve.mse_K), number, place, label)

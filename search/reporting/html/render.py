@@ -50,8 +50,10 @@ def render_page(search: SearchSnapshot) -> str:
         title=search.name,
         search=search,
         board=board,
-        columns=list(dict.fromkeys(column for row in board.rows for column in row.extra_metrics if column != "error")),
-        verdicts=[_sentence(line) for line in (*board.about_limits(), *board.against_naive())],
+        columns=list(
+            dict.fromkeys(column for row in board.rows for column in row.extra_metrics if not column.endswith("error"))
+        ),
+        verdicts=[_sentence(line) for line in board.verdicts()],
         began=min((record.started for record in search.records), default=None),
         ended=max((record.ended for record in search.records if record.ended), default=None),
         outcomes=[(use.outcome, use.trials) for use in compute],
@@ -117,4 +119,4 @@ def _environment() -> Environment:
 
 def _sentence(line: str) -> str:
     """Remove the heading that a line has on the console."""
-    return line.removeprefix("limit").strip()
+    return line.removeprefix("limit ").removeprefix("spread ").strip()
