@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
+from search.config.error_cause import cause_of
+
 # Parts of a URL, as regular expressions.
 _SCHEME_START = r"(?<![\w+.-])"
 _NO_PORT_SCHEME = r"(?:\w*sql\w*|postgres|mariadb|oracle|s3[an]?|gc?s)(?:\+\w+)?"  # the colon begins a password
@@ -28,8 +30,11 @@ _SECRET_NAME = re.compile(
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without passwords; its class name where the message is empty."""
-    lines = str(error).splitlines()
+    """Return the first line of an exception's message, without passwords; its class name where the message is empty.
+
+    Of a failed request it is the message of the cause.
+    """
+    lines = cause_of(error).splitlines()
     return without_passwords(lines[0])[:300] if lines and lines[0] else type(error).__name__
 
 
