@@ -190,7 +190,9 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         fault, changed = self.proxy._arrived(path)
         if fault is not None and fault.kind == "error":
             extra = {"Retry-After": f"{fault.retry_after:g}"} if fault.retry_after else {}
-            self._answer(fault.status, extra, b'{"error_code": "INTERNAL_ERROR", "message": "the proxy spoils this"}')
+            refusal = b"<html><head><title>refused by the front server</title></head></html>"  # not in MLflow's words
+            failure = b'{"error_code": "INTERNAL_ERROR", "message": "the proxy spoils this"}'
+            self._answer(fault.status, extra, failure if fault.status in (429, 500) else refusal)
             return
         if fault is not None and fault.kind == "hang":
             changed.wait(fault.seconds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ NEVER = {400, 404, 409, 413, 422}  # HTTP statuses that another attempt will not
 _PASSING = {401, 408, 425, 429}  # of 4xx: a password that is being changed, a busy server
 _STORE_REFUSES = {501, 505, 507, 508}  # of 5xx: 507 is a quota
 _LOCAL = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG}
+_FRONT_SERVER = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != ")
 
 
 class UnavailableError(Exception):
@@ -44,6 +46,8 @@ def upload(request: Callable[[], Any]) -> None:
 
 def status_of(error: Exception) -> int:
     """Return the HTTP status of an error; 503 for errors without one, as of a connection, a lock or a disk."""
+    if of_front_server := _FRONT_SERVER.search(str(error)):  # MLflow has no code for most of its statuses
+        return int(of_front_server[1])
     if of_mlflow := getattr(error, "get_http_status_code", None):
         return int(of_mlflow())
     status = getattr(getattr(error, "response", None), "status_code", None)
