@@ -110,8 +110,8 @@ class ConsoleReporter:
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
                 f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
-        if exporter.missing:
-            self.print_missing(exporter.missing)
+        self.print_missing(exporter.missing)
+        if exporter.complete and exporter.missing:
             command = sync_command(name, site.storage)
             self.print_line(f"warning  all of it is kept. Once the reason is gone, this delivers it: {command}")
 

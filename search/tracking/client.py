@@ -88,7 +88,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         raise TrackingError(
             f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}\n"
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
-            f"in {storage}."
+            f"in {storage}. What is in between, as proxies and certificates: python -m search.doctor --only tracking"
         ) from error
 
 
