@@ -28,8 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
             flags = parse_sync(arguments)
             from search.engine.sync import sync  # only here, as below: --help and a wrong flag need no libraries
 
-            sync(flags, console)
-            return COMPLETE
+            return sync(flags, console)
         what, given = parse(arguments)
         name, code = _run(what, given, console)
     except (SearchError, DataError) as error:

@@ -13,17 +13,19 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from search.config.settings import Budget, Method, SearchFlags, seconds
+from search.config.settings import Budget, Method, SearchFlags, Site, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
 from search.engine.context import open_event_log
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
+from search.engine.sync import make_exporter
 from search.errors import UsageError
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
 from search.storage.search_dir import SearchDir
-from search.tracking.client import log_texts, open_experiment
+from search.tracking.client import client_of
+from search.tracking.run_info import RunFacts
 from search.tuning.resources import ray_session
 from search.workload import Chain, Workload
 from search.workloads import WORKLOADS
@@ -150,25 +152,27 @@ def _conclude(
     for file, text in files.items():
         write_atomically(file, text)
     directory.upload(*texts)
-    run_id = done[last.workload.name].run_id
-    if flags.site.offline or not run_id:
-        _log(directory, texts, reporter)
-    else:
-        experiment = open_experiment(flags.site.server, storage.folder, last.workload.name)
-        reporter.print_refused(log_texts(experiment, run_id, texts))
+    _log(directory, texts, flags.site, reporter)
     reporter.print_line(
         f"chain    {directory.path / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials"
     )
 
 
-def _log(directory: SearchDir, texts: Mapping[str, str], reporter: ConsoleReporter) -> None:
-    """Add files to the event log of a search that has ended, for its run in MLflow."""
+def _log(directory: SearchDir, texts: Mapping[str, str], site: Site, reporter: ConsoleReporter) -> None:
+    """Add files to the event log of a search that has ended, and export them to its run in MLflow if it has one."""
+    facts = RunFacts(**directory.description()["facts"])
     with directory.locked(say=reporter.print_line):
         events, _ = open_event_log(directory)
         for file, text in texts.items():
             events.log_text(text, file)
         events.search_ended("FINISHED")
         directory.push()
+        if not site.offline and facts.run_id:
+            client = client_of(site.server, directory.storage.folder)
+            exporter = make_exporter(client, facts, directory, reporter)
+            exporter.start()
+            exporter.close()
+            reporter.print_export(exporter, directory.path.name, site)
 
 
 def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:

@@ -149,6 +149,8 @@ def _exporter(
     if prepared.experiment is None:
         return NullExporter()
     writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, StagedFiles(directory.path))
+    if problem := writer.location_problem():
+        reporter.print_line(f"warning  files stay in {directory.path}: {problem}")
     return MlflowExporter(directory.event_log, writer, reporter.print_line, directory.safe_log_bytes)
 
 

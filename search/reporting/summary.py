@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from shlex import quote
 from typing import TYPE_CHECKING
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
     from search.storage.search_dir import SearchDir
     from search.tracking.exporter import MlflowExporter, NullExporter
     from search.tuning.resources import Share
+
+_MOST_MISSING = 10  # lines
 
 
 def open_console(width: int = 120, *, soft_wrap: bool = False) -> Console:
@@ -109,14 +110,17 @@ class ConsoleReporter:
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
                 f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
-        self.print_refused(exporter.refused)
+        self.print_missing(exporter.missing)
+        if exporter.complete and exporter.missing:
+            command = sync_command(name, site.storage)
+            self.print_line(f"warning  all of it is kept. Once the reason is gone, this delivers it: {command}")
 
-    def print_refused(self, refused: Sequence[str]) -> None:
-        """Print how many writes MLflow refused, and the most frequent reasons."""
-        if refused:
-            self.print_line(f"warning  MLflow refused {len(refused)} writes; the leaderboard and the folder are whole:")
-        for reason, count in Counter(refused).most_common(3):
-            self.print_line(f"warning  {count} times {reason}")
+    def print_missing(self, missing: Sequence[str]) -> None:
+        """Print what MLflow did not take, and why."""
+        for line in missing[:_MOST_MISSING]:
+            self.print_line(f"warning  not in MLflow: {line}")
+        if len(missing) > _MOST_MISSING:
+            self.print_line(f"warning  not in MLflow: {len(missing) - _MOST_MISSING} more")
 
 
 def sync_command(name: str, storage: str) -> str:

@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -89,7 +89,7 @@ class EventRecorder(TrialListener):
 
 
 class StagedFiles:
-    """Copies of files in the directory of a search, each kept until it is in MLflow.
+    """Copies of files in the directory of a search, each kept until MLflow has it.
 
     What is staged together is one folder; an event refers to it by its name.
     """
@@ -129,13 +129,22 @@ class StagedFiles:
         """Return the folder of an event's files, which exists until they are in MLflow."""
         return self.path / str(entry.content["parcel"])
 
-    def discard(self, entry: Entry) -> None:
-        """Delete the files of an event, which MLflow has now."""
-        shutil.rmtree(self.folder_of(entry), ignore_errors=True)
+    def discard_file(self, path: Path) -> None:
+        """Delete a file, which MLflow has now, and its folders once they are empty."""
+        path.unlink(missing_ok=True)
+        folder = path.parent
+        with suppress(OSError):  # not empty
+            while folder != self.path:
+                folder.rmdir()
+                folder = folder.parent
 
-    def discard_all(self) -> None:
-        """Delete everything, including what a killed process had staged without recording it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+    def discard_except(self, names: Container[str]) -> None:
+        """Delete what a killed process had staged without recording it: all folders but those of these names."""
+        for folder in self.path.iterdir() if self.path.exists() else ():
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            self.path.rmdir()
 
     def _new_folder(self) -> Path:
         wait_for_space(self.path.parent)
