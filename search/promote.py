@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
 
+from search.config.redaction import first_line
 from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
 from search.config.spec import unknown
 from search.errors import SearchError, UsageError
-from search.reporting.summary import open_console
+from search.reporting.console import SafeConsole, libraries_logged, open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.workload import Workload
 from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
@@ -74,12 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         if flags.list or flags.rollback or flags.export:
             return _administer(flags, console)
         workload, request = _workload(flags.workload), flags.request
-        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
-
-        code = promote(workload, request, flags.site, flags.budget, console)
-        if code == INTERRUPTED:
-            console.print("interrupted: the same command resumes it")
-        return code
+        return _promote(workload, request, flags, console)
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
@@ -88,7 +83,25 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _administer(flags: Flags, console: Console) -> int:
+def _promote(workload: Workload, request: PromotionRequest, flags: Flags, console: SafeConsole) -> int:
+    """Run a promotion; whatever ends it, say how it is resumed."""
+    with ConsoleReporter(console).announcing("promote  loading the libraries ..."):
+        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
+    try:
+        with libraries_logged(console.log_file):
+            code = promote(workload, request, flags.site, flags.budget, console)
+    except (SearchError, DataError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        console.print(f"ended by {type(error).__name__}: {first_line(error)}. The same command resumes it")
+        console.log_traceback()
+        raise
+    if code == INTERRUPTED:
+        console.print("interrupted: the same command resumes it")
+    return code
+
+
+def _administer(flags: Flags, console: SafeConsole) -> int:
     """Show, roll back or export what was promoted."""
     workload, site, _ = _workload(flags.workload), flags.site, flags.request
     from search.promotion.admin import export, roll_back, show
@@ -113,4 +126,4 @@ def _workload(name: str) -> Workload:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from search.errors import SearchError
-from search.reporting.summary import open_console
+from search.reporting.console import SafeConsole, open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.workloads import CHAINS, WORKLOADS
 
 # Functions import what they need, so that --help and a wrong flag answer at once.
@@ -158,18 +158,19 @@ def _value(words: list[str], flag: str) -> str:
     return ""
 
 
-def _submit_to_ray(flags: RayFlags, search_flags: list[str], console: Console) -> int:
+def _submit_to_ray(flags: RayFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec
     from search.cluster.ray_jobs import JobServer
 
     job = make_job_spec(flags.workload, search_flags, may_restart=False, remote=True)
-    server = JobServer(flags.address)
-    id = server.submit(job, pip=flags.pip, include=flags.include, exclude=flags.exclude)
+    with ConsoleReporter(console).announcing("job      packing the code and sending it ..."):
+        server = JobServer(flags.address)
+        id = server.submit(job, pip=flags.pip, include=flags.include, exclude=flags.exclude)
     console.print(f"job      {id}, search {job.name}, at {server.address}")
     return _follow(server, id, console) if flags.wait else DONE
 
 
-def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: Console) -> int:
+def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec, write_script
     from search.cluster.site_config import SlurmSite, read_site
     from search.cluster.slurm import batch_script, sbatch
@@ -189,7 +190,7 @@ def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: Consol
     return DONE
 
 
-def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: Console) -> int:
+def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec, write_script
     from search.cluster.kuberay import manifest
     from search.cluster.site_config import KubeRaySite, read_site
@@ -202,7 +203,7 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: Conso
     return DONE
 
 
-def _query(query: JobQuery, console: Console) -> int:
+def _query(query: JobQuery, console: SafeConsole) -> int:
     from search.cluster.ray_jobs import JobServer, exit_code
 
     server = JobServer(query.address)
@@ -218,9 +219,9 @@ def _query(query: JobQuery, console: Console) -> int:
     return DONE
 
 
-def _follow(server: JobServer, id: str, console: Console) -> int:
+def _follow(server: JobServer, id: str, console: SafeConsole) -> int:
     try:
-        return server.follow(id)
+        return server.follow(id, console.stream)
     except KeyboardInterrupt:
         where = f"{id} --address {server.address}"
         console.print(f"the job goes on. Look again: {PROGRAM} logs {where}\nStop it: {PROGRAM} stop {where}")
@@ -228,4 +229,4 @@ def _follow(server: JobServer, id: str, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

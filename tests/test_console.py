@@ -12,7 +12,7 @@ import search.doctor
 import search.promote
 import search.report
 import search.run
-from search.reporting.summary import open_console
+from search.reporting.console import open_console
 
 ODD = "/data/[old]/[/b]/:key:/x.root"
 

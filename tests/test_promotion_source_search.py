@@ -53,7 +53,7 @@ def test_an_interrupted_search_is_found_by_its_name(tmp_path: Path) -> None:
 
 def test_a_search_of_another_objective_version_is_not_promoted(tmp_path: Path) -> None:
     """Its values would stand beside those of the holdout, which mean something else."""
-    folder = SearchDir(tmp_path, write_search(tmp_path, "old", [Fate()], Told(version="zdc-1 bins=1000")).name)
+    folder = SearchDir(tmp_path, write_search(tmp_path, "old", [Fate()], WrittenSearch(version="zdc-1 bins=1000")).name)
     experiment = Experiment(client_of(None, tmp_path), "1")  # nothing is asked of it
     with pytest.raises(UsageError, match=r"The objective version of search 'old' is 'zdc-1 bins=1000', here it is"):
         open_search(make_promotable(), folder, tmp_path / "cache", experiment)

@@ -9,6 +9,8 @@ import socket
 import sys
 import time
 
+from trainables.runtime.output import print_safely
+
 
 def free_port() -> int:
     """Find a TCP port that is not in use."""
@@ -79,7 +81,7 @@ def main(words: list[str]) -> int:
             except TimeoutError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
-            print(f"ray      {there} of {nodes} nodes are there", flush=True)
+            print_safely(f"ray      {there} of {nodes} nodes are there")
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -25,12 +25,16 @@ from search.workload import Data
 def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:
     """Load the data and find all that the search builds on; a resumed search must be the one that was started."""
     cache = (spec.site.cache or directory.storage.folder / "cache").resolve()
-    data = spec.workload.load_data(spec.data, cache)
-    experiment = _experiment(spec, directory, resumed, reporter)
-    upstream = _upstream(spec, data, experiment, directory, resumed)
-    if spec.workload.join:
-        data = spec.workload.join(data, upstream.models)
-    warm = _warm(spec, data, directory, experiment)
+    with reporter.announcing("data     reading the files ..."):
+        data = spec.workload.load_data(spec.data, cache)
+    with reporter.announcing("mlflow   opening the experiment ..."):
+        experiment = _experiment(spec, directory, resumed, reporter)
+    with reporter.announcing("upstream fetching the models that the workload builds on, and applying them ..."):
+        upstream = _upstream(spec, data, experiment, directory, resumed)
+        if spec.workload.join:
+            data = spec.workload.join(data, upstream.models)
+    with reporter.announcing("warm     reading the trials of earlier searches ..."):
+        warm = _warm(spec, data, directory, experiment)
     if resumed:
         directory.require_same(spec, data)
         directory.set(trials=spec.trials)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from search.config.flags import SyncFlags
+from search.config.provenance import command_line
 from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
+from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
+from search.storage.names import LOG
 from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
 from search.tracking.events import StagedFiles
@@ -22,7 +23,7 @@ from trainables.base.objectives import Goal
 ALL_DELIVERED, SOME_MISSING = 0, 1  # exit codes
 
 
-def sync(flags: SyncFlags, console: Console) -> int:
+def sync(flags: SyncFlags, console: SafeConsole) -> int:
     """Export the rest of the event log; all of it where the search ran with ``--tracking-uri journal``.
 
     What MLflow refused before is tried again. Return ``SOME_MISSING`` if it still does not take something.
@@ -42,7 +43,8 @@ def sync(flags: SyncFlags, console: Console) -> int:
     directory.fetch()
     if not directory.begun:
         raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
-    with directory.locked(say=reporter.print_line):
+    with libraries_logged(console.log_file), directory.locked(say=reporter.print_line):
+        console.log_file.open(directory.path / LOG, command_line())
         directory.repair()
         client, facts = _known(site, storage, directory)
         exporter = make_exporter(client, facts, directory, reporter)

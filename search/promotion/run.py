@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from search.config.settings import Budget, Site
 from search.engine.search_run import INTERRUPTED, run_search
 from search.errors import UsageError
@@ -20,6 +18,7 @@ from search.promotion.registry import Registry, Version
 from search.promotion.result import RESULT
 from search.promotion.retrain import describe_retraining
 from search.promotion.source_search import find_search, open_search
+from search.reporting.console import SafeConsole
 from search.reporting.summary import ConsoleReporter, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
@@ -42,16 +41,19 @@ class PromotionRequest:
     force: str | None  # reason
 
 
-def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
+def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: SafeConsole) -> int:
     """Train finalists again, compare them on the holdout, and register the candidate; return the exit code."""
-    storage, say = Storage.of(site), ConsoleReporter(console).print_line
+    storage, reporter = Storage.of(site), ConsoleReporter(console)
+    say = reporter.print_line
     cache = (site.cache or storage.folder / "cache").resolve()
     folder = find_search(workload, request.search, storage)
     _require_exported(folder)
-    experiment = open_experiment(site.server, storage.folder, workload.name)
+    with reporter.announcing("mlflow   opening the experiment ..."):
+        experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
-    source = open_search(workload, folder, cache, experiment)
-    holdout = source.promotion.load_holdout(source.data_settings, cache)
+    with reporter.announcing(f"data     reading the events of search {folder.path.name}, and the holdout ..."):
+        source = open_search(workload, folder, cache, experiment)
+        holdout = source.promotion.load_holdout(source.data_settings, cache)
 
     finalists = choose_finalists(source, request.top, request.seeds)
     preset = preset_to_train(source, finalists, storage)
@@ -71,15 +73,17 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
     models = {**candidates.models, **_load_champion(registry, champion)}
     say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(models)} models on them")
     scores = evaluate_models(source.promotion, models, holdout, source.data, site)
-    naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
+    with reporter.announcing("naive    computing the naive predictors on the holdout ..."):
+        naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
     comparison = HoldoutComparison(source, candidates, scores, naive, champion, request.confidence)
     uses = registry.record_use(comparison.holdout, spec.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
     result = comparison.result(spec.name, uses)
     write_atomically(retraining.path / RESULT, result.as_json())
     retraining.upload(RESULT)
-    console.print(result.as_table())
-    for line in result.summary():
-        say(line)
+    with reporter.without("result not shown"):
+        console.print(result.as_table())
+        for line in result.summary():
+            say(line)
     if not result.verdict.passed and request.force is None:
         return NOT_PROMOTED
     registration = Registration(

@@ -1,15 +1,17 @@
 """Print on the console what a search is about to do, what it runs on, and what came of it."""
 
-# Every command opens its console here, before it loads anything: heavy modules are imported where they are needed.
+# Commands import this before they load anything: heavy modules are imported where they are needed.
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from search.config.redaction import first_line
+from search.reporting.console import SafeConsole
 
 if TYPE_CHECKING:
     from search.config.settings import Site
@@ -22,26 +24,37 @@ if TYPE_CHECKING:
 _MOST_MISSING = 10  # lines
 
 
-def open_console(width: int = 120, *, soft_wrap: bool = False) -> Console:
-    """Open standard output as a console that shows text as it is: brackets and colons in names are no markup.
-
-    Parameters
-    ----------
-    width : int
-        Of a log, in characters; a terminal has its own.
-    """
-    log_width = None if sys.stdout.isatty() else width
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=log_width)
+SLOW_S = 3.0  # after which a step that takes longer says what it does
 
 
 class ConsoleReporter:
     """The lines that a search prints on a console at its beginning and at its end."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self.console = console
 
     def print_line(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def announcing(self, line: str) -> Iterator[None]:
+        """Print the line where what is done inside takes longer than a few seconds; a fast step prints nothing."""
+        timer = threading.Timer(SLOW_S, self.print_line, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def without(self, what: str) -> Iterator[None]:
+        """Go on without what only shows results, where it fails: say so, and keep the traceback in the log."""
+        try:
+            yield
+        except Exception as error:
+            self.print_line(f"warning  {what}: {type(error).__name__}: {first_line(error)}")
+            self.console.log_traceback()
 
     def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """Print one line each for the search, its data, its warnings and its budget."""

@@ -16,6 +16,7 @@ from search.config.environment import changed_environment
 from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
+from search.tuning.stopping import hangup_ignored
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 
@@ -80,7 +81,8 @@ def _start(address: str | None) -> None:
     where = {"address": address} if address else {"address": "local", "include_dashboard": False}
     try:
         _require_answer(address)
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
+        with hangup_ignored():
+            ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
         raise ClusterError(
             f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"

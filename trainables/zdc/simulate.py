@@ -22,6 +22,7 @@ import uproot
 from numpy.typing import NDArray
 
 from trainables.data.split import SPLIT_TWO, hash_events, parts_of
+from trainables.runtime.output import print_safely
 from trainables.zdc import geometry, showers
 from trainables.zdc.binning import Binning
 from trainables.zdc.data import ZDCData
@@ -275,7 +276,7 @@ def main(
         Seed; the same seed gives the same events.
     """
     written = write_file(out, layout, simulate_batches(events, seed))
-    print(f"{out}: {written} events, layout {layout}, {out.stat().st_size / 1e6:.1f} MB")
+    print_safely(f"{out}: {written} events, layout {layout}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":
