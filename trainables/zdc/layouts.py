@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import awkward as ak
-
 from trainables.base.errors import DataError
 from trainables.data import root_trees as trees
 
@@ -86,7 +84,7 @@ def count_entries(file: str, layout: Layout) -> int:
 
 def count_hits(file: str, layout: Layout) -> int:
     """Count the entries of the hit collection of a whole file."""
-    return sum(int(ak.count(chunk.fields["hit_energy"])) for chunk in read_chunks(file, layout))
+    return sum(int(chunk.counts("hit_energy").sum()) for chunk in read_chunks(file, layout))
 
 
 def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[Chunk]:

@@ -13,12 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import awkward as ak
 import numpy as np
 import tyro
-import uproot
 from numpy.typing import NDArray
 
 from trainables.data.split import SPLIT_TWO, hash_events, parts_of
@@ -28,6 +26,9 @@ from trainables.zdc.binning import Binning
 from trainables.zdc.data import ZDCData
 from trainables.zdc.events import Events
 from trainables.zdc.layouts import TREES, Layout
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 
@@ -167,6 +168,8 @@ def write_file(path: Path, layout: Layout, batches: Iterable[Showers]) -> int:
 
     Memory: one batch.
     """
+    import uproot  # it takes a second, which a simulation in memory need not pay
+
     columns = mytree_columns if layout == "mytree" else edm4hep_columns
     separator = "_" if layout == "mytree" else "."
     events, tree = 0, None
@@ -182,7 +185,7 @@ def write_file(path: Path, layout: Layout, batches: Iterable[Showers]) -> int:
 
 
 def _type(values: Any) -> Any:
-    return values.type.content if isinstance(values, ak.Array) else values.dtype
+    return values.dtype if isinstance(values, np.ndarray) else values.type.content
 
 
 def mytree_columns(batch: Showers) -> dict[str, Any]:
@@ -253,6 +256,8 @@ def _hits_of_event(batch: Showers) -> NDArray[np.int64]:
 
 
 def _jagged(fields: Mapping[str, NDArray[Any]], counts_N: NDArray[np.int64]) -> ak.Array:
+    import awkward as ak
+
     return ak.unflatten(ak.zip(dict(fields)), counts_N)
 
 
