@@ -8,7 +8,6 @@ gone, or the disk of its output is full, it goes on silently, and the log in its
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import sys
@@ -24,7 +23,7 @@ from typing import Any, NoReturn, TextIO, cast
 from rich.console import Console
 
 from search.config.redaction import without_passwords
-from trainables.runtime.output import silence, write_safely
+from trainables.runtime.output import write_safely
 
 _MOST_WAITING = 2_000  # texts that are kept until a log file is open
 
@@ -68,7 +67,7 @@ class SafeConsole(Console):
     """A console that never raises: what cannot be printed is in the log alone."""
 
     def __init__(self, stream: TextIO | None, **settings: Any) -> None:
-        super().__init__(file=cast(TextIO, _SafeStream(stream)), **settings)
+        super().__init__(file=cast(TextIO, SafeStream(stream)), **settings)
         self.log_file = LogFile()
         plain = {"width": self.width, "force_terminal": False, "color_system": None}
         self._copy = Console(file=cast(TextIO, self.log_file), **(settings | plain))
@@ -95,14 +94,17 @@ class SafeConsole(Console):
             self.log_traceback()
 
 
-class _SafeStream(io.TextIOBase):
-    """A stream that becomes silent when it cannot be written to."""
+class SafeStream:
+    """A stream that becomes silent when it cannot be written to; None: the process was started without it."""
 
     def __init__(self, stream: TextIO | None) -> None:
         self._stream, self._works = stream, stream is not None
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
     @property
-    def encoding(self) -> str:  # type: ignore[override]
+    def encoding(self) -> str:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
@@ -110,14 +112,12 @@ class _SafeStream(io.TextIOBase):
             return self._stream is not None and self._stream.isatty()
         return False
 
-    def fileno(self) -> int:
-        if self._stream is None:
-            raise io.UnsupportedOperation("fileno")
-        return self._stream.fileno()
-
     def write(self, text: str) -> int:
         self._works = self._works and write_safely(self._stream, text)
         return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: each text is written at once."""
 
 
 def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:
@@ -128,26 +128,19 @@ def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:
     width : int
         Of a log, in characters; a terminal has its own.
     """
-    log_width = None if _SafeStream(sys.stdout).isatty() else width
+    log_width = None if SafeStream(sys.stdout).isatty() else width
     return SafeConsole(sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=log_width)
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code, also where its output cannot be written."""
+    """Run a command and end the process with its exit code, whether its output can be written or not."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file to be opened would take its place and receive what others print
             os.open(os.devnull, os.O_RDWR)
-    try:
-        code = main()
-    finally:
-        for stream in filter(None, (sys.stdout, sys.stderr)):
-            try:
-                stream.flush()
-            except (OSError, ValueError):
-                silence(stream)
-    sys.exit(code)
+    sys.stdout, sys.stderr = (cast(TextIO, SafeStream(stream)) for stream in (sys.stdout, sys.stderr))
+    sys.exit(main())
 
 
 @contextmanager
