@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,7 +86,7 @@ def test_what_was_sent_knows_its_commit(packed: CodeArchive, tmp_path: Path) -> 
 
     assert commit(runtime_environment(packed, [])["env_vars"]) == git_commit()
     assert commit({"SEARCH_GIT_COMMIT": "0123-dirty"}) == "0123-dirty"
-    assert commit({"SEARCH_GIT_COMMIT": ""}) == "unknown"
+    assert commit({"SEARCH_GIT_COMMIT": ""}) == f"unknown (version {version('hep-search')} without a checkout)"
 
 
 def test_the_same_code_makes_the_same_archive(packed: CodeArchive, tmp_path: Path) -> None:

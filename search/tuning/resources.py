@@ -66,6 +66,7 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     ClusterError
         Nothing answers at ``address``, or no Ray starts on this machine.
     """
+    address = _checked(address)
     if ray.is_initialized():
         yield live_nodes()
         return
@@ -73,10 +74,16 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
         yield live_nodes()
 
 
+def _checked(address: str | None) -> str | None:
+    try:
+        return ray_address(address) if address else None
+    except ValueError as error:
+        raise ClusterError(f"--address (or $RAY_ADDRESS): {error}.") from error
+
+
 @contextmanager
 def _joined(address: str) -> Iterator[None]:
     try:
-        address = ray_address(address)
         _require_answer(address)
         with hangup_ignored():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
