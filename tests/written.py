@@ -14,7 +14,6 @@ from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
 from search.reporting.leaderboard import LeaderboardSpec, make_leaderboard
-from search.storage.event_log import EventLog
 from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import Outcome, TrialRecord
@@ -59,7 +58,7 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], about: Written
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
     folder.describe(plan, TinyData(objective_version=about.version), facts=facts, branches=[])
-    event_recorder = EventRecorder(EventLog(folder.event_log), StagedFiles(folder.path))
+    event_recorder = EventRecorder(folder.event_log, StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
     if about.leaderboard:
         spec = LeaderboardSpec(name, workload.name, plan.goal, workload.columns, about.version)

@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.storage.event_log import EventLog
 from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
 from search.tuning.resources import Nodes, ray_session
@@ -84,5 +83,5 @@ def open_ray(address: str | None, reporter: ConsoleReporter) -> Iterator[Nodes]:
 
 def open_event_log(directory: SearchDir) -> tuple[EventRecorder, bool]:
     """Open the event log of a search; also return whether it has entries of an earlier process."""
-    log = EventLog(directory.event_log)
-    return EventRecorder(log, StagedFiles(directory.path)), bool(log.entry_count)
+    events = EventRecorder(directory.event_log, StagedFiles(directory.path))
+    return events, bool(events.entry_count)
