@@ -17,6 +17,7 @@ from search.diagnostics.finding import Finding, fine, warning, wrong
 from search.diagnostics.nodes import Cluster
 from search.diagnostics.probes.network import reach_port
 from search.errors import ClusterError, UsageError
+from search.tuning.autoscaler import autoscales
 from search.tuning.local_ray import closed_home, default_folder, folder_problem
 from search.tuning.resources import Nodes, gpu_names, ray_session, share_of
 
@@ -153,6 +154,10 @@ def _check_share(context: DiagnosticContext) -> Finding:
         share = share_of(site, nodes, None, sys.maxsize)
     except ClusterError as error:
         found, _, fix = str(error).partition(". ")
+        if autoscales():
+            return warning(
+                "room for a trial", found, "a node that has it", "nothing: the autoscaler adds one for a trial"
+            )
         return wrong("room for a trial", found, "a node that has it", fix)
     context.share = share
     return fine("room for a trial", f"{share.concurrent} at a time, each {share.cpus:g} CPU and {share.gpus:g} GPU")

@@ -32,7 +32,7 @@ from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
-from search.tuning.resources import gpu_names
+from search.tuning.resources import gpu_names, live_nodes
 from search.tuning.stopping import StopController
 from search.workload import Data
 from trainables.base.objectives import Metrics
@@ -120,7 +120,7 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
     with open_ray(spec.site.address, reporter) as nodes:
         with reporter.announcing("sizing   measuring what one trial takes ..."):
             share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
-        reporter.print_share(share, gpu_names(nodes))
+        reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
         facts = run_facts(spec, prepared, share, directory)
         events, continued = open_event_log(directory)
         exporter = _exporter(spec, prepared, facts, directory, reporter)

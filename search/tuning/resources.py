@@ -143,6 +143,11 @@ def share_of(
     return Share(cpus, gpus, min(fits, wanted or fits, samples), memory, gpu_context)
 
 
+def trials_on(nodes: Nodes, share: Share) -> int:
+    """Return the number of trials of this share that fit on the nodes."""
+    return sum(_fits(node, share.cpus, share.gpus, share.memory) for node in nodes)
+
+
 def has_gpus(nodes: Nodes) -> bool:
     return any(node.get("GPU") for node in nodes)
 
