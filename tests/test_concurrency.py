@@ -1,4 +1,4 @@
-"""Laws of a cluster that grows and shrinks: as many trials run as it holds at that time, and no point is drawn early."""
+"""Laws of a cluster that grows and shrinks: as many trials run as it holds then, and no point is drawn early."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ class Elastic:
     def wait_until(self, there: Callable[[], bool], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not there():
-            assert self._search and self._search.poll() is None, self.words
+            assert self._search is not None
+            assert self._search.poll() is None, self.words
             assert time.monotonic() < deadline, self.words
             time.sleep(0.2)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -18,8 +18,10 @@ from ray.tune.search import Searcher
 
 from search.config.spec import SearchSpec
 from search.storage.trial_record import Outcome, TrialListener, TrialRecord
-from search.tuning.concurrency import ConcurrencyLimit
 from search.tuning.failures import OUT_OF_MEMORY, cause_of
+
+if TYPE_CHECKING:
+    from search.tuning.concurrency import ConcurrencyLimit
 
 
 class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
