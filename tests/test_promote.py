@@ -301,24 +301,24 @@ def test_a_storage_without_searches_is_explained(fresh: Platform) -> None:
         assert "There is no champion of tiny" in text
 
 
-def test_the_preset_is_trained_where_the_search_has_none(fresh: Platform) -> None:
-    fresh.search("first", "--trials", "2", "--scheduler", "none", "--presets", "none")
+@pytest.mark.parametrize("presets", ["all", "none"])
+def test_the_preset_has_as_many_seeds_as_the_candidate(fresh: Platform, presets: str) -> None:
+    """Whatever the search has of it: one run there may have been lucky."""
+    fresh.search("first", "--trials", "1", "--scheduler", "none", "--presets", presets, good=GOOD)
     code, text = fresh.promote("--top", "1")
     assert code == 0, text
-    result = json.loads(next(fresh.storage.glob("searches/*.finalists-*/promotion.json")).read_text())
-    assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
-
-
-def test_a_preset_whose_weights_the_search_has_not_kept_is_trained_again(fresh: Platform) -> None:
-    found = fresh.search("first", *NONE_SAMPLED, "--keep", "1", good=GOOD)
-    assert found.rows["plain"]["rank"] == 2
-    code, text = fresh.promote("--top", "1")
-    assert code == 0, text
+    label = fresh.champion.tags["trial"]
+    words = f"promote  first: {label}, and the preset plain that they are compared with, each with 2 new seeds: 4"
+    assert words in " ".join(text.split("\n")[0].split()).replace("promote first", "promote  first")
     (trained,) = fresh.storage.glob("searches/*.finalists-*")
     rows = json.loads((trained / "leaderboard.json").read_text())["rows"]
-    assert {row["label"] for row in rows if row["number"] is not None} == {"good.seed1", "good.seed2", "plain.seed1"}
-    lines = json.loads((trained / "promotion.json").read_text())["lines"]
-    assert {line["label"]: line["kind"] for line in lines}["plain"] == "preset"
+    seeds = {f"{name}.seed{number}" for name in (label, "plain") for number in (1, 2)}
+    assert {row["label"] for row in rows if row["number"] is not None} == seeds
+    result = json.loads((trained / "promotion.json").read_text())
+    (line,) = (line for line in result["lines"] if line["label"] == "plain")
+    assert (line["kind"], line["seeds"], result["reference"]) == ("preset", 2, "plain")
+    assert line["difference"]["loss"]["value"] == 0  # of the mean less itself
+    assert set(line["spread"]) == set(line["mean"])
 
 
 @pytest.mark.usefixtures("empty")

@@ -104,3 +104,19 @@ def test_other_upstream_models_are_no_other_data(tmp_path: Path) -> None:
     assert notes_of(source) == notes_of(source, {"data": "tiny-data"}) == ()
     (note,) = notes_of(source, {"data": "other-data"})
     assert "the champion was trained on other data" in note
+
+
+def test_a_preset_that_lost_a_seed_is_compared_with_by_the_others(tmp_path: Path) -> None:
+    model = ModelScores(of(0.25), {"loss": 0.1, "size": 0.1})
+    preset = ["plain.seed1", "plain.seed3"]
+    scores = dict.fromkeys(["trial.seed1", *preset], model)
+    incomplete = {"plain": "plain.seed2 failed (diverged)"}
+    candidates = Candidates([Finalist("trial", 0.1, {}, 1)], incomplete, {}, preset)
+    result = HoldoutComparison(opened(tmp_path), candidates, scores, {}, None, 0.95).result("promotion", uses=1)
+    assert result.reference == "plain"
+    assert [(line.label, line.kind, line.seeds) for line in result.lines] == [
+        ("trial", "finalist", 1),
+        ("plain", "preset", 2),
+    ]
+    (note,) = result.notes
+    assert note.endswith("its complete trainings alone, plain.seed1, plain.seed3: plain.seed2 failed (diverged)")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from search.config.settings import Budget, Site
 from search.engine.search_run import INTERRUPTED, run_search
 from search.errors import UsageError
-from search.promotion.candidates import choose_finalists, gather_candidates, preset_to_train
+from search.promotion.candidates import Finalist, choose_finalists, gather_candidates, preset_to_train
 from search.promotion.compare import HoldoutComparison
 from search.promotion.evaluate import LoadedModel, evaluate_models
 from search.promotion.register import Registration
@@ -56,15 +57,14 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
         holdout = source.promotion.load_holdout(source.data_settings, cache)
 
     finalists = choose_finalists(source, request.top, request.seeds)
-    preset = preset_to_train(source, finalists, storage)
-    labels = ", ".join(finalist.label for finalist in finalists)
-    say(f"promote  {source.name}: {labels}, each with {request.seeds} new seeds")
+    preset = preset_to_train(source, finalists, request.seeds)
+    say(f"promote  {source.name}: {_cost(finalists, preset)}")
     spec = describe_retraining(source, [*finalists, *([preset] if preset else [])], site, budget)
     if run_search(spec, console).code == INTERRUPTED:
         return INTERRUPTED
     retraining = SearchDir(storage, spec.name)
     records = {record.label: record for record in retraining.history.records()}
-    candidates = gather_candidates(source, finalists, preset, records, storage)
+    candidates = gather_candidates(source, finalists, preset, records)
     champion = registry.champion()
     if champion and champion.tags.get("promotion") == spec.name:
         say(f"verdict  version {champion.number}, made from these trainings, is the champion already")
@@ -97,6 +97,14 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
     )
     run_id = registry.find_run(experiment.id, spec.name, result.candidate, str(storage))
     return PROMOTED if registration.carry_out(registry, run_id, say) else NOT_PROMOTED
+
+
+def _cost(finalists: Sequence[Finalist], preset: Finalist | None) -> str:
+    """Describe what is trained."""
+    labels = ", ".join(finalist.label for finalist in finalists)
+    also = f", and the preset {preset.label} that they are compared with" if preset else ""
+    seeds, trained = finalists[0].seeds, len(finalists) + (preset is not None)
+    return f"{labels}{also}, each with {seeds} new seeds: {trained * seeds} trainings"
 
 
 def _require_exported(folder: SearchDir) -> None:
