@@ -16,10 +16,11 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import optuna
@@ -42,6 +43,8 @@ HELD = {"hidden_dim": 8, "batch_size": 128}  # those of the demo
 NARROW, WIDE = Binning(), Binning(bin_width_mev=1000.0)  # of large samples, and of the carried one
 OBJECTIVES = ("mse_high", "mse_high_excess", "brier")
 Score = dict[str, float]
+Index = slice | NDArray[np.int64]
+ALL = slice(None)
 
 
 def read_events(sample: Path, seed: int) -> Events:
@@ -87,7 +90,9 @@ def score(training: ZDCTraining, samples: Mapping[str, tuple[int, int, Binning]]
 
 
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
-    """Spearman's, without ties."""
+    """Spearman's, without ties; NaN for fewer than two values."""
+    if len(a) < 2:
+        return float("nan")
     ranks = [np.argsort(np.argsort(one)) for one in (a, b)]
     return float(np.corrcoef(*ranks)[0, 1])
 
@@ -107,44 +112,46 @@ def table(runs: list[dict[str, Any]], small: list[str]) -> Iterator[str]:
         by_point: dict[str, list[float]] = {}
         for run in good:
             by_point.setdefault(run["point"], []).append(run["scores"]["holdout"][objective])
-        pairs = np.array([of_seeds[:2] for of_seeds in by_point.values() if len(of_seeds) >= 2])
-        return rank_correlation(*pairs.T)
+        pairs = np.array([of_seeds[:2] for of_seeds in by_point.values() if len(of_seeds) >= 2]).reshape(-1, 2)
+        return rank_correlation(pairs[:, 0], pairs[:, 1])
 
-    yield f"{len(good)} models scored, {len(runs) - len(good)} diverged: "
-    yield ", ".join(f"{run['point']} seed {run['seed']} ({run['reason']})" for run in runs if not run["scores"])
+    bad = [f"{run['point']} seed {run['seed']} ({run['reason']})" for run in runs if not run["scores"]]
+    yield f"{len(good)} models scored, {len(bad)} diverged {', '.join(bad)}".rstrip()
     yield "\n| Spearman's rank correlation | " + " | ".join(OBJECTIVES) + " |\n|---|" + "---|" * len(OBJECTIVES)
-    rows = {
-        "two halves of the validation sample": lambda name: rank_correlation(
-            values("half a", name), values("half b", name)
-        ),
-        "validation against holdout": lambda name: rank_correlation(
-            values("validation", name), values("holdout", name)
-        ),
+
+    def agreement(objective: str, pairs: Iterable[tuple[str, str]], other: str = "", among: Index = ALL) -> float:
+        """Mean over pairs of samples; ``other``: the objective on the second of them."""
+        scores = [(values(a, objective)[among], values(b, other or objective)[among]) for a, b in pairs]
+        return float(np.mean([rank_correlation(*pair) for pair in scores]))
+
+    best = np.argsort(values("holdout", OBJECTIVES[1]))[: max(len(good) // 4, 2)]
+    on_holdout, among_small = [(one, "holdout") for one in small], list(combinations(small, 2))
+    rows: dict[str, Callable[[str], float]] = {
+        "two halves of the validation sample": lambda name: agreement(name, [("half a", "half b")]),
+        "validation against holdout": lambda name: agreement(name, [("validation", "holdout")]),
         "seed against seed, on the holdout": seeds,
-        "small validation samples among each other": lambda name: np.mean(
-            [rank_correlation(values(a, name), values(b, name)) for a, b in combinations(small, 2)]
-        ),
-        "small validation sample against itself on the holdout": lambda name: np.mean(
-            [rank_correlation(values(one, name), values("holdout", name)) for one in small]
-        ),
-        "small validation sample against mse_high_excess on the holdout": lambda name: np.mean(
-            [rank_correlation(values(one, name), values("holdout", "mse_high_excess")) for one in small]
-        ),
-        "small validation sample against brier on the holdout": lambda name: np.mean(
-            [rank_correlation(values(one, name), values("holdout", "brier")) for one in small]
-        ),
+        "small samples against each other": lambda name: agreement(name, among_small),
+        "small sample against the holdout": lambda name: agreement(name, on_holdout),
+        "small sample against mse_high_excess on the holdout": lambda name: agreement(name, on_holdout, OBJECTIVES[1]),
+        "small sample against brier on the holdout": lambda name: agreement(name, on_holdout, OBJECTIVES[2]),
+        "two halves, best quarter alone": lambda name: agreement(name, [("half a", "half b")], among=best),
+        "small samples against each other, best quarter alone": lambda name: agreement(name, among_small, among=best),
     }
     for title, row in rows.items():
         yield f"| {title} | " + " | ".join(f"{row(name):.3f}" for name in OBJECTIVES) + " |"
-    yield "\n| best quarter | " + " | ".join(OBJECTIVES) + " |\n|---|" + "---|" * len(OBJECTIVES)
-    for sample in ("holdout", small[0]):
-        spread, error = [], []
-        for name in OBJECTIVES:
-            best = np.argsort(values(sample, name))[: max(len(good) // 4, 2)]
-            spread.append(f"{values(sample, name)[best].std(ddof=1):.2e}")
-            error.append(f"{np.median(values(sample, name + '_error')[best]):.2e}")
-        yield f"| spread, {sample} | " + " | ".join(spread) + " |"
-        yield f"| error, {sample} | " + " | ".join(error) + " |"
+    yield "\n| best quarter of the holdout | " + " | ".join(OBJECTIVES) + " |\n|---|" + "---|" * len(OBJECTIVES)
+    per_small = {name: np.array([values(one, name)[best] for one in small]) for name in OBJECTIVES}
+    differences = {name: [a - b for a, b in combinations(value.T, 2)] for name, value in per_small.items()}
+    lines = {
+        "spread of the models, holdout": lambda name: values("holdout", name)[best].std(ddof=1),
+        "error of each, holdout": lambda name: np.median(values("holdout", name + "_error")[best]),
+        "spread of the models, small samples": lambda name: per_small[name].std(axis=1, ddof=1).mean(),
+        "error of each, small samples": lambda name: np.mean([values(one, name + "_error")[best] for one in small]),
+        "spread of a model over small samples": lambda name: per_small[name].std(axis=0, ddof=1).mean(),
+        "that of differences of two models": lambda name: np.mean([one.std(ddof=1) for one in differences[name]]),
+    }
+    for title, line in lines.items():
+        yield f"| {title} | " + " | ".join(f"{line(name):.2e}" for name in OBJECTIVES) + " |"
 
 
 def each_model(runs: list[dict[str, Any]]) -> Iterator[str]:
@@ -156,70 +163,82 @@ def each_model(runs: list[dict[str, Any]]) -> Iterator[str]:
             yield f"| {run['point']} | {run['seed']} | {numbers} |"
 
 
-def main(
-    sample: Annotated[Path, tyro.conf.Positional],
-    out: Path = Path("objective_rank.jsonl"),
-    train: int = 12_800,
-    validation: int = 60_000,
-    holdout: int = 60_000,
-    small: int = 3_200,
-    epochs: int = 4,
-    random: int = 8,
-    seeds: int = 2,
-) -> None:
-    """Train, score, and print the tables.
+@dataclass(frozen=True)
+class Study:
+    """Which objective ranks ZDC models best: rank agreement between event samples and between seeds."""
 
-    Parameters
-    ----------
-    sample : Path
-        Events; at least train + validation + holdout.
-    out : Path
-        One line of JSON for each model; existing lines are kept and not computed again.
-    train, validation, holdout, small : int
-        Events of each part; the small validation samples are slices of the validation sample.
-    epochs : int
-        Of each training.
-    random : int
-        Points of the search space beside the presets.
-    seeds : int
-        Trainings of each point.
-    """
+    sample: tyro.conf.Positional[Path]
+    """events; at least train + validation + holdout"""
+    out: Path = Path("objective_rank.jsonl")
+    """one line of JSON for each model; existing lines are kept and not computed again"""
+    train: int = 20_000
+    """training events"""
+    validation: int = 40_000
+    """validation events, whose halves are compared"""
+    holdout: int = 40_000
+    """events of the holdout"""
+    small: int = 3_200
+    """events of each small validation sample; slices of the validation sample"""
+    epochs: int = 3
+    """epochs of each training"""
+    random: int = 6
+    """points of the search space beside the presets"""
+    seeds: int = 2
+    """trainings of each point"""
+
+    @property
+    def small_samples(self) -> dict[str, int]:
+        """Name and first event of each."""
+        return {
+            f"{self.small} events, {number}": number * self.small
+            for number in range(min(8, self.validation // self.small))
+        }
+
+    @property
+    def slices(self) -> dict[str, tuple[int, int, Binning]]:
+        """First event, end and bins of each sample, among validation and holdout events one after another."""
+        half, end = self.validation // 2, self.validation + self.holdout
+        large = {"half a": (0, half), "half b": (half, self.validation)}
+        large |= {"validation": (0, self.validation), "holdout": (self.validation, end)}
+        small = {name: (first, first + self.small, WIDE) for name, first in self.small_samples.items()}
+        return {name: (*ends, NARROW) for name, ends in large.items()} | small
+
+    def run(self) -> None:
+        """Train and score what is missing."""
+        events = read_events(self.sample, seed=0)
+        scored = part(events, self.train, self.validation + self.holdout)
+        data = ZDCData(part(events, 0, self.train), part(events, self.train, self.small), WIDE, str(self.sample), ())
+        done = {(run["point"], run["seed"]) for run in runs_of(self.out)}
+        for seed in range(self.seeds):
+            for name, point in points(self.random).items():
+                if (name, seed) not in done:
+                    run = self.train_and_score(ZDCConfig(**point, epochs=self.epochs, seed=seed), data, scored)
+                    with self.out.open("a") as file:
+                        file.write(json.dumps({"point": name, "seed": seed, **run}) + "\n")
+
+    def train_and_score(self, config: ZDCConfig, data: ZDCData, scored: Events) -> dict[str, Any]:
+        started, scores, reason = time.process_time(), dict[str, Score](), ""
+        training = ZDCTraining(config, data, torch.device("cpu"))
+        try:
+            while not training.finished:
+                training.train_epoch()
+            training.validate()
+            scores = score(training, self.slices, scored)
+        except TrainingDiverged as diverged:
+            reason = diverged.reason
+        return {"scores": scores, "reason": reason, "cpu_s": time.process_time() - started}
+
+
+def main() -> None:
+    study = tyro.cli(Study)
     torch.set_num_threads(1)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    events = read_events(sample, seed=0)
-    scored = part(events, train, validation + holdout)
-    slices = {
-        "half a": (0, validation // 2, NARROW),
-        "half b": (validation // 2, validation, NARROW),
-        "validation": (0, validation, NARROW),
-        "holdout": (validation, validation + holdout, NARROW),
-    }
-    small_ones = {f"{small} events, {number}": number * small for number in range(min(8, validation // small))}
-    slices |= {name: (first, first + small, WIDE) for name, first in small_ones.items()}
-    data = ZDCData(part(events, 0, train), part(events, train, small), WIDE, str(sample), ())
-    done = {(run["point"], run["seed"]) for run in runs_of(out)}
-    for seed in range(seeds):
-        for name, point in points(random).items():
-            if (name, seed) in done:
-                continue
-            started = time.process_time()
-            scores, reason = {}, ""
-            training = ZDCTraining(ZDCConfig(**point, epochs=epochs, seed=seed), data, torch.device("cpu"))
-            try:
-                while not training.finished:
-                    training.train_epoch()
-                training.validate()
-                scores = score(training, slices, scored)
-            except TrainingDiverged as diverged:
-                reason = diverged.reason
-            run = {"point": name, "seed": seed, "scores": scores, "reason": reason}
-            with out.open("a") as file:
-                file.write(json.dumps(run | {"cpu_s": time.process_time() - started}) + "\n")
-    runs = runs_of(out)
+    study.run()
+    runs = runs_of(study.out)
     cpu_s = sum(run["cpu_s"] for run in runs)
-    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; {cpu_s:.0f} s of CPU")
-    print(*table(runs, list(small_ones)), *each_model(runs), sep="\n")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}; {cpu_s:.0f} s of CPU\n")
+    print(*table(runs, list(study.small_samples)), *each_model(runs), sep="\n")
 
 
 if __name__ == "__main__":
-    tyro.cli(main)
+    main()

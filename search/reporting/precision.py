@@ -40,8 +40,8 @@ def judge_spread(values: Sequence[float], errors: Sequence[float]) -> str | None
     factor = f"up to {(error / spread) ** 2:.2g} times as many" if spread else "more"
     return (
         f"of the best {count} of {len(values)} trials differs by {spread:.1g}, less than its statistical error of "
-        f"{error:.1g}: on other events another may be the best. What helps is {factor} validation events "
-        f"({MORE_EVENTS}), not more trials; search.promote compares the best on the holdout, with new seeds"
+        f"{error:.1g}: their order may be chance. What helps is {factor} validation events ({MORE_EVENTS}), not more "
+        "trials; search.promote compares the best on the holdout, with new seeds"
     )
 
 
