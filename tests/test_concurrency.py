@@ -1,4 +1,4 @@
-"""Laws of a cluster that grows and shrinks: as many trials run as it holds at that time, and no point is drawn early."""
+"""Laws of a cluster that grows and shrinks: as many trials run as it holds, and no point is drawn early."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ QUICK = {  # a dead node is noticed within seconds
     "RAY_FAKE_CLUSTER": "1",
 }
 HEAD_ID = 51 * "f" + "00000"  # of the autoscaler's provider for one machine
+STEADY = ("--presets", "none", "--epochs", "6", "--set", "epoch_seconds=0.5", "--scheduler", "none")  # trials of three seconds
 BY_HAND = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
 
 
@@ -88,7 +89,7 @@ class Elastic:
 
     def start_search(self, *flags: str) -> None:
         tests = Path(__file__).parent
-        words = ("tiny", "--storage", self._folder, "--name", "s", "--presets", "none", "--tracking-uri", "journal")
+        words = ("tiny", "--storage", self._folder, "--name", "s", "--tracking-uri", "journal", *STEADY)
         environment = self._environment | {"RAY_ADDRESS": self.address, "PYTHONPATH": f"{tests.parent}:{tests}"}
         with (self._folder / "search.log").open("w") as log:
             self._search = subprocess.Popen(
@@ -113,7 +114,8 @@ class Elastic:
     def wait_until(self, there: Callable[[], bool], seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while not there():
-            assert self._search and self._search.poll() is None, self.words
+            assert self._search
+            assert self._search.poll() is None, self.words
             assert time.monotonic() < deadline, self.words
             time.sleep(0.2)
 
@@ -141,9 +143,9 @@ def elastic(tmp_path: Path) -> Iterator[Elastic]:
 @pytest.mark.slow
 def test_trials_follow_nodes_that_join_and_leave(elastic: Elastic) -> None:
     elastic.head(1)
-    elastic.start_search("--trials", "12", "--epochs", "6", "--set", "epoch_seconds=0.5", "--retries", "5")
+    elastic.start_search("--trials", "8", "--retries", "5")
     elastic.wait_until(lambda: len(elastic.epochs()) >= 2)
-    assert "1 trials at a time, each 1 CPU and no GPU, up to 12 at a time if nodes join" in elastic.words
+    assert "1 trials at a time, each 1 CPU and no GPU, up to 8 at a time if nodes join" in elastic.words
     assert len({trial for _, trial in elastic.epochs()}) == 1, "a trial was proposed that has no room"
     joined = elastic.join(1)
     elastic.wait_until(lambda: elastic.at_once(1.5) >= 2)
@@ -154,18 +156,17 @@ def test_trials_follow_nodes_that_join_and_leave(elastic: Elastic) -> None:
     later = sorted((at, trial) for at, trial in elastic.epochs() if at > left + 3)
     turns = sum(trial != before for (_, trial), (_, before) in zip(later[1:], later, strict=False))
     assert turns <= len({trial for _, trial in later}), "two trials took turns on what is left"
-    assert "12 complete" in elastic.words
+    assert "8 complete" in elastic.words, elastic.words[-3000:]
 
 
 @pytest.mark.slow
 def test_an_autoscaler_that_begins_with_no_room_is_asked_for_as_much_as_is_wanted(elastic: Elastic) -> None:
     elastic.autoscaling_head(3)
-    elastic.start_search("--trials", "8", "--epochs", "8", "--set", "epoch_seconds=0.5", "--max-concurrent", "2")
+    elastic.start_search("--trials", "6", "--max-concurrent", "2")
     elastic.wait_until(lambda: elastic.at_once(1.5) >= 2)
     assert "no node has room for a trial yet: waiting for one with 1 CPU and 0 GPU" in elastic.words
     assert "up to 2 at a time if nodes join" in elastic.words
     assert elastic.end() == 0, elastic.words
-    assert "8 complete" in elastic.words
-    seconds = {int(at) for at, _ in elastic.epochs()}
-    at_once = [len({trial for at, trial in elastic.epochs() if second <= at < second + 1}) for second in seconds]
-    assert sorted(at_once)[len(at_once) // 2] <= 2, "more than the cap"
+    assert "6 complete" in elastic.words, elastic.words[-3000:]
+    spans = {trial: [at for at, number in elastic.epochs() if number == trial] for _, trial in elastic.epochs()}
+    assert max(sum(min(span) <= at <= max(span) for span in spans.values()) for at, _ in elastic.epochs()) == 2
