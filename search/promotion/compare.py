@@ -142,10 +142,9 @@ class HoldoutComparison:
         return notes
 
     def _note_on_incomplete(self, label: str, reasons: str) -> str:
-        if label == self.source.promotion.preset and (count := len(self.candidates.preset)):
-            return (
-                f"{label}, which is compared with, has {count} complete {'seeds' if count > 1 else 'seed'}: {reasons}"
-            )
+        complete = self.candidates.preset
+        if label == self.source.promotion.preset and complete:
+            return f"{label} is represented by its complete trainings alone, {', '.join(complete)}: {reasons}"
         return f"{label} is out: {reasons}"
 
     def _notes_on_champion(self, candidate: Evaluation) -> list[str]:
