@@ -3,27 +3,30 @@ PYTHON3 ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3,$
 PYTHON := .venv/bin/python
 READY := .venv/.ready
 STORAGE ?= results
+export STORAGE
 PORT ?= 5000
 JOBS ?= 3
+# its path as SQLAlchemy reads it in a URI, with any character in it
+DATABASE = import os, urllib.parse; print(urllib.parse.quote(os.path.abspath(os.environ["STORAGE"]) + "/mlflow/mlflow.db"))
 PYTEST = $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: zdc pt ui screenshots test check lint bench clean help
 
 zdc: $(READY)  ## search zdc on the carried sample, a few minutes on two cores
-	$(PYTHON) -m search.run zdc --storage $(STORAGE)
+	$(PYTHON) -m search.run zdc --storage "$$STORAGE"
 
 pt: $(READY)  ## search the pT chain on its carried sample, a few minutes on two cores
-	$(PYTHON) -m search.run pt --storage $(STORAGE)
+	$(PYTHON) -m search.run pt --storage "$$STORAGE"
 
 ui: export MLFLOW_DISABLE_TELEMETRY := true
 ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 ui: $(READY)  ## serve the MLflow pages of the searches in STORAGE on http://127.0.0.1:PORT
-	@mkdir -p $(STORAGE)/mlflow
+	@mkdir -p "$$STORAGE/mlflow"
 	$(PYTHON) -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-		--backend-store-uri sqlite:///$(abspath $(STORAGE))/mlflow/mlflow.db
+		--backend-store-uri "sqlite:///$$($(PYTHON) -c '$(DATABASE)')"
 
 screenshots: $(READY)  ## take docs/ui_*.png again, in the test of MLflow's pages
-	SCREENSHOTS=$(abspath docs) $(PYTHON) -m pytest tests/test_ui.py
+	SCREENSHOTS="$(CURDIR)/docs" $(PYTHON) -m pytest tests/test_ui.py
 
 # Tests run real clusters, servers and browsers on a machine that may be busy: a test that fails is repeated once, and the
 # summary shows why. Many wait more than they compute, so three files at a time suit two cores.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +14,7 @@ from search.diagnostics.console import FindingPrinter
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
 from search.errors import UsageError
-from search.reporting.summary import open_console
+from search.reporting.console import open_console, run_command
 from search.storage.disk import check_writable, write_atomically
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
@@ -108,4 +107,4 @@ def _workload(name: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from rich.console import Console
 
+from search.config.redaction import first_line
 from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
 from search.config.spec import unknown
 from search.errors import SearchError, UsageError
-from search.reporting.summary import open_console
+from search.reporting.console import SafeConsole, libraries_logged, open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.workload import Workload
 from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
@@ -29,14 +29,14 @@ class Flags:
     """Train the best trials of a search again with new seeds, evaluate them and the champion on the holdout, and make
     the best of them the champion if it is better. Exit codes: 0; 2 wrong usage or bad data; 3 the answer is no."""
 
-    workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="whose model: one of those of search.run")]
+    workload: Annotated[tyro.conf.Positional[str], tyro.conf.arg(help="workload of the search, as in search.run")]
     search: Annotated[str | None, tyro.conf.arg(help="name of the search; None: the last to end in good order")] = None
     top: Annotated[int, tyro.conf.arg(help="so many of its best complete trials are trained again")] = 3
     seeds: Annotated[int, tyro.conf.arg(help="how often each, with new seeds")] = 3
-    confidence: Annotated[float, tyro.conf.arg(help="of the interval beyond which a candidate must be better")] = 0.95
-    force: Annotated[str | None, tyro.conf.arg(metavar="REASON", help="promote whatever the verdict; stored")] = None
+    confidence: Annotated[float, tyro.conf.arg(help="of the interval by which a candidate must be better")] = 0.95
+    force: Annotated[str | None, tyro.conf.arg(metavar="REASON", help="promote in spite of the verdict; stored")] = None
     list: Annotated[bool, tyro.conf.arg(help="only show what was promoted")] = False
-    rollback: Annotated[bool, tyro.conf.arg(help="only give the previous champion its place back")] = False
+    rollback: Annotated[bool, tyro.conf.arg(help="only make the previous champion the champion again")] = False
     export: Annotated[Path | None, tyro.conf.arg(help="only write the champion's files into this new folder")] = None
     where: WhereFlags = field(default_factory=WhereFlags)
     share: FixedShareFlags = field(default_factory=FixedShareFlags)
@@ -50,7 +50,7 @@ class Flags:
         if not 0.5 <= self.confidence < 1:
             raise UsageError(f"--confidence {self.confidence}: expected a number from 0.5 to below 1, as 0.95.")
         if self.force is not None and len(self.force.split()) < 2:
-            raise UsageError("--force: expected the reason, in words, for everybody who will use the model.")
+            raise UsageError("--force: expected the reason, in words, for all users of the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
         from search.promotion.run import PromotionRequest
@@ -74,12 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
         if flags.list or flags.rollback or flags.export:
             return _administer(flags, console)
         workload, request = _workload(flags.workload), flags.request
-        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
-
-        code = promote(workload, request, flags.site, flags.budget, console)
-        if code == INTERRUPTED:
-            console.print("interrupted: the same command resumes it")
-        return code
+        return _promote(workload, request, flags, console)
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
@@ -88,7 +83,25 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _administer(flags: Flags, console: Console) -> int:
+def _promote(workload: Workload, request: PromotionRequest, flags: Flags, console: SafeConsole) -> int:
+    """Run a promotion; whatever ends it, say how it is resumed."""
+    with ConsoleReporter(console).announcing("promote  loading the libraries ..."):
+        from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
+    try:
+        with libraries_logged(console.log_file):
+            code = promote(workload, request, flags.site, flags.budget, console)
+    except (SearchError, DataError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        console.print(f"ended by {type(error).__name__}: {first_line(error)}. The same command resumes it")
+        console.log_traceback()
+        raise
+    if code == INTERRUPTED:
+        console.print("interrupted: the same command resumes it")
+    return code
+
+
+def _administer(flags: Flags, console: SafeConsole) -> int:
     """Show, roll back or export what was promoted."""
     workload, site, _ = _workload(flags.workload), flags.site, flags.request
     from search.promotion.admin import export, roll_back, show
@@ -113,4 +126,4 @@ def _workload(name: str) -> Workload:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +10,8 @@ from pydantic import Field
 
 from search.config.settings import StorageFlags
 from search.errors import SearchError, UsageError
-from search.reporting.summary import ConsoleReporter, open_console
+from search.reporting.console import open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import write_atomically
 
 _LONGEST = 120  # characters in the name of a file
@@ -57,10 +57,13 @@ def write_reports(flags: Flags, reporter: ConsoleReporter) -> None:
     from search.storage.search_dir import SearchDir
 
     storage = Storage(flags.storage)
-    searches = [read_search(storage, name) for name in names]
+    with reporter.announcing("report   reading what the searches recorded ..."):
+        searches = [read_search(storage, name) for name in names]
     single = flags.out if len(searches) == 1 else None
     for search in searches:
-        _write(render_page(search), single or search.path / REPORT, reporter)
+        with reporter.announcing(f"report   drawing the page of {search.name} ..."):
+            page = render_page(search)
+        _write(page, single or search.path / REPORT, reporter)
         if not single:
             SearchDir(storage, search.name).upload(REPORT)
     if len(searches) > 1:
@@ -78,4 +81,4 @@ def _write(html: str, file: Path, reporter: ConsoleReporter) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shlex
 import sys
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
-
 from search.config.flags import parse, parse_sync
-from search.config.redaction import without_passwords
+from search.config.redaction import first_line, without_passwords
 from search.config.settings import SearchFlags
 from search.errors import SearchError
-from search.reporting.summary import open_console
+from search.reporting.console import SafeConsole, open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.workload import Chain, Workload
 from trainables.base.errors import DataError
 
@@ -28,49 +29,82 @@ def main(arguments: list[str] | None = None) -> int:
             flags = parse_sync(arguments)
             from search.engine.sync import sync  # only here, as below: --help and a wrong flag need no libraries
 
-            sync(flags, console)
-            return COMPLETE
+            return sync(flags, console)
         what, given = parse(arguments)
-        name, code = _run(what, given, console)
+        return _run(what, given, arguments, console)
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
         return error.exit_code if isinstance(error, SearchError) else WRONG_INPUT
-    except OSError as error:
-        from search.storage.disk import is_disk_full
-
-        if not is_disk_full(error):
-            raise
-        console.print(
-            f"error: {error}; the same command goes on with --name NAME --resume", markup=False, soft_wrap=True
-        )
-        return INTERRUPTED
     except KeyboardInterrupt:
-        console.print("interrupted at once; if trials had run, the same command goes on with --name NAME --resume")
+        console.print("interrupted at once")
         return INTERRUPTED
+
+
+def _run(what: Workload | Chain, given: SearchFlags[Any], arguments: list[str], console: SafeConsole) -> int:
+    """Run one search or a chain; whatever ends it, say how it is resumed."""
+    flags = _with_name(what, given)
+    again = ["python", "-m", "search.run", *arguments]
+    again += [] if given.site.name else ["--name", str(flags.site.name)]
+    again += ["--resume"] if given.site.resume == "no" else []
+    resume = without_passwords(shlex.join(again))
+    try:
+        code = _search(what, flags, console)
+    except (SearchError, DataError):
+        raise
+    except BaseException as error:
+        if not _begun(what, flags):
+            raise
+        at_once = isinstance(error, KeyboardInterrupt)
+        reason = "interrupted at once" if at_once else f"ended by {type(error).__name__}: {first_line(error)}"
+        console.print(f"{reason}. Go on with:\n{resume}", markup=False, soft_wrap=True)
+        if at_once or _is_disk_full(error):
+            return INTERRUPTED
+        console.log_traceback()
+        raise
     if code == INTERRUPTED:
-        again = ["python", "-m", "search.run", *arguments]
-        again += [] if given.site.name else ["--name", name]
-        again += ["--resume"] if given.site.resume == "no" else []
-        line = (
-            f"interrupted: every trial keeps its last whole epoch. Go on with:\n{without_passwords(shlex.join(again))}"
-        )
+        line = f"interrupted: every trial keeps its last whole epoch. Go on with:\n{resume}"
         console.print(line, markup=False, soft_wrap=True)
     return code
 
 
-def _run(what: Workload | Chain, flags: SearchFlags[Any], console: Console) -> tuple[str, int]:
-    """Run one search or a chain; return its name and exit code."""
-    from search.config.spec import make_spec
+def _with_name(what: Workload | Chain, flags: SearchFlags[Any]) -> SearchFlags[Any]:
+    """Settle the name of a new search before it begins, because its resume needs it."""
+    needs_name = flags.site.resume != "no" or (flags.budget.trials or "").startswith("+")  # which refuse to go without
+    if flags.site.name or needs_name:
+        return flags
+    from search.config.spec import new_name
 
-    if isinstance(what, Chain):
+    return replace(flags, site=flags.site.model_copy(update={"name": new_name(what.name)}))
+
+
+def _search(what: Workload | Chain, flags: SearchFlags[Any], console: SafeConsole) -> int:
+    """Run one search or a chain; return its exit code."""
+    with ConsoleReporter(console).announcing("search   loading the libraries ..."):
+        from search.config.spec import make_spec
         from search.engine.chain import run_chain
-
+        from search.engine.search_run import run_search
+    if isinstance(what, Chain):
         return run_chain(what, flags, console)
-    spec = make_spec(what, flags)
-    from search.engine.search_run import run_search
+    return run_search(make_spec(what, flags), console).code
 
-    return spec.name, run_search(spec, console).code
+
+def _begun(what: Workload | Chain, flags: SearchFlags[Any]) -> bool:
+    """Return whether there is something to resume."""
+    from search.storage.location import Storage
+    from search.storage.search_dir import SearchDir
+
+    name = str(flags.site.name)
+    names = [f"{name}.{workload}" for workload in what.workloads] if isinstance(what, Chain) else [name]
+    with suppress(Exception):  # another one is on its way
+        return any(SearchDir(Storage.of(flags.site), one).begun for one in names)
+    return False
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    from search.storage.disk import is_disk_full
+
+    return isinstance(error, OSError) and is_disk_full(error)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
-from rich.console import Console
 
 from search.errors import SearchError
-from search.reporting.summary import open_console
+from search.reporting.console import SafeConsole, open_console, run_command
+from search.reporting.summary import ConsoleReporter
 from search.workloads import CHAINS, WORKLOADS
 
 # Functions import what they need, so that --help and a wrong flag answer at once.
@@ -43,9 +43,7 @@ Address = Annotated[
     str | None,
     _help("dashboard of the cluster, http://HOST:8265; None: $RAY_API_SERVER_ADDRESS, or this machine's"),
 ]
-SiteFile = Annotated[
-    Path | None, _help("TOML file on the cluster: README, 'Slurm' and 'Kubernetes'; examples in sites/")
-]
+SiteFile = Annotated[Path | None, _help("TOML file on the cluster: docs/cluster.md; examples in search/cluster/sites")]
 Script = Annotated[Path | None, _help("file to write; None: NAME.sbatch or NAME.yaml in this folder")]
 Overwrite = Annotated[bool, _help("replace that file if it is there")]
 
@@ -160,18 +158,19 @@ def _value(words: list[str], flag: str) -> str:
     return ""
 
 
-def _submit_to_ray(flags: RayFlags, search_flags: list[str], console: Console) -> int:
+def _submit_to_ray(flags: RayFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec
     from search.cluster.ray_jobs import JobServer
 
     job = make_job_spec(flags.workload, search_flags, may_restart=False, remote=True)
-    server = JobServer(flags.address)
-    id = server.submit(job, pip=flags.pip, include=flags.include, exclude=flags.exclude)
+    with ConsoleReporter(console).announcing("job      packing the code and sending it ..."):
+        server = JobServer(flags.address)
+        id = server.submit(job, pip=flags.pip, include=flags.include, exclude=flags.exclude)
     console.print(f"job      {id}, search {job.name}, at {server.address}")
     return _follow(server, id, console) if flags.wait else DONE
 
 
-def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: Console) -> int:
+def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec, write_script
     from search.cluster.site_config import SlurmSite, read_site
     from search.cluster.slurm import batch_script, sbatch
@@ -191,7 +190,7 @@ def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: Consol
     return DONE
 
 
-def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: Console) -> int:
+def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeConsole) -> int:
     from search.cluster.job_spec import make_job_spec, write_script
     from search.cluster.kuberay import manifest
     from search.cluster.site_config import KubeRaySite, read_site
@@ -204,7 +203,7 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: Conso
     return DONE
 
 
-def _query(query: JobQuery, console: Console) -> int:
+def _query(query: JobQuery, console: SafeConsole) -> int:
     from search.cluster.ray_jobs import JobServer, exit_code
 
     server = JobServer(query.address)
@@ -220,9 +219,9 @@ def _query(query: JobQuery, console: Console) -> int:
     return DONE
 
 
-def _follow(server: JobServer, id: str, console: Console) -> int:
+def _follow(server: JobServer, id: str, console: SafeConsole) -> int:
     try:
-        return server.follow(id)
+        return server.follow(id, console.stream)
     except KeyboardInterrupt:
         where = f"{id} --address {server.address}"
         console.print(f"the job goes on. Look again: {PROGRAM} logs {where}\nStop it: {PROGRAM} stop {where}")
@@ -230,4 +229,4 @@ def _follow(server: JobServer, id: str, console: Console) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command(main)

@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
+
+from trainables.contract import (
+    CompareTrials,
+    Data,
+    DrawHoldout,
+    EvaluateBaselines,
+    EvaluateModel,
+    JoinModels,
+    LoadData,
+    LoadHoldout,
+    PackageModel,
+    ScoreBaselines,
+    SimulateData,
+)
 
 if TYPE_CHECKING:
     import optuna
-    import torch
 
     from trainables.base.objectives import Mode
-    from trainables.base.training import TrainedModel, Training, TrainingConfig
+    from trainables.base.training import Training, TrainingConfig
     from trainables.data.files import DataSettings
     from trainables.data.ingest import FileKind
-    from trainables.evaluation.scores import Evaluation
-    from trainables.export.package import Package
+
+__all__ = ["Chain", "Data", "Defaults", "Promotion", "Ranked", "Tolerance", "Workload"]
 
 Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete trials, best first: point, metrics
-
-
-class Data(Protocol):
-    """What a workload's ``load_data`` returns: arrays for trials, and what people and records need of them."""
-
-    @property
-    def fingerprint(self) -> str: ...
-    @property
-    def summary(self) -> Sequence[str]: ...
-    @property
-    def objective_version(self) -> str: ...  # values of different versions are never compared
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,11 @@ class Promotion:
 
     preset: str  # the reference beside the champion
     watched: Mapping[str, Tolerance]  # metrics of which less is better
-    load_holdout: Callable[[Any, Path], Any]  # (settings, cache folder)
-    # (model, models that it builds on, events, data, bootstrap replicas, device)
-    evaluate: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, int, torch.device], Evaluation]
-    naive: Callable[[Any, Any, int], Mapping[str, Evaluation]]  # (data, holdout, replicas): fitted on training events
-    draw: Callable[[Mapping[str, Evaluation], Path, str | None], None]  # label -> scores; file; label to compare with
-    # (model, models that it builds on, holdout, data settings, further facts, folder)
-    package: Callable[[TrainedModel, Mapping[str, TrainedModel], Any, Any, Mapping[str, Any], Path], Package]
+    load_holdout: LoadHoldout
+    evaluate: EvaluateModel
+    naive: EvaluateBaselines
+    draw: DrawHoldout
+    package: PackageModel
     replicas: int = 1_000
 
 
@@ -85,8 +84,8 @@ class Workload:
     training: type[Training]
     config: type[TrainingConfig]
     settings: type[DataSettings]
-    load_data: Callable[[Any, Path], Data]  # (settings, cache folder)
-    simulate_data: Callable[[int, int], Data]  # (events, seed): small data for tests
+    load_data: LoadData
+    simulate_data: SimulateData
     suggest: Callable[[optuna.Trial], dict[str, Any]]
     presets: Mapping[str, Mapping[str, Any]]
     optional: tuple[str, ...]  # hyperparameters fixed at their default unless freed with --free
@@ -96,13 +95,13 @@ class Workload:
     objectives: Mapping[str, Mode]  # the first is the default
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
     columns: tuple[str, ...]  # metrics beside the objective in every leaderboard; X_error is shown as that of X
-    baselines: Callable[[Any], Mapping[str, Mapping[str, float]]]  # naive predictors on the validation events
-    references: Callable[[Any], Mapping[str, Mapping[str, float]]] = field(default=lambda data: {})  # published results
-    compare: Callable[[Mapping[str, Path], Path], None]  # label -> report folder of a trial; writes figures
+    baselines: ScoreBaselines  # naive predictors
+    references: ScoreBaselines = field(default=lambda data: {})  # published results
+    compare: CompareTrials
     demo: Defaults  # without --data: the carried sample on two cores, in minutes
     full: Defaults  # with --data
     builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
-    join: Callable[[Any, Mapping[str, TrainedModel]], Data] | None = None  # which this makes of them
+    join: JoinModels | None = None  # which this makes of them
     files: FileKind | None = None  # how input files are checked before a search
     promotion: Promotion | None = None
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import sys
+import os
 
 if __name__ == "__main__":
     import ray
     import tiny
 
     import search.run
+    from search.reporting.console import run_command
     from search.workloads import WORKLOADS
 
     ray.cloudpickle.register_pickle_by_value(tiny)
@@ -16,4 +17,8 @@ if __name__ == "__main__":
         fails={"x": 0.2, "y": 0.0, "crash_epoch": 1},
         slow={"x": 0.1, "y": 0.0},
     )
-    sys.exit(search.run.main(sys.argv[1:]))
+    if fault := os.environ.get("ALONE_FAULT"):
+        import faults_inside
+
+        faults_inside.install(fault)
+    run_command(search.run.main)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from bucket import Bucket
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 
 # They take minutes: begun first, so that files that run beside each other end at about the same time.
 LONGEST = ("test_faults", "test_slurm", "test_cluster", "test_promote", "test_ui", "test_interrupt", "test_chain")
+
+
+# Examples are made slowly where other tests take the cores; how long a test takes says nothing about its law.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("busy")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -50,7 +52,9 @@ class FaultyProxy:
     ``answered`` those that the server answered. Where the server itself is away the proxy answers 502, as others do.
     """
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, certificate: Path | None = None) -> None:
+        """``certificate``: a file with a certificate and its key, for HTTPS."""
+        self._certificate = certificate
         parts = urlsplit(target)
         self._target = (parts.hostname or "127.0.0.1", parts.port or 80)
         self.counts: Counter[str] = Counter()
@@ -63,7 +67,7 @@ class FaultyProxy:
         self._connections: set[socket.socket] = set()
         self._server: ThreadingHTTPServer | None = None
         self.port = free_port()
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.uri = f"http{'s' if certificate else ''}://127.0.0.1:{self.port}"
         self._open()
 
     def client(self) -> MlflowClient:
@@ -123,6 +127,12 @@ class FaultyProxy:
     def _open(self) -> None:
         handler = type("Handler", (_ProxyHandler,), {"proxy": self})
         self._server = _ProxyServer(("127.0.0.1", self.port), handler)
+        if self._certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(self._certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
         threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True, name="faulty-proxy").start()
 
     def _shut(self) -> None:
@@ -190,7 +200,9 @@ class _ProxyHandler(BaseHTTPRequestHandler):
         fault, changed = self.proxy._arrived(path)
         if fault is not None and fault.kind == "error":
             extra = {"Retry-After": f"{fault.retry_after:g}"} if fault.retry_after else {}
-            self._answer(fault.status, extra, b'{"error_code": "INTERNAL_ERROR", "message": "the proxy spoils this"}')
+            refusal = b"<html><head><title>refused by the front server</title></head></html>"  # not in MLflow's words
+            failure = b'{"error_code": "INTERNAL_ERROR", "message": "the proxy spoils this"}'
+            self._answer(fault.status, extra, failure if fault.status in (429, 500) else refusal)
             return
         if fault is not None and fault.kind == "hang":
             changed.wait(fault.seconds)

@@ -12,7 +12,7 @@ from mlflow.entities import Run
 
 from search.config.provenance import command_line
 from search.reporting.mlflow_notes import opening_note
-from search.storage.event_log import TRIAL_EVENTS, EventLog, apply_entry, read_entries
+from search.storage.event_log import TRIAL_EVENTS, apply_entry, read_entries
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, create_search_run
 from search.tracking.events import EventRecorder, StagedFiles
@@ -54,8 +54,7 @@ class RecordedSearch:
 
     def __post_init__(self) -> None:
         self.staged = StagedFiles(self.folder)
-        self.log = EventLog(self.folder / "search.journal")
-        self.event_recorder = EventRecorder(self.log, self.staged)
+        self.event_recorder = self.log = EventRecorder(self.folder / "search.journal", self.staged)
 
     def writer(self) -> MlflowWriter:
         return MlflowWriter(self.experiment.client, self.facts, Goal({"loss": "min"}), self.staged)

@@ -103,17 +103,17 @@ def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(
 def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(
     context: Callable[..., DiagnosticContext], tmp_path: Path
 ) -> None:
-    pipe = tmp_path / "a.root"  # whoever opens it waits for a writer
+    pipe = tmp_path / "a.root"  # opening it blocks until there is a writer
     os.mkfifo(pipe)
-    told = []
+    reported = []
     for check, finding in run_checks(
         context(data=(str(pipe),), time_limit_s=2.0, address="http://127.0.0.1:1"), ("data", "upload")
     ):
         if finding:
-            told.append((check, finding))
-    (hung,) = [finding for check, finding in told if check == "data"]
+            reported.append((check, finding))
+    (hung,) = [finding for check, finding in reported if check == "data"]
     assert hung.line.startswith("wrong    check of data: found no end within 2 s")
-    assert "upload" in [check for check, _ in told]
+    assert "upload" in [check for check, _ in reported]
     with pipe.open("wb"):
         pass  # let it go
 
@@ -129,16 +129,16 @@ def test_every_check_of_the_command_line_has_its_module() -> None:
 # --- this machine
 
 
-def test_too_few_open_files_are_told(context: Callable[..., DiagnosticContext]) -> None:
+def test_too_few_open_files_are_reported(context: Callable[..., DiagnosticContext]) -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     assert not bad("machine", context())
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, before[1]))
     try:
-        told = the_one("machine", context())
+        reported = the_one("machine", context())
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert "at most 1024" in told.found
-    assert told.fix.startswith("ulimit -n 65536")
+    assert "at most 1024" in reported.found
+    assert reported.fix.startswith("ulimit -n 65536")
 
 
 @pytest.mark.parametrize(
@@ -152,17 +152,17 @@ def test_too_few_open_files_are_told(context: Callable[..., DiagnosticContext]) 
         ("TUNE_DISABLE_STRICT_METRIC_CHECKING", "0", "diverges"),
     ],
 )
-def test_a_variable_that_gets_in_the_way_is_told(
+def test_a_variable_that_gets_in_the_way_is_reported(
     context: Callable[..., DiagnosticContext], monkeypatch: pytest.MonkeyPatch, name: str, value: str, reason: str
 ) -> None:
     monkeypatch.setenv(name, value)
-    told = the_one("machine", context())
-    assert told.what == f"{name} on this machine"
-    assert reason in told.found
-    assert "secret" not in told.line
+    reported = the_one("machine", context())
+    assert reported.what == f"{name} on this machine"
+    assert reason in reported.found
+    assert "secret" not in reported.line
 
 
-def test_a_proxy_that_stands_between_is_told(
+def test_a_proxy_that_stands_between_is_reported(
     context: Callable[..., DiagnosticContext], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
@@ -202,7 +202,7 @@ def test_a_folder_that_hides_a_package_is_named(tmp_path: Path) -> None:
     assert "rename that folder" in line
 
 
-def test_a_package_that_is_too_old_is_told_with_what_is_asked_for(tmp_path: Path) -> None:
+def test_a_package_that_is_too_old_is_reported_with_what_is_asked_for(tmp_path: Path) -> None:
     plant_version(tmp_path, "optuna", "3.6.1")
     (line,) = alone("versions", tmp_path, tmp_path)
     assert line.startswith("wrong    optuna here: found 3.6.1, expected >=")
@@ -237,14 +237,14 @@ def test_storage_is_tried_and_left_as_it_was(context: Callable[..., DiagnosticCo
 
 
 @pytest.mark.parametrize("place", ["/proc/doctor", "file", "nothing://bucket/folder"])
-def test_storage_that_cannot_be_written_is_told(
+def test_storage_that_cannot_be_written_is_reported(
     context: Callable[..., DiagnosticContext], tmp_path: Path, place: str
 ) -> None:
     (tmp_path / "file").touch()
     storage = place if "/" in place else str(tmp_path / place)
-    told = the_one("storage", context(storage=storage))
-    assert told.level == "wrong"
-    assert "--storage" in told.fix
+    reported = the_one("storage", context(storage=storage))
+    assert reported.level == "wrong"
+    assert "--storage" in reported.fix
 
 
 def test_a_bucket_is_tried_and_left_as_it_was(
@@ -255,22 +255,22 @@ def test_a_bucket_is_tried_and_left_as_it_was(
     assert levels(found("storage", context(storage=bucket.url("doctor")))) == {"fine"}
     assert bucket.objects("doctor") == {}
     write_token(bucket.url("doctor"), "word", "word")  # as a node that is asked
-    told = exchange_tokens(bucket.url("doctor"), "word")
-    assert (told["read"], told["wrong"]) == ("word", None)
-    assert read_token(bucket.url("doctor"), str(told["reply"])) == told["reply"]
+    reported = exchange_tokens(bucket.url("doctor"), "word")
+    assert (reported["read"], reported["wrong"]) == ("word", None)
+    assert read_token(bucket.url("doctor"), str(reported["reply"])) == reported["reply"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("wrong", "why"), [("bucket", "no such bucket"), ("port", "cannot be used")])
-def test_a_bucket_that_cannot_be_written_is_told(
+def test_a_bucket_that_cannot_be_written_is_reported(
     context: Callable[..., DiagnosticContext], bucket: Bucket, monkeypatch: pytest.MonkeyPatch, wrong: str, why: str
 ) -> None:
     for name, value in USER.items():
         monkeypatch.setenv(name, value)
     url = bucket.url("a", free_port()) if wrong == "port" else bucket.url("a").replace(bucket.NAME, "serches")
-    told = the_one("storage", context(storage=url))
-    assert (told.level, why in told.found) == ("wrong", True)
-    assert not any(secret in f"{told}" for secret in SECRETS.values())
+    reported = the_one("storage", context(storage=url))
+    assert (reported.level, why in reported.found) == ("wrong", True)
+    assert not any(secret in f"{reported}" for secret in SECRETS.values())
 
 
 def test_the_doctor_does_not_repeat_a_password(capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,25 +280,25 @@ def test_the_doctor_does_not_repeat_a_password(capsys: pytest.CaptureFixture[str
     assert "geheim" not in text
 
 
-def test_storage_that_is_read_only_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_storage_that_is_read_only_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "6m"):
         subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-        told = the_one("storage", context(storage=str(folder)))
-        assert "Read-only file system" in told.found
+        reported = the_one("storage", context(storage=str(folder)))
+        assert "Read-only file system" in reported.found
 
 
-def test_a_full_disk_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_full_disk_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "6m"):
-        told = the_one("disks", context(storage=str(folder)))
-        assert told.what == "storage of this machine"
-        assert f"{folder} has 6.29 MB free of 6.29 MB" in told.found
-        assert "delete old searches" in told.fix
+        reported = the_one("disks", context(storage=str(folder)))
+        assert reported.what == "storage of this machine"
+        assert f"{folder} has 6.29 MB free of 6.29 MB" in reported.found
+        assert "delete old searches" in reported.fix
 
 
-def test_a_disk_that_takes_no_more_files_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_disk_that_takes_no_more_files_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     for folder in mounted(tmp_path, "3g,nr_inodes=50"):
-        told = the_one("disks", context(storage=str(folder)))
-        assert "more files" in told.found
+        reported = the_one("disks", context(storage=str(folder)))
+        assert "more files" in reported.found
 
 
 def test_disks_with_room_are_fine(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
@@ -313,18 +313,20 @@ def test_good_files_are_read_by_the_workload_that_they_are_of(
     context: Callable[..., DiagnosticContext], tmp_path: Path
 ) -> None:
     file = write(tmp_path / "a.root", "edm4hep", flat_branches("edm4hep", showers()))
-    (told,) = found("data", context(data=(file,)))
-    assert told.line.startswith("fine     data: 1 file, ")
-    assert told.line.endswith("there and read as zdc here")
+    (reported,) = found("data", context(data=(file,)))
+    assert reported.line.startswith("fine     data: 1 file, ")
+    assert reported.line.endswith("there and read as zdc here")
     carried = ROOT / "trainables" / "pt" / "sample" / "electrons_holdout_6k.root"
-    (told,) = found("data", context(data=(str(carried),)))
-    assert told.line.endswith("read as pt-energy here")
+    (reported,) = found("data", context(data=(str(carried),)))
+    assert reported.line.endswith("read as pt-energy here")
 
 
-def test_a_file_of_another_workload_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_file_of_another_workload_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
-    told = [finding for finding in bad("data", context(data=(file,), workload="pt-dphi")) if finding.level == "wrong"]
-    assert "no such tree: expected 'tree'" in told[0].found
+    reported = [
+        finding for finding in bad("data", context(data=(file,), workload="pt-dphi")) if finding.level == "wrong"
+    ]
+    assert "no such tree: expected 'tree'" in reported[0].found
 
 
 def _cut(file: Path) -> None:
@@ -342,7 +344,7 @@ def _empty(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (_cut, "truncated"),
         (_overwrite, "cannot be read"),
@@ -350,19 +352,19 @@ def _empty(file: Path) -> None:
         (Path.unlink, "No such file"),
     ],
 )
-def test_a_file_that_is_spoiled_is_told_and_the_others_are_read(
-    context: Callable[..., DiagnosticContext], tmp_path: Path, spoil: Callable[[Path], None], told: str
+def test_a_file_that_is_spoiled_is_reported_and_the_others_are_read(
+    context: Callable[..., DiagnosticContext], tmp_path: Path, spoil: Callable[[Path], None], reported: str
 ) -> None:
     files = [write(tmp_path / f"{name}.root", "mytree", flat_branches("mytree", showers())) for name in "ab"]
     spoil(tmp_path / "b.root")
     findings = found("data", context(data=tuple(files)))
     (wrong,) = [finding for finding in findings if finding.level == "wrong"]
     assert "b.root" in wrong.found
-    assert told in wrong.found
+    assert reported in wrong.found
     assert any("read as zdc" in finding.line for finding in findings)
 
 
-def test_a_pattern_without_files_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_pattern_without_files_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     assert "no file matches" in the_one("data", context(data=(f"{tmp_path}/*.root",))).found
 
 
@@ -408,20 +410,20 @@ def old_database(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.mark.slow
-def test_an_old_schema_is_told_and_fixed_by_the_command(
+def test_an_old_schema_is_reported_and_fixed_by_the_command(
     context: Callable[..., DiagnosticContext], old_database: str
 ) -> None:
-    told = the_one("tracking", context(storage=old_database))
-    assert told.level == "wrong"
-    assert told.what.startswith("schema of sqlite:///")
-    program, command = told.fix.split("mlflow", 1)
+    reported = the_one("tracking", context(storage=old_database))
+    assert reported.level == "wrong"
+    assert reported.what.startswith("schema of sqlite:///")
+    program, command = reported.fix.split("mlflow", 1)
     assert program == "back it up, then: "
     words = [sys.executable, "-m", "mlflow", *command.split()]
     subprocess.run(words, check=True, capture_output=True, timeout=120)
     assert not bad("tracking", context(storage=old_database))
 
 
-def test_a_schema_of_a_newer_mlflow_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_schema_of_a_newer_mlflow_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     import sqlite3
 
     (tmp_path / "results" / "mlflow").mkdir(parents=True)
@@ -441,22 +443,22 @@ def test_a_database_that_is_not_there_yet_is_fine_and_is_not_made(
     assert not (tmp_path / "none.db").exists()
 
 
-def test_a_file_that_is_no_database_is_told(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+def test_a_file_that_is_no_database_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     (tmp_path / "x.db").write_text("this is no database, although it is long enough to be taken for one" * 20)
     assert "not a database" in the_one("tracking", context(server=f"sqlite:///{tmp_path}/x.db")).found
 
 
 @pytest.mark.slow
-def test_postgresql_is_asked_with_the_password_and_told_without_it(
+def test_postgresql_is_asked_with_the_password_and_reported_without_it(
     context: Callable[..., DiagnosticContext], postgres: Postgres
 ) -> None:
     uri = postgres.create_database("doctor")
     (fine,) = found("tracking", context(server=uri))
     assert "empty" in fine.found
     assert postgres.password not in fine.line
-    told = the_one("tracking", context(server=uri.replace(postgres.password, "guessed")))
-    assert "password authentication failed" in told.found
-    assert "guessed" not in told.line
+    reported = the_one("tracking", context(server=uri.replace(postgres.password, "guessed")))
+    assert "password authentication failed" in reported.found
+    assert "guessed" not in reported.line
     assert "refused" in the_one("tracking", context(server=f"postgresql://me:x@127.0.0.1:{free_port()}/none")).found
 
 
@@ -467,16 +469,16 @@ def test_other_kinds_of_address_are_refused(context: Callable[..., DiagnosticCon
 # --- servers
 
 
-def test_a_server_that_is_down_is_told(context: Callable[..., DiagnosticContext]) -> None:
+def test_a_server_that_is_down_is_reported(context: Callable[..., DiagnosticContext]) -> None:
     began = time.monotonic()
-    told = the_one("tracking", context(server=f"http://127.0.0.1:{free_port()}"))
-    assert told.level == "wrong"
-    assert "Connection refused" in told.found
-    assert "--tracking-uri" in told.fix
+    reported = the_one("tracking", context(server=f"http://127.0.0.1:{free_port()}"))
+    assert reported.level == "wrong"
+    assert "Connection refused" in reported.found
+    assert "--tracking-uri" in reported.fix
     assert time.monotonic() - began < 120
 
 
-def test_a_port_that_something_else_has_taken_is_told(
+def test_a_port_that_something_else_has_taken_is_reported(
     context: Callable[..., DiagnosticContext], tmp_path: Path
 ) -> None:
     class Quiet(SimpleHTTPRequestHandler):
@@ -484,10 +486,10 @@ def test_a_port_that_something_else_has_taken_is_told(
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path))) as other:
         Thread(target=other.serve_forever, daemon=True).start()
-        told = the_one("tracking", context(server=f"http://127.0.0.1:{other.server_port}"))
+        reported = the_one("tracking", context(server=f"http://127.0.0.1:{other.server_port}"))
         other.shutdown()
-    assert told.level == "wrong"
-    assert "is this its address?" in told.fix
+    assert reported.level == "wrong"
+    assert "is this its address?" in reported.fix
 
 
 @pytest.fixture(scope="module")
@@ -516,7 +518,7 @@ def login(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
 
 
 @pytest.mark.slow
-def test_a_wrong_password_is_told_as_such_and_not_printed(
+def test_a_wrong_password_is_reported_as_such_and_not_printed(
     context: Callable[..., DiagnosticContext],
     guarded: MlflowServer,
     login: Callable[[str, str], None],
@@ -525,22 +527,22 @@ def test_a_wrong_password_is_told_as_such_and_not_printed(
     login("admin", PASSWORD)
     assert not bad("tracking", context(server=guarded.uri))
     login("admin", "guessed-by-somebody")
-    told = the_one("tracking", context(server=guarded.uri))
-    assert told.found == "401, for user admin"
-    assert "MLFLOW_TRACKING_PASSWORD" in told.fix
-    assert "guessed" not in told.line
+    reported = the_one("tracking", context(server=guarded.uri))
+    assert reported.found == "401, for user admin"
+    assert "MLFLOW_TRACKING_PASSWORD" in reported.fix
+    assert "guessed" not in reported.line
     monkeypatch.delenv("MLFLOW_TRACKING_USERNAME")
     monkeypatch.delenv("MLFLOW_TRACKING_PASSWORD")
     assert the_one("tracking", context(server=guarded.uri)).found == "401, without a name"
     in_address = guarded.uri.replace("://", "://admin:guessed-by-somebody@")
-    told = the_one("tracking", context(server=in_address))
-    assert told.found.startswith("401")
-    assert "guessed" not in told.line
+    reported = the_one("tracking", context(server=in_address))
+    assert reported.found.startswith("401")
+    assert "guessed" not in reported.line
     assert not bad("tracking", context(server=guarded.uri.replace("://", f"://admin:{PASSWORD}@")))
 
 
 @pytest.mark.slow
-def test_who_may_only_read_is_told(
+def test_who_may_only_read_is_reported(
     context: Callable[..., DiagnosticContext], guarded: MlflowServer, login: Callable[[str, str], None]
 ) -> None:
     login("admin", PASSWORD)
@@ -550,49 +552,49 @@ def test_who_may_only_read_is_told(
     assert requests.post(users, json=account, auth=("admin", PASSWORD), timeout=60).ok
     assert not bad("tracking", context(server=guarded.uri))
     login("marie", "the-password-of-marie")
-    told = the_one("tracking", context(server=guarded.uri))
-    assert told.found == "403: writing to experiment zdc is not allowed"
+    reported = the_one("tracking", context(server=guarded.uri))
+    assert reported.found == "403: writing to experiment zdc is not allowed"
     tags = MlflowClient(guarded.uri).get_experiment_by_name("zdc").tags
     assert tags == {"mlflow.experimentKind": "custom_model_development"}
 
 
 @pytest.mark.slow
-def test_a_name_that_the_server_does_not_answer_to_is_told(
+def test_a_name_that_the_server_does_not_answer_to_is_reported(
     context: Callable[..., DiagnosticContext], guarded: MlflowServer, login: Callable[[str, str], None]
 ) -> None:
     login("admin", PASSWORD)
-    told = the_one("tracking", context(server=guarded.uri.replace("127.0.0.1", "localhost")))
-    assert told.found == "403, Invalid Host header"
-    assert "MLFLOW_ALLOWED_HOSTS" in told.fix
+    reported = the_one("tracking", context(server=guarded.uri.replace("127.0.0.1", "localhost")))
+    assert reported.found == "403, Invalid Host header"
+    assert "MLFLOW_ALLOWED_HOSTS" in reported.fix
 
 
 @pytest.mark.slow
-def test_a_server_that_listens_to_everybody_is_told(
+def test_a_server_that_listens_to_everybody_is_reported(
     context: Callable[..., DiagnosticContext], guarded: MlflowServer
 ) -> None:
-    told = [finding for finding in bad("ports", context()) if finding.what == "MLflow on this machine"]
-    assert len(told) == 1
-    assert f"0.0.0.0:{guarded.port}" in told[0].found
+    reported = [finding for finding in bad("ports", context()) if finding.what == "MLflow on this machine"]
+    assert len(reported) == 1
+    assert f"0.0.0.0:{guarded.port}" in reported[0].found
 
 
 # --- a cluster that is not there
 
 
-def test_an_address_where_nobody_listens_is_told(context: Callable[..., DiagnosticContext]) -> None:
-    told = the_one("cluster", context(address=f"127.0.0.1:{free_port()}"))
-    assert told.level == "wrong"
-    assert "no answer" in told.found
-    told = the_one("cluster", context(address=f"http://127.0.0.1:{free_port()}"))
-    assert "Connection refused" in told.found
+def test_an_address_where_nobody_listens_is_reported(context: Callable[..., DiagnosticContext]) -> None:
+    reported = the_one("cluster", context(address=f"127.0.0.1:{free_port()}"))
+    assert reported.level == "wrong"
+    assert "no answer" in reported.found
+    reported = the_one("cluster", context(address=f"http://127.0.0.1:{free_port()}"))
+    assert "Connection refused" in reported.found
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(context: Callable[..., DiagnosticContext]) -> None:
+def test_a_gpu_that_is_asked_for_and_is_nowhere_is_reported(context: Callable[..., DiagnosticContext]) -> None:
     assert not bad("cluster", context())
-    told = the_one("cluster", context(gpus_per_trial=1))
-    assert told.what == "room for a trial"
-    assert "Lower --cpus-per-trial or --gpus-per-trial" in told.fix
+    reported = the_one("cluster", context(gpus_per_trial=1))
+    assert reported.what == "room for a trial"
+    assert "Lower --cpus-per-trial or --gpus-per-trial" in reported.fix
 
 
 # --- nodes
@@ -600,7 +602,7 @@ def test_a_gpu_that_is_asked_for_and_is_nowhere_is_told(context: Callable[..., D
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
+def test_a_node_that_stays_silent_is_reported_with_the_reason() -> None:
     """One that answers late, one whose answer is an error, one that dies over the question."""
     from search.diagnostics.nodes import Cluster
 
@@ -628,7 +630,7 @@ def test_a_node_that_stays_silent_is_told_with_the_reason() -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_cluster_that_is_busy_is_told_and_not_waited_for(context: Callable[..., DiagnosticContext]) -> None:
+def test_a_cluster_that_is_busy_is_reported_and_not_waited_for(context: Callable[..., DiagnosticContext]) -> None:
     import ray
 
     def sleep(started: str) -> None:
@@ -640,14 +642,14 @@ def test_a_cluster_that_is_busy_is_told_and_not_waited_for(context: Callable[...
     hold = ray.remote(num_cpus=2)(sleep).remote(str(started))
     assert not bad("cluster", busy)
     wait_until(started.exists, "a task that takes all CPUs")
-    told = the_one("trial", busy)
+    reported = the_one("trial", busy)
     ray.cancel(hold, force=True)
-    assert told.level == "warning"
-    assert "no free place" in told.found
+    assert reported.level == "warning"
+    assert "no free place" in reported.found
 
 
 @pytest.mark.parametrize(
-    ("of_ray", "told", "level", "words"),
+    ("of_ray", "reported", "level", "words"),
     [
         (2, {"torch": 2, "cuda": "12.8", "driver": 2}, None, ""),
         (0, {"torch": 0, "cuda": "12.8", "driver": 0}, None, ""),
@@ -658,13 +660,13 @@ def test_a_cluster_that_is_busy_is_told_and_not_waited_for(context: Callable[...
     ],
 )
 def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
-    of_ray: int, told: dict[str, Any], level: str | None, words: str
+    of_ray: int, reported: dict[str, Any], level: str | None, words: str
 ) -> None:
     from search.diagnostics.gpus import _problem
     from search.diagnostics.nodes import Node
 
     node = Node("1", "node1", "node1", {"GPU": float(of_ray)} if of_ray else {})
-    finding = _problem(node, {"names": [], "version": "2.13.0", **told})
+    finding = _problem(node, {"names": [], "version": "2.13.0", **reported})
     assert (finding and finding.level) == level
     assert words in (finding.fix if finding else "")
 
@@ -681,7 +683,7 @@ def test_gpus_of_ray_of_torch_and_of_their_driver_are_compared(
         ("optuna", "none", "warning"),
     ],
 )
-def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there: str, level: str | None) -> None:
+def test_what_trials_import_must_agree_and_the_rest_is_reported(package: str, there: str, level: str | None) -> None:
     from search.diagnostics.versions import _compare_package
 
     here = {"torch": "2.13.0+cpu", "ray": "2.60.0", "optuna": "5.0.0"}[package]
@@ -690,7 +692,7 @@ def test_what_trials_import_must_agree_and_the_rest_is_told(package: str, there:
     assert all("node1" in finding.what and "node2" not in finding.what for finding in findings)
 
 
-def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(
+def test_a_node_that_falls_silent_is_reported_and_the_other_clocks_are_read(
     context: Callable[..., DiagnosticContext],
 ) -> None:
     from search.diagnostics.nodes import Cluster, Node, NodeResults
@@ -703,11 +705,11 @@ def test_a_node_that_falls_silent_is_told_and_the_other_clocks_are_read(
             silent = {name: "no answer" for name in asked if len(asked) == 1 and name == "a"}
             return NodeResults({name: probe(*arguments) for name in asked if name not in silent}, silent)
 
-    told = found("clocks", context(cluster=Fading([Node("1", "a", "a", {}), Node("2", "b", "b", {})])))
-    assert [finding.line.split(";")[0] for finding in told[:1]] == [
+    reported = found("clocks", context(cluster=Fading([Node("1", "a", "a", {}), Node("2", "b", "b", {})])))
+    assert [finding.line.split(";")[0] for finding in reported[:1]] == [
         "wrong    clock of a: found no answer within 5 s, expected an answer"
     ]
-    assert told[1].found.endswith("on 1 of 2 nodes")
+    assert reported[1].found.endswith("on 1 of 2 nodes")
 
 
 def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_know() -> None:
@@ -715,20 +717,24 @@ def test_data_are_needed_where_the_search_is_driven_and_elsewhere_it_is_good_to_
     from search.diagnostics.nodes import Cluster, Node
 
     nodes = [Node(name, name, name, {}, is_driver=name == "head") for name in ("head", "b", "c")]
-    told = list(_problems_of_nodes(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it"))
-    assert [(finding.level, finding.what) for finding in told] == [
+    reported = list(
+        _problems_of_nodes(Cluster(nodes), dict.fromkeys(("head", "b", "c"), "not there"), "files", "mount it")
+    )
+    assert [(finding.level, finding.what) for finding in reported] == [
         ("wrong", "data on head"),
         ("warning", "data on b, c"),
     ]
-    assert "only the head reads them" in told[1].fix
-    assert "only the head reads them" not in told[0].fix
+    assert "only the head reads them" in reported[1].fix
+    assert "only the head reads them" not in reported[0].fix
 
 
-def test_shared_memory_that_is_smaller_than_the_object_store_is_told(context: Callable[..., DiagnosticContext]) -> None:
+def test_shared_memory_that_is_smaller_than_the_object_store_is_reported(
+    context: Callable[..., DiagnosticContext],
+) -> None:
     from search.diagnostics.disks import _check_object_store
     from search.diagnostics.nodes import Cluster, Node
 
     one = context(cluster=Cluster([Node("1", "box", "box", {"object_store_memory": 2e9})]))
-    (told,) = _check_object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})
-    assert told.line.startswith("warning  shared memory of box: found 67.1 MB in all, for an object store of 2 GB")
+    (reported,) = _check_object_store(one, {"box": {"shared memory": ("/dev/shm", 64 * 2**20, 60 * 2**20, -1)}})
+    assert reported.line.startswith("warning  shared memory of box: found 67.1 MB in all, for an object store of 2 GB")
     assert not list(_check_object_store(one, {"box": {"shared memory": ("/dev/shm", 2 * 2**30, 2**30, -1)}}))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -193,7 +194,7 @@ def test_all_output_is_shown_where_the_stream_of_it_fails(
             proxy.hang(600, path="/logs/tail")
         else:
             proxy.answer_error(501, path="/logs/tail")  # as of a proxy that knows no websockets
-        assert ray_jobs.JobServer(proxy.uri).follow(job) == 3
+        assert ray_jobs.JobServer(proxy.uri).follow(job, partial(print, end="", flush=True)) == 3
         assert proxy.faults[f"/api/jobs/{job}/logs/tail"] >= 2
     printed = capsys.readouterr().out.splitlines()  # among words of Ray's own
     assert [line for line in printed if line in ("first", "last")] == ["first", "last"]

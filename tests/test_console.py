@@ -1,18 +1,35 @@
-"""What people name is shown as they named it, although Rich gives brackets and colons a meaning."""
+"""Words are shown as people named things, cost nothing but themselves where they fail, and are not those of others."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from broken import wait_until
 from rich.table import Table
+from specs import spec_of
+from tiny import TinyData, make_tiny
 
 import search.doctor
 import search.promote
 import search.report
+import search.reporting.summary
 import search.run
-from search.reporting.summary import open_console
+from search.config.settings import Site
+from search.engine.search_run import run_search
+from search.reporting.console import SafeConsole, libraries_logged, open_console
+from search.reporting.summary import ConsoleReporter
 
 ODD = "/data/[old]/[/b]/:key:/x.root"
 
@@ -45,3 +62,159 @@ def test_errors_show_it_too(
     monkeypatch.setenv("SEARCH_STORAGE", str(tmp_path))
     assert command(words) in (1, 2)
     assert ODD in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- output that fails
+
+
+@pytest.fixture(params=["closed pipe", "full disk", "closed file", "none"])
+def failing(request: pytest.FixtureRequest) -> Iterator[io.TextIOWrapper | None]:
+    """An output that cannot be written to."""
+    if request.param == "none":
+        yield None
+        return
+    if request.param == "closed pipe":
+        reading, writing = os.pipe()
+        os.close(reading)
+        stream = os.fdopen(writing, "w")
+    else:
+        stream = Path("/dev/full").open("w")  # noqa: SIM115
+    if request.param == "closed file":
+        stream.close()
+    yield stream
+    stream.close()  # flushes, and must not raise
+
+
+def test_what_cannot_be_printed_is_in_the_log(failing: io.TextIOWrapper | None, tmp_path: Path) -> None:
+    console = SafeConsole(failing, width=80)
+    console.print("before the log is open")
+    console.log_file.open(tmp_path / "log", "python -m search.run zdc --storage s3://user:secret@host/x")
+    console.print(Table("a table", title="its title"))
+    console.stream("a part of a text")
+    text = (tmp_path / "log").read_text()
+    assert text.splitlines()[1] == "before the log is open"
+    assert text.startswith("--- ")
+    assert "a table" in text
+    assert "secret" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_characters_that_the_output_cannot_spell_are_escaped(encoding: str, tmp_path: Path) -> None:
+    file = tmp_path / "printed"
+    with file.open("w", encoding=encoding) as stream:
+        console = SafeConsole(stream, width=80)
+        console.log_file.open(tmp_path / "log", "")
+        console.print("Prüfung \u2192 \udcfc", soft_wrap=True)
+    escaped = {"ascii": r"Pr\xfcfung \u2192 \udcfc", "latin-1": "Prüfung \\u2192 \\udcfc", "utf-8": "Prüfung → \\udcfc"}
+    assert file.read_text(encoding=encoding).strip() == escaped[encoding]
+    assert "Prüfung → \\udcfc" in (tmp_path / "log").read_text(encoding="utf-8")
+
+
+def test_a_log_that_cannot_be_written_delays_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    printed = io.StringIO()
+    console = SafeConsole(printed, width=80)
+    console.log_file.open(tmp_path / "later" / "log", "")
+    console.print("first")
+    (tmp_path / "later").mkdir()
+    console.print("second")
+    assert printed.getvalue() == "first\nsecond\n"
+    assert (tmp_path / "later" / "log").read_text().splitlines()[1:] == ["first", "second"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("words", "output", "code"),
+    [
+        (["search.run", "--help"], "full disk", 0),
+        (["search.run", "zdc", "--trails", "3"], "closed pipe", 2),
+        (["search.report", "nothing"], "no output", 2),
+        (["search.doctor", "--only", "disks"], "closed pipe", 0),
+        (["trainables.zdc.simulate", "sample.root", "--events", "5"], "full disk", 0),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_command_whose_output_fails_has_its_usual_exit_code(
+    words: list[str], output: str, code: int, tmp_path: Path
+) -> None:
+    findings = tmp_path / "findings.json"
+    reading, pipe = os.pipe()
+    os.close(reading)
+    full = os.open("/dev/full", os.O_WRONLY)
+    ended = subprocess.run(
+        [sys.executable, "-m", *words, *(["--json", str(findings)] if words[0] == "search.doctor" else [])],
+        env=os.environ | {"SEARCH_STORAGE": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=tmp_path, stdout=full if output == "full disk" else pipe, stderr=subprocess.STDOUT, timeout=300,
+        preexec_fn=(lambda: [os.close(1), os.close(2)]) if output == "no output" else None, check=False,
+    )  # fmt: skip
+    os.close(pipe)
+    os.close(full)
+    if words[0] == "search.doctor":
+        code = json.loads(findings.read_text())["exit_code"]
+    assert ended.returncode == code
+    assert "sample.root" not in words or (tmp_path / "sample.root").stat().st_size > 0
+
+
+# ---------------------------------------------------------------- words of others, and silence
+
+
+def test_what_libraries_log_is_in_the_log_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    library = logging.getLogger("a_library")
+    printing = logging.StreamHandler(sys.stderr)
+    library.addHandler(printing)
+    library.propagate = False
+    console = open_console()
+    console.log_file.open(tmp_path / "log", "")
+    with warnings.catch_warnings(), libraries_logged(console.log_file), libraries_logged(console.log_file):
+        warnings.simplefilter("always")
+        library.warning("migrating the tables")
+        logging.getLogger("another").error("retrying")
+        warnings.warn("deprecated", stacklevel=1)
+        console.print("ours")
+    assert capsys.readouterr() == ("ours\n", "")
+    text = (tmp_path / "log").read_text()
+    for words in ("a_library: migrating the tables", "another: retrying", "UserWarning: deprecated", "ours"):
+        assert words in text
+    assert (library.handlers, library.propagate) == ([printing], False)
+    library.warning("as before")
+    assert capsys.readouterr().err == "as before\n"
+
+
+class Seen(io.StringIO):
+    """An output that says when a text has been written to it."""
+
+    def wait_for(self, text: str) -> None:
+        deadline = time.monotonic() + 120
+        while text not in self.getvalue():
+            assert time.monotonic() < deadline, f"silence instead of: {text}"
+            time.sleep(0.01)
+
+
+class EnoughSeenError(Exception):
+    """Ends a search before it needs Ray."""
+
+
+def test_slow_steps_before_the_first_trial_say_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(search.reporting.summary, "SLOW_S", 0.05)
+    seen = Seen()
+
+    def load_data(*_: object) -> TinyData:
+        seen.wait_for("data     reading")
+        return TinyData()
+
+    def baselines(_: object) -> dict[str, dict[str, float]]:
+        seen.wait_for("naive    computing")
+        raise EnoughSeenError
+
+    workload = replace(make_tiny(known={"x": 0.1}), load_data=load_data, baselines=baselines)
+    site = Site(name="slow", storage=str(tmp_path), tracking_uri="journal")
+    with pytest.raises(EnoughSeenError):
+        run_search(spec_of(workload, site=site), SafeConsole(seen, width=120))
+
+
+def test_a_fast_step_says_nothing() -> None:
+    lines = io.StringIO()
+    before = threading.active_count()
+    with ConsoleReporter(SafeConsole(lines, width=80)).announcing("what is done at once"):
+        pass
+    wait_until(lambda: threading.active_count() <= before, "the timer ends")
+    assert lines.getvalue() == ""

@@ -162,7 +162,7 @@ def test_a_healthy_cluster_is_ready(healthy: Visit) -> None:
     assert not [one for one in healthy.bad() if one["check"] != "ports"], healthy.text
     assert healthy.code == search.doctor.FINE
     assert healthy.lines[-1].startswith("ready, ")
-    told = " ".join(healthy.lines)
+    reported = " ".join(healthy.lines)
     for words in (
         "Ray refuses connections without one",
         "the same code, Python",
@@ -173,7 +173,7 @@ def test_a_healthy_cluster_is_ready(healthy: Visit) -> None:
         "one epoch of zdc on 1 node (CPU)",
         "answers, and asks for the token",
     ):
-        assert words in told
+        assert words in reported
 
 
 @pytest.mark.slow
@@ -190,11 +190,11 @@ def test_nothing_is_left_in_the_storage(practice: Practice, ailing: tuple[Visit,
 
 
 @pytest.mark.slow
-def test_a_dashboard_that_is_shown_to_everybody_is_told(practice: Practice, healthy: Visit) -> None:
-    told = healthy.the_one("dashboard")
-    assert told["level"] == "warning"
-    assert practice.head.name in told["what"]
-    assert "0.0.0.0:8265" in told["found"]
+def test_a_dashboard_that_is_shown_to_everybody_is_reported(practice: Practice, healthy: Visit) -> None:
+    reported = healthy.the_one("dashboard")
+    assert reported["level"] == "warning"
+    assert practice.head.name in reported["what"]
+    assert "0.0.0.0:8265" in reported["found"]
 
 
 # --- tokens
@@ -205,7 +205,7 @@ def test_a_dashboard_that_is_shown_to_everybody_is_told(practice: Practice, heal
     ("token", "mode", "found"),
     [("f" * 32, "token", "is refused"), ("", "token", "no token on this machine"), ("", "disabled", "none is sent")],
 )
-def test_a_token_that_is_wrong_or_missing_is_told_as_such(
+def test_a_token_that_is_wrong_or_missing_is_reported_as_such(
     practice: Practice,
     healthy: Visit,
     token: str,
@@ -220,11 +220,11 @@ def test_a_token_that_is_wrong_or_missing_is_told_as_such(
     monkeypatch.setenv("RAY_AUTH_MODE", mode)
     monkeypatch.setenv("RAY_AUTH_TOKEN", token)
     code, findings = visit_from_here(tmp_path, "--address", practice.address, "--only", "cluster")
-    (told,) = findings
+    (reported,) = findings
     assert code == search.doctor.WRONG
-    assert told["level"] == "wrong"
-    assert found in told["found"]
-    assert "auth_token" in told["fix"]
+    assert reported["level"] == "wrong"
+    assert found in reported["found"]
+    assert "auth_token" in reported["fix"]
     assert not token or token not in json.dumps(findings)
     assert time.monotonic() - began < 200
 
@@ -255,7 +255,7 @@ def visit_from_here(folder: Path, *flags: str) -> tuple[int, list[dict[str, str]
 
 
 @pytest.mark.slow
-def test_a_ray_that_asks_for_no_token_is_told(tmp_path: Path) -> None:
+def test_a_ray_that_asks_for_no_token_is_reported(tmp_path: Path) -> None:
     words = [sys.executable, "-m", "search.doctor", "--only", "cluster", "--storage", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     done = subprocess.run(
@@ -303,19 +303,19 @@ def test_the_healthy_node_is_not_accused(practice: Practice, ailing: tuple[Visit
 )
 def test_each_fault_of_a_node_is_found(ailing: tuple[Visit, str], what: str, level: str, found: str, fix: str) -> None:
     visit, sick = ailing
-    told = visit.the_one(what.format(sick))
-    assert told["level"] == level
-    assert re.search(found, told["found"])
-    assert fix in told["fix"]
+    reported = visit.the_one(what.format(sick))
+    assert reported["level"] == level
+    assert re.search(found, reported["found"])
+    assert fix in reported["fix"]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not FAKETIME.exists(), reason="libfaketime is not installed: apt-get install libfaketime")
 def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
     visit, sick = ailing
-    told = visit.the_one(f"clock of {sick}")
-    assert told["level"] == "wrong"
-    assert told["found"] == "90.0 s ahead of this machine"
+    reported = visit.the_one(f"clock of {sick}")
+    assert reported["level"] == "wrong"
+    assert reported["found"] == "90.0 s ahead of this machine"
     assert "within" in next(one["found"] for one in visit.findings if one["what"] == "clocks")
 
 
@@ -323,7 +323,7 @@ def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "reported"),
     [
         (["--workload", "zcd"], "there are zdc, pt-energy"),
         (["--time-limit", "5 minutes"], "90s, 30m, 1h30m or 2d"),
@@ -333,14 +333,14 @@ def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
         (["--json", "/proc/findings.json"], "cannot be written"),
     ],
 )
-def test_wrong_words_end_with_code_2(flags: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_words_end_with_code_2(flags: list[str], reported: str, capsys: pytest.CaptureFixture[str]) -> None:
     try:
         code: Any = search.doctor.main(flags)
     except SystemExit as end:
         code = end.code
     out, err = capsys.readouterr()
     assert code == search.doctor.WRONG_USAGE
-    assert told in re.sub(r"[\s│╭╮╰╯─]+", " ", out + err)
+    assert reported in re.sub(r"[\s│╭╮╰╯─]+", " ", out + err)
 
 
 def test_a_terminal_gets_each_finding_in_a_column() -> None:

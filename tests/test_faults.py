@@ -37,7 +37,7 @@ from proxy import FaultyProxy
 from server import MlflowServer
 from tiny import make_tiny
 
-import search.engine.search_run
+import search.engine.context
 from search.storage.event_log import read_entries
 from search.storage.search_dir import SearchDir
 
@@ -74,7 +74,7 @@ def calm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture
 def long_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search.engine.search_run, "PATIENCE_S", float(LONG_S))
+    monkeypatch.setattr(search.engine.context, "PATIENCE_S", float(LONG_S))
 
 
 def test_nothing_is_lost_where_nothing_happens(calm: Finished) -> None:
@@ -169,7 +169,7 @@ def test_a_server_that_is_off_until_the_end_gets_the_rest_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The search itself ends well, and says what is to be done."""
-    monkeypatch.setattr(search.engine.search_run, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(search.engine.context, "PATIENCE_S", 1.0)
     with when(journal, 6, mlflow_server.stop):
         done = here(proxy.uri, epoch_s=0.1)
     assert done.code == 0, done.text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import struct
 from pathlib import Path
 
 import fsspec
@@ -118,6 +119,59 @@ def test_what_is_not_a_whole_root_file_is_refused(tmp_path: Path, content: bytes
     path.write_bytes(content)
     with pytest.raises(UnreadableFile, match=f"x.root: {said}"):
         stamp_root_file(str(path))
+
+
+def never_closed(content: bytes) -> bytes:
+    """The file as a ROOT job leaves it that saved itself and then died: no list of free segments yet."""
+    version, end = struct.unpack(">i", content[4:8])[0], struct.unpack(">i", content[12:16])[0]
+    assert version < 1_000_000
+    return content[:12] + struct.pack(">iii", end, 0, 0) + content[24:]
+
+
+def as_big_file(content: bytes) -> bytes:
+    """The same header with positions of 8 bytes, as in files above 2 GB."""
+    version, begin, end, free, *rest = struct.unpack(">iiiiiii", content[4:32])
+    header = struct.pack(">iiqqiii", version + 1_000_000, begin, end, free, *rest)
+    return content[:4] + header + content[4 + len(header) :]
+
+
+def with_end(content: bytes, end: int) -> bytes:
+    return content[:12] + struct.pack(">i", end) + content[16:]
+
+
+WHOLE = SAMPLE.read_bytes()
+SAVED_AT = len(WHOLE) // 2  # where a header that was written in the midst of a job says that the file ends
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (with_end(WHOLE, SAVED_AT), f"its header names {SAVED_AT} bytes, found {len(WHOLE)}"),
+        (WHOLE + b"appended", f"its header names {len(WHOLE)} bytes, found {len(WHOLE) + 8}"),
+        (WHOLE + bytes(1000), f"its header names {len(WHOLE)} bytes"),  # of a full disk, or of a cut transfer
+        (as_big_file(WHOLE) + bytes(1000), f"its header names {len(WHOLE)} bytes"),
+        (never_closed(WHOLE), "no list of free segments"),
+        (never_closed(WHOLE) + bytes(2), "no list of free segments"),
+    ],
+    ids=["saved", "appended", "zeros", "big", "never-closed", "short-tail"],
+)
+def test_a_file_that_its_job_did_not_close_is_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "x.root"
+    path.write_bytes(content)
+    with pytest.raises(UnreadableFile, match=f"x.root: not closed: .*{said}.*its job was cut off.*hadd"):
+        stamp_root_file(str(path))
+
+
+def test_a_closed_file_may_end_with_a_deleted_record(tmp_path: Path) -> None:
+    """ROOT writes the negative length of the free space there, which reaches to 2 GB."""
+    path = tmp_path / "x.root"
+    for content in (WHOLE, as_big_file(WHOLE)):
+        path.write_bytes(content + struct.pack(">i", len(WHOLE) - 2_000_000_001) + bytes(300))
+        assert stamp_root_file(str(path))["size"] == len(WHOLE) + 304
+    for length in (-100, -1_000_000):  # another record follows; any negative number
+        path.write_bytes(WHOLE + struct.pack(">i", length) + bytes(300))
+        with pytest.raises(UnreadableFile, match="not closed"):
+            stamp_root_file(str(path))
 
 
 def test_an_absent_file_names_those_that_are_alike(tree: Path) -> None:

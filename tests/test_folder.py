@@ -12,23 +12,23 @@ from typing import Any
 
 import pytest
 from finished import call
+from specs import spec_of
 from tiny import TinyData, make_tiny
 
 from search.config.settings import Budget, Method, Site
-from search.config.spec import SearchSpec, make_plan
+from search.config.spec import SearchSpec
 from search.errors import NameTakenError, UsageError
 from search.storage.event_log import EventLog
 from search.storage.names import EVENT_LOG, STUDY
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
-from trainables.data.files import DataSettings
 
 FACTS = {"run_id": "the-run", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing"}
 
 
 def plan_of(epochs: int = 4, **method: Any) -> SearchSpec:
     workload = make_tiny(known={"x": 0.3, "y": 0.0}, other={"x": 0.1, "y": 0.0})
-    return make_plan(workload, Budget(epochs=epochs), Method(**method), Site(name="mine"), demo=True)
+    return spec_of(workload, budget=Budget(epochs=epochs), method=Method(**method), site=Site(name="mine"))
 
 
 def record(number: int, **more: Any) -> TrialRecord:
@@ -42,7 +42,7 @@ def begun(storage: Path, data: TinyData | None = None) -> SearchDir:
     """The folder of a search that is described."""
     folder = SearchDir(storage, "mine")
     with folder.locked():
-        folder.describe(plan_of(), data or TinyData(), DataSettings(), facts=FACTS, branches=["below"])
+        folder.describe(plan_of(), data or TinyData(), facts=FACTS, branches=["below"])
     return folder
 
 
@@ -201,10 +201,10 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
         (plan_of(), "data-2", "data"),
         (plan_of(epochs=5), "data-1", "epochs"),
         (plan_of(set=("x=0.5",)), "data-1", "searched"),
-        (plan_of(also=("optional",)), "data-1", "searched"),
+        (plan_of(free=("optional",)), "data-1", "searched"),
         (plan_of(presets="known"), "data-1", "presets"),
         (plan_of(objective="size"), "data-1", "objectives"),
-        (plan_of(limit=("size=1",)), "data-1", "limits"),
+        (plan_of(constraint=("size=1",)), "data-1", "limits"),
     ],
 )
 def test_another_search_is_refused_with_the_difference(

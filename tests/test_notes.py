@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 import pytest
 from recorded import RecordedSearch, facts_of, record
+from specs import spec_of
 from tiny import make_tiny
 
-from search.config.settings import Budget, Method, Site
-from search.config.spec import SearchSpec, make_plan
-from search.reporting.leaderboard import Leaderboard, make_leaderboard
+from search.config.settings import Method, Site
+from search.config.spec import SearchSpec
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import opening_note, record_opening, record_result, result_note, result_views
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, open_experiment
@@ -34,7 +35,7 @@ def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
 
 def plan_of(objective: str = "loss") -> SearchSpec:
     workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), limits={"size": 0.5})
-    return make_plan(workload, Budget(), Method(objective=objective), Site(name="s"), demo=True)
+    return spec_of(workload, method=Method(objective=objective), site=Site(name="s"))
 
 
 def ended(number: int, loss: float, preset: str | None = None) -> TrialRecord:
@@ -45,7 +46,9 @@ def ended(number: int, loss: float, preset: str | None = None) -> TrialRecord:
 
 
 def board_of(*records: TrialRecord, objective: str = "loss") -> Leaderboard:
-    return make_leaderboard(plan_of(objective), records, {"guess": {"loss": 1.0, "size": 1.0}}, "tiny-1")
+    plan = plan_of(objective)
+    spec = LeaderboardSpec(plan.name, plan.workload.name, plan.goal, plan.workload.columns, "tiny-1")
+    return make_leaderboard(spec, records, {"guess": {"loss": 1.0, "size": 1.0}})
 
 
 def test_trials_need_not_have_the_same_metrics() -> None:

@@ -7,18 +7,18 @@ import time
 from typing import Any
 
 import pytest
-from rich.console import Console
 from specs import spec_of
 from tiny import make_tiny
 
 from search.config.settings import Budget, Site
+from search.reporting.console import SafeConsole
 from search.reporting.progress import Progress
 from search.storage.trial_record import Outcome, TrialRecord
 
 
 def view(*, terminal: bool, height: int = 40, trials: int = 5, epochs: int = 8) -> tuple[Progress, io.StringIO]:
     text = io.StringIO()
-    console = Console(file=text, force_terminal=terminal, width=120, height=height, highlight=False)
+    console = SafeConsole(text, force_terminal=terminal, width=120, height=height, highlight=False)
     plan = spec_of(make_tiny(known={"x": 0.1}), budget=Budget(trials=trials, epochs=epochs), site=Site(name="mine"))
     return Progress(console, plan, concurrent=2), text
 

@@ -29,7 +29,7 @@ GOOD, BETTER, BEST, WORSE = {"x": 0.1, "y": 0.0}, {"x": 0.25, "y": 0.0}, {"x": 0
 NONE_SAMPLED = ("--trials", "0", "--scheduler", "none", "--presets", "all")
 
 
-class Shop:
+class Platform:
     """One storage with its registry."""
 
     def __init__(self, storage: Path, *where: str) -> None:
@@ -57,41 +57,41 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def opened(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Shop:  # noqa: ARG001 - it runs
+def empty(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Platform:  # noqa: ARG001 - it runs
     """With an empty database: making it takes seconds."""
     import evaluations
     import promotable
 
     for module in (evaluations, promotable):
         cloudpickle.register_pickle_by_value(module)
-    storage = tmp_path_factory.mktemp("opened")
+    storage = tmp_path_factory.mktemp("empty")
     (storage / "mlflow").mkdir()
     MlflowClient(embedded_uri(storage)).search_experiments()
-    return Shop(storage)
+    return Platform(storage)
 
 
 @pytest.fixture(scope="module")
-def promoted(opened: Shop, tmp_path_factory: pytest.TempPathFactory) -> Shop:
+def promoted(empty: Platform, tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """With one search and its champion, ``good``; no test changes it."""
-    shop = Shop(Path(shutil.copytree(opened.storage, tmp_path_factory.mktemp("promoted") / "results")))
-    shop.search("first", good=GOOD, worse=WORSE)
-    shop.code, shop.text = shop.promote("--top", "2")
-    return shop
+    platform = Platform(Path(shutil.copytree(empty.storage, tmp_path_factory.mktemp("promoted") / "results")))
+    platform.search("first", good=GOOD, worse=WORSE)
+    platform.code, platform.text = platform.promote("--top", "2")
+    return platform
 
 
 @pytest.fixture
-def shop(opened: Shop, tmp_path: Path) -> Shop:
-    return Shop(Path(shutil.copytree(opened.storage, tmp_path / "results")))
+def fresh(empty: Platform, tmp_path: Path) -> Platform:
+    return Platform(Path(shutil.copytree(empty.storage, tmp_path / "results")))
 
 
 @pytest.fixture
-def busy(promoted: Shop, tmp_path: Path) -> Shop:
+def copied(promoted: Platform, tmp_path: Path) -> Platform:
     """A copy of the one with a champion; files of its model are still those of the first."""
     assert promoted.code == 0, promoted.text
-    return Shop(Path(shutil.copytree(promoted.storage, tmp_path / "results")))
+    return Platform(Path(shutil.copytree(promoted.storage, tmp_path / "results")))
 
 
-def test_the_best_complete_trial_becomes_the_first_champion(promoted: Shop) -> None:
+def test_the_best_complete_trial_becomes_the_first_champion(promoted: Platform) -> None:
     assert promoted.code == 0, promoted.text
     champion = promoted.champion
     assert champion.tags["trial"] == "good"
@@ -103,108 +103,108 @@ def test_the_best_complete_trial_becomes_the_first_champion(promoted: Shop) -> N
     assert "1 promotions have looked at it" in promoted.text
 
 
-def test_a_better_model_replaces_the_champion_and_a_rollback_brings_it_back(busy: Shop) -> None:
-    first = busy.champion
-    busy.search("second", better=BETTER)
-    code, text = busy.promote()
+def test_a_better_model_replaces_the_champion_and_a_rollback_brings_it_back(copied: Platform) -> None:
+    first = copied.champion
+    copied.search("second", better=BETTER)
+    code, text = copied.promote()
     assert code == 0, text
     assert "promote  second: better" in text  # the finalists of the first are no newer search
-    second = busy.champion
+    second = copied.champion
     assert (second.number, second.against, second.tags["trial"]) == (first.number + 1, str(first.number), "better")
-    assert busy.promote("--rollback")[0] == 0
-    assert busy.champion.number == first.number
-    busy.search("third", better=BEST)
-    code, text = busy.promote()  # against the champion that came back
+    assert copied.promote("--rollback")[0] == 0
+    assert copied.champion.number == first.number
+    copied.search("third", better=BEST)
+    code, text = copied.promote()  # against the champion that came back
     assert code == 0, text
-    assert busy.champion.against == str(first.number)
+    assert copied.champion.against == str(first.number)
 
 
-def test_a_model_that_is_no_better_is_refused_unless_it_is_forced_with_a_reason(busy: Shop) -> None:
-    before = busy.champion
-    busy.search("second", worse=WORSE)
-    code, text = busy.promote()
+def test_a_model_that_is_no_better_is_refused_unless_it_is_forced_with_a_reason(copied: Platform) -> None:
+    before = copied.champion
+    copied.search("second", worse=WORSE)
+    code, text = copied.promote()
     assert code == 3
     assert "not better beyond the 95% interval" in text
     assert "2 promotions have looked at it" in text
-    assert busy.champion == before
-    assert len(busy.registry.versions()) == 1
-    assert busy.promote("--force", "why")[0] == 2  # that is no reason
-    code, text = busy.promote("--force", "the old one fails [/eic/zdc#12] [red]")
+    assert copied.champion == before
+    assert len(copied.registry.versions()) == 1
+    assert copied.promote("--force", "why")[0] == 2  # that is no reason
+    code, text = copied.promote("--force", "the old one fails [/eic/zdc#12] [red]")
     assert code == 0, text
     assert "2 promotions have looked at it" in text  # the same trainings again
-    assert busy.champion.tags["forced"] == "the old one fails [/eic/zdc#12] [red]"
-    code, text = busy.promote("--list")
+    assert copied.champion.tags["forced"] == "the old one fails [/eic/zdc#12] [red]"
+    code, text = copied.promote("--list")
     assert code == 0
     assert all(word in text for word in ("fails", "[/eic/zdc#12]", "[red]"))
 
 
-def test_uses_of_a_holdout_are_counted_over_all_workloads(busy: Shop) -> None:
-    client = busy.registry._client
+def test_uses_of_a_holdout_are_counted_over_all_workloads(copied: Platform) -> None:
+    client = copied.registry._client
     other = Registry(client, "other")
     assert other.record_use("events-99", "theirs", "today") == 2  # the promotion of tiny looked at the same events
     assert other.record_use("events-99", "theirs", "tomorrow") == 2
-    assert busy.registry.record_use("events-99", "ours", "today") == 3
+    assert copied.registry.record_use("events-99", "ours", "today") == 3
     assert other.record_use("events-1", "theirs", "today") == 1
 
 
-def test_a_lucky_trial_does_not_pass(busy: Shop) -> None:
-    found = busy.search("lucky", lucky={"x": -0.1, "luck": 5.0})
+def test_a_lucky_trial_does_not_pass(copied: Platform) -> None:
+    found = copied.search("lucky", lucky={"x": -0.1, "luck": 5.0})
     assert found.rows["lucky"]["rank"] == 1
-    code, text = busy.promote("--top", "1")
+    code, text = copied.promote("--top", "1")
     assert code == 3, text
-    assert busy.champion.tags["trial"] == "good"
+    assert copied.champion.tags["trial"] == "good"
 
 
-def test_a_stopped_trial_is_never_promoted_whatever_its_number(shop: Shop) -> None:
-    found = shop.search("stopped", "--trials", "12", "--presets", "plain", "--seed", "3")
+def test_a_stopped_trial_is_never_promoted_whatever_its_number(fresh: Platform) -> None:
+    found = fresh.search("stopped", "--trials", "12", "--presets", "plain", "--seed", "3")
     assert found.board["outcomes"]["stopped_early"] > 0
     for row in found.board["rows"]:
         if row["outcome"] == "stopped_early":  # as if it had had a splendid number when it was stopped
             row["value"] = -100.0
     (found.folder / "leaderboard.json").write_text(json.dumps(found.board))
-    code, text = shop.promote("--top", "50", "--seeds", "1")
+    code, text = fresh.promote("--top", "50", "--seeds", "1")
     assert code == 0, text
     stopped = {label for label, row in found.rows.items() if row["outcome"] == "stopped_early"}
-    trained = json.loads(next(shop.storage.glob("searches/*.finalists-*/leaderboard.json")).read_text())
+    trained = json.loads(next(fresh.storage.glob("searches/*.finalists-*/leaderboard.json")).read_text())
     again = {row["label"].rpartition(".")[0] for row in trained["rows"] if row["number"] is not None}
     assert again
     assert not again & stopped
 
 
-def test_hyperparameters_that_fail_with_another_seed_are_out(shop: Shop) -> None:
-    shop.search("fragile", fragile={"x": 0.3, "y": 0.0, "unlucky_seeds": 1}, good=GOOD)
-    code, text = shop.promote("--top", "2")
+def test_hyperparameters_that_fail_with_another_seed_are_out(fresh: Platform) -> None:
+    fresh.search("fragile", fragile={"x": 0.3, "y": 0.0, "unlucky_seeds": 1}, good=GOOD)
+    code, text = fresh.promote("--top", "2")
     assert code == 0, text
-    assert shop.champion.tags["trial"] == "good"
+    assert fresh.champion.tags["trial"] == "good"
     assert "fragile is out" in text
 
 
-def test_the_same_promotion_twice_is_one(busy: Shop) -> None:
-    code, text = busy.promote("--search", "first", "--top", "2")
+def test_the_same_promotion_twice_is_one(copied: Platform) -> None:
+    code, text = copied.promote("--search", "first", "--top", "2")
     assert code == 0
     assert "is the champion already" in text
-    assert len(busy.registry.versions()) == 1
+    assert len(copied.registry.versions()) == 1
 
 
-def test_two_promotions_at_once_cannot_both_win(busy: Shop) -> None:
-    first, registry = busy.champion, busy.registry
+def test_two_promotions_at_once_cannot_both_win(copied: Platform) -> None:
+    first, registry = copied.champion, copied.registry
     versions = [pending(registry, first) for _ in range(2)]
     assert registry.set_champion(versions[1]) == versions[0]
     assert registry.set_champion(versions[0]) is None
-    assert busy.champion.number == versions[0].number
+    assert copied.champion.number == versions[0].number
     assert {version.number: version.state for version in registry.versions()}[versions[1].number] == "lost"
 
 
-def test_a_winner_that_lost_its_alias_by_hand_is_no_rival(busy: Shop) -> None:
+def test_a_winner_that_lost_its_alias_by_hand_is_no_rival(copied: Platform) -> None:
     """As after a rollback that died between the alias and the tag."""
-    first, registry = busy.champion, busy.registry
+    first, registry = copied.champion, copied.registry
     winner, second, third = (pending(registry, first) for _ in range(3))
     assert registry.set_champion(winner) is None
     registry._client.set_registered_model_alias("tiny", "champion", str(first.number))
     assert registry.set_champion(second) is None
-    assert busy.champion.number == second.number
+    assert copied.champion.number == second.number
     assert registry.set_champion(third) is not None  # the second has won against the same champion
-    assert busy.champion.number == second.number
+    assert copied.champion.number == second.number
 
 
 def pending(registry: Registry, champion: Version) -> Version:
@@ -214,39 +214,40 @@ def pending(registry: Registry, champion: Version) -> Version:
     return next(version for version in registry.versions() if version.number == int(made.version))
 
 
-def test_an_interrupted_registration_is_finished_by_the_next_try(busy: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = busy.champion
-    busy.search("second", better=BETTER)
+def test_an_interrupted_registration_is_finished_by_the_next_try(
+    copied: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = copied.champion
+    copied.search("second", better=BETTER)
 
     def died(*_: Any) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
         patched.setattr(Registry, "set_champion", died)
-        assert busy.promote()[0] == 130
-    assert busy.champion == before
-    assert busy.promote()[0] == 0
-    assert [version.state for version in busy.registry.versions()] == ["champion", "champion"]
-    assert busy.champion.number == 2
+        assert copied.promote()[0] == 130
+    assert copied.champion == before
+    assert copied.promote()[0] == 0
+    assert [version.state for version in copied.registry.versions()] == ["champion", "champion"]
+    assert copied.champion.number == 2
 
 
-def test_the_card_says_what_the_model_is(busy: Shop) -> None:
-    champion = busy.champion
-    card = Path(busy.registry._client.download_artifacts(champion.run_id, "promotion/card.md")).read_text()
+def test_the_card_says_what_the_model_is(copied: Platform) -> None:
+    champion = copied.champion
+    card = Path(copied.registry._client.download_artifacts(champion.run_id, "promotion/card.md")).read_text()
     for words in ("good", "models:/tiny@champion", "| plain |", "guess", "hyperparameters".title(), "x_cm"):
         assert words in card
-    description = busy.registry._client.get_model_version("tiny", str(champion.number)).description
+    description = copied.registry._client.get_model_version("tiny", str(champion.number)).description
     assert description.startswith("# tiny")
     assert "holdout.png" not in description
 
 
-def test_export_writes_the_champions_files_and_nothing_over_others(promoted: Shop, tmp_path: Path) -> None:
-    shop = promoted
-    assert shop.promote("--export", str(tmp_path / "out"))[0] == 0
-    assert shop.promote("--export", str(tmp_path / "out"))[0] == 0  # an earlier export is replaced
+def test_export_writes_the_champions_files_and_nothing_over_others(promoted: Platform, tmp_path: Path) -> None:
+    assert promoted.promote("--export", str(tmp_path / "out"))[0] == 0
+    assert promoted.promote("--export", str(tmp_path / "out"))[0] == 0  # an earlier export is replaced
     assert {path.name for path in (tmp_path / "out").iterdir()} >= {"model.json", "weights.safetensors"}
     (tmp_path / "out" / "notes.txt").write_text("what we found with it")
-    code, text = shop.promote("--export", str(tmp_path / "out"))
+    code, text = promoted.promote("--export", str(tmp_path / "out"))
     assert code == 2
     assert "notes.txt: this file is not in the manifest" in text
     assert "Name another folder, or delete this one." in text
@@ -254,17 +255,17 @@ def test_export_writes_the_champions_files_and_nothing_over_others(promoted: Sho
     assert (tmp_path / "out" / "notes.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("years of work")
-    assert shop.promote("--export", str(tmp_path / "mine"))[0] == 2
+    assert promoted.promote("--export", str(tmp_path / "mine"))[0] == 2
     assert (tmp_path / "mine" / "thesis.tex").exists()
 
 
-def test_a_package_that_was_changed_in_the_store_is_refused(busy: Shop) -> None:
-    weights = next(Path(busy.champion.source.removeprefix("file://")).rglob("weights.safetensors"))
+def test_a_package_that_was_changed_in_the_store_is_refused(copied: Platform) -> None:
+    weights = next(Path(copied.champion.source.removeprefix("file://")).rglob("weights.safetensors"))
     whole = weights.read_bytes()
-    busy.search("second", better=BETTER)
+    copied.search("second", better=BETTER)
     weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:
-        code, text = busy.promote()
+        code, text = copied.promote()
     finally:
         weights.write_bytes(whole)
     assert code == 2
@@ -283,58 +284,58 @@ def test_a_package_that_was_changed_in_the_store_is_refused(busy: Shop) -> None:
         (["--rollback"], "there is none to go back to"),
     ],
 )
-def test_wrong_flags_are_explained(promoted: Shop, flags: list[str], words: str) -> None:
+def test_wrong_flags_are_explained(promoted: Platform, flags: list[str], words: str) -> None:
     code, text = promoted.promote(*flags)
     assert code == 2
     assert words in text
     assert "Traceback" not in text
 
 
-def test_a_storage_without_searches_is_explained(shop: Shop) -> None:
-    code, text = shop.promote()
+def test_a_storage_without_searches_is_explained(fresh: Platform) -> None:
+    code, text = fresh.promote()
     assert code == 2
     assert "python -m search.run tiny" in text
     for flags in (["--rollback"], ["--export", "files"]):
-        code, text = shop.promote(*flags)
+        code, text = fresh.promote(*flags)
         assert code == 2
         assert "There is no champion of tiny" in text
 
 
-def test_the_preset_is_trained_where_the_search_has_none(shop: Shop) -> None:
-    shop.search("first", "--trials", "2", "--scheduler", "none", "--presets", "none")
-    code, text = shop.promote("--top", "1")
+@pytest.mark.parametrize("presets", ["all", "none"])
+def test_the_preset_has_as_many_seeds_as_the_candidate(fresh: Platform, presets: str) -> None:
+    """Whatever the search has of it: one run there may have been lucky."""
+    fresh.search("first", "--trials", "1", "--scheduler", "none", "--presets", presets, good=GOOD)
+    code, text = fresh.promote("--top", "1")
     assert code == 0, text
-    result = json.loads(next(shop.storage.glob("searches/*.finalists-*/promotion.json")).read_text())
-    assert {line["label"]: line["kind"] for line in result["lines"]}["plain"] == "preset"
-
-
-def test_a_preset_whose_weights_the_search_has_not_kept_is_trained_again(shop: Shop) -> None:
-    found = shop.search("first", *NONE_SAMPLED, "--keep", "1", good=GOOD)
-    assert found.rows["plain"]["rank"] == 2
-    code, text = shop.promote("--top", "1")
-    assert code == 0, text
-    (trained,) = shop.storage.glob("searches/*.finalists-*")
+    label = fresh.champion.tags["trial"]
+    words = f"promote  first: {label}, and the preset plain that they are compared with, each with 2 new seeds: 4"
+    assert words in " ".join(text.split("\n")[0].split()).replace("promote first", "promote  first")
+    (trained,) = fresh.storage.glob("searches/*.finalists-*")
     rows = json.loads((trained / "leaderboard.json").read_text())["rows"]
-    assert {row["label"] for row in rows if row["number"] is not None} == {"good.seed1", "good.seed2", "plain.seed1"}
-    lines = json.loads((trained / "promotion.json").read_text())["lines"]
-    assert {line["label"]: line["kind"] for line in lines}["plain"] == "preset"
+    seeds = {f"{name}.seed{number}" for name in (label, "plain") for number in (1, 2)}
+    assert {row["label"] for row in rows if row["number"] is not None} == seeds
+    result = json.loads((trained / "promotion.json").read_text())
+    (line,) = (line for line in result["lines"] if line["label"] == "plain")
+    assert (line["kind"], line["seeds"], result["reference"]) == ("preset", 2, "plain")
+    assert line["difference"]["loss"]["value"] == 0  # of the mean less itself
+    assert set(line["spread"]) == set(line["mean"])
 
 
-@pytest.mark.usefixtures("opened")
+@pytest.mark.usefixtures("empty")
 def test_a_promotion_on_a_server_is_one_like_any_other(mlflow_server: MlflowServer, tmp_path: Path) -> None:
     """PostgreSQL, artifacts through the server: the registry, the package and the export are there."""
-    shop = Shop(tmp_path / "results", "--tracking-uri", mlflow_server.uri)
-    shop.search("served", good=GOOD)
-    code, text = shop.promote("--top", "1")
+    platform = Platform(tmp_path / "results", "--tracking-uri", mlflow_server.uri)
+    platform.search("served", good=GOOD)
+    code, text = platform.promote("--top", "1")
     assert code == 0, text
     assert mlflow_server.uri in text
-    shop.search("better", better=BETTER)
-    code, text = shop.promote("--top", "1")  # the champion comes from the server
+    platform.search("better", better=BETTER)
+    code, text = platform.promote("--top", "1")  # the champion comes from the server
     assert code == 0, text
     assert "champion" in text
-    code, text = shop.promote("--export", str(tmp_path / "out"))
+    code, text = platform.promote("--export", str(tmp_path / "out"))
     assert code == 0, text
     assert (tmp_path / "out" / "weights.safetensors").exists()
-    listed = shop.promote("--list")[1]
+    listed = platform.promote("--list")[1]
     assert "better.seed" in listed
     assert "good.seed" in listed

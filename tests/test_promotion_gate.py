@@ -33,7 +33,7 @@ def test_the_first_model_is_the_champion() -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("loss", math.nan), ("loss", math.inf), ("bias", math.nan)])
-def test_not_even_the_first_model_may_have_a_score_that_is_no_number(name: str, value: float) -> None:
+def test_not_even_the_first_model_may_have_a_score_that_is_not_finite(name: str, value: float) -> None:
     broken = model()
     broken = replace(broken, metrics={**broken.metrics, name: np.full_like(broken.metrics[name], value)})
     verdict = GATE.decide(broken, [broken], None)
@@ -84,7 +84,7 @@ def test_a_watched_metric_may_get_worse_by_its_tolerance_and_no_more(bias: float
         assert "bias got worse by more than 0.02 (0.1 of the champion's + 0.01)" in verdict.explanation
 
 
-def test_a_number_that_is_none_helps_nobody() -> None:
+def test_a_score_that_is_not_finite_never_passes() -> None:
     broken = model(0.9)
     broken = replace(broken, metrics={**broken.metrics, "loss": np.full_like(broken.metrics["loss"], np.nan)})
     assert not GATE.decide(broken, [broken], model()).passed

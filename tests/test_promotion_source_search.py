@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from promotable import PromotableData, make_promotable, of
-from written import Fate, Told, write_search
+from written import Fate, WrittenSearch, write_search
 
 from search.errors import UsageError
 from search.promotion.candidates import Candidates, Finalist
@@ -24,10 +24,10 @@ from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of
 from trainables.base.training import TrainedModel
 
-KILLED = Told(status="KILLED")
+KILLED = WrittenSearch(status="KILLED")
 
 
-def write(storage: Path, name: str, hour: int, told: Told | None = None) -> None:
+def write(storage: Path, name: str, hour: int, told: WrittenSearch | None = None) -> None:
     """A search that ended at that hour."""
     folder = write_search(storage, name, [Fate()], told)
     os.utime(folder / LEADERBOARD, (3600 * hour, 3600 * hour))
@@ -40,7 +40,7 @@ def test_the_last_search_that_ended_in_good_order_is_found(tmp_path: Path) -> No
     for hour, name in enumerate(("older", "newer")):
         write(tmp_path, name, hour)
     for hour, status in enumerate(("KILLED", "FAILED", None), start=2):
-        write(tmp_path, f"broken{hour}", hour, Told(status=status))
+        write(tmp_path, f"broken{hour}", hour, WrittenSearch(status=status))
     assert find_search(make_promotable(), None, Storage(tmp_path)).path.name == "newer"
 
 
@@ -53,7 +53,7 @@ def test_an_interrupted_search_is_found_by_its_name(tmp_path: Path) -> None:
 
 def test_a_search_of_another_objective_version_is_not_promoted(tmp_path: Path) -> None:
     """Its values would stand beside those of the holdout, which mean something else."""
-    folder = SearchDir(tmp_path, write_search(tmp_path, "old", [Fate()], Told(version="zdc-1 bins=1000")).name)
+    folder = SearchDir(tmp_path, write_search(tmp_path, "old", [Fate()], WrittenSearch(version="zdc-1 bins=1000")).name)
     experiment = Experiment(client_of(None, tmp_path), "1")  # nothing is asked of it
     with pytest.raises(UsageError, match=r"The objective version of search 'old' is 'zdc-1 bins=1000', here it is"):
         open_search(make_promotable(), folder, tmp_path / "cache", experiment)
@@ -67,7 +67,7 @@ class JoinedData(PromotableData):
     fingerprint: str = "tiny-data joined"
 
 
-def opened(storage: Path, told: Told | None = None) -> SourceSearch:
+def opened(storage: Path, told: WrittenSearch | None = None) -> SourceSearch:
     """A search of a workload that joins its data with the predictions of upstream models."""
     folder = SearchDir(storage, write_search(storage, "searched", [Fate()], told).name)
     about = folder.description()
@@ -104,3 +104,19 @@ def test_other_upstream_models_are_no_other_data(tmp_path: Path) -> None:
     assert notes_of(source) == notes_of(source, {"data": "tiny-data"}) == ()
     (note,) = notes_of(source, {"data": "other-data"})
     assert "the champion was trained on other data" in note
+
+
+def test_a_preset_that_lost_a_seed_is_compared_with_by_the_others(tmp_path: Path) -> None:
+    model = ModelScores(of(0.25), {"loss": 0.1, "size": 0.1})
+    preset = ["plain.seed1", "plain.seed3"]
+    scores = dict.fromkeys(["trial.seed1", *preset], model)
+    incomplete = {"plain": "plain.seed2 failed (diverged)"}
+    candidates = Candidates([Finalist("trial", 0.1, {}, 1)], incomplete, {}, preset)
+    result = HoldoutComparison(opened(tmp_path), candidates, scores, {}, None, 0.95).result("promotion", uses=1)
+    assert result.reference == "plain"
+    assert [(line.label, line.kind, line.seeds) for line in result.lines] == [
+        ("trial", "finalist", 1),
+        ("plain", "preset", 2),
+    ]
+    (note,) = result.notes
+    assert note.endswith("its complete trainings alone, plain.seed1, plain.seed3: plain.seed2 failed (diverged)")

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,8 +75,10 @@ def test_what_was_sent_knows_its_commit(packed: CodeArchive, tmp_path: Path) -> 
         archive.extractall(tmp_path)
     ask = [sys.executable, "-c", "from search.config.provenance import git_commit; print(git_commit())"]
 
-    def commit(told: dict[str, str]) -> str:
-        environment = os.environ | {"PYTHONPATH": str(tmp_path), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)} | told
+    def commit(variables: dict[str, str]) -> str:
+        environment = (
+            os.environ | {"PYTHONPATH": str(tmp_path), "GIT_CEILING_DIRECTORIES": str(tmp_path.parent)} | variables
+        )
         done = subprocess.run(
             ask, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=True
         )
@@ -83,17 +86,17 @@ def test_what_was_sent_knows_its_commit(packed: CodeArchive, tmp_path: Path) -> 
 
     assert commit(runtime_environment(packed, [])["env_vars"]) == git_commit()
     assert commit({"SEARCH_GIT_COMMIT": "0123-dirty"}) == "0123-dirty"
-    assert commit({"SEARCH_GIT_COMMIT": ""}) == "unknown"
+    assert commit({"SEARCH_GIT_COMMIT": ""}) == f"unknown (version {version('hep-search')} without a checkout)"
 
 
 def test_the_same_code_makes_the_same_archive(packed: CodeArchive, tmp_path: Path) -> None:
-    """By which Ray knows that it has it already."""
+    """So that Ray does not send it again."""
     assert pack(tmp_path / "again.zip").path.read_bytes() == packed.path.read_bytes()
 
 
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project that somebody works in."""
+    """A project with data, results and environments in it."""
     root = tmp_path / "project"
     for name in (
         "search/__init__.py", "spaces/zdc.py", "trainables/zdc/model.py", "trainables/zdc/sample/photons.root",
@@ -139,7 +142,7 @@ def test_what_the_user_names_is_sent_with_its_data(tree: Path, tmp_path: Path) -
     assert names(archive) == {"notes/plan.txt", *(f"notes/{name}" for name in mine)}
 
 
-def test_a_link_to_nothing_is_told_and_can_be_left_out(tree: Path, tmp_path: Path) -> None:
+def test_a_link_to_nothing_is_reported_and_can_be_left_out(tree: Path, tmp_path: Path) -> None:
     (tree / "notes" / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(UsageError, match=r"link: cannot be read: No such file.*--exclude 'notes/link'"):
         pack(tmp_path / "code.zip", include=[tree / "notes"])
@@ -157,10 +160,10 @@ def test_too_large_a_working_directory_is_refused_and_the_largest_files_are_name
         (tree / "trainables" / name).write_bytes(dice.randbytes(mebibytes * 2**20))
     with pytest.raises(UsageError) as refused:
         pack(tmp_path / "code.zip")
-    told = str(refused.value).splitlines()
-    assert "the 2 MiB that Ray takes" in told[0]
-    assert told[1].split() == ["2.0", "MiB", "trainables/largest.csv"]
-    assert told[2].split() == ["1.0", "MiB", "trainables/middle.csv"]
+    message = str(refused.value).splitlines()
+    assert "the 2 MiB that Ray takes" in message[0]
+    assert message[1].split() == ["2.0", "MiB", "trainables/largest.csv"]
+    assert message[2].split() == ["1.0", "MiB", "trainables/middle.csv"]
     assert pack(tmp_path / "code.zip", exclude=["largest.csv"]).bytes < 2 * 2**20
 
 
@@ -176,7 +179,7 @@ def test_the_runtime_environment_pins_the_locked_versions(packed: CodeArchive) -
 
 
 def test_no_secret_of_this_environment_is_sent(packed: CodeArchive, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is in it can be read by everybody who sees the dashboard."""
+    """Everybody who sees the dashboard can read what is in it."""
     for name in ("MLFLOW_TRACKING_PASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"):
         monkeypatch.setenv(name, "hunter2")
     assert "hunter2" not in str(runtime_environment(packed, []))
@@ -199,7 +202,7 @@ def test_the_token_comes_from_its_usual_places_in_rays_order(elsewhere: Path, mo
     assert read_token() is None
 
 
-def test_a_token_file_that_is_named_and_not_there_is_told(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_file_that_is_named_and_not_there_is_reported(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(elsewhere / "nowhere"))
     with pytest.raises(ClusterError, match=r"RAY_AUTH_TOKEN_PATH: .*nowhere cannot be read"):
         read_token()
@@ -209,7 +212,7 @@ def test_a_token_file_that_is_named_and_not_there_is_told(elsewhere: Path, monke
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_cluster_that_does_not_answer_is_told_at_once() -> None:
+def test_a_cluster_that_does_not_answer_is_reported_at_once() -> None:
     with pytest.raises(ClusterError, match="Is the cluster up"):
         JobServer(f"http://127.0.0.1:{free_port()}")
 
@@ -229,7 +232,7 @@ def test_an_address_that_is_no_dashboard_is_refused(address: str) -> None:
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_a_name_that_no_host_can_have_is_told() -> None:
+def test_a_name_that_no_host_can_have_is_reported() -> None:
     with pytest.raises(ClusterError, match="The job server at"):
         JobServer("http://head..example.org:8265")
 

@@ -7,11 +7,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from pyarrow.fs import LocalFileSystem
 
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialRecord
 from search.tuning.recorder import Recorder
+from search.tuning.stopping import StopController
 
 
 class Told:
@@ -203,3 +205,37 @@ def test_a_name_is_the_presets_or_the_number() -> None:
 def test_tunes_snapshot_of_the_recorder_holds_no_threads_or_connections() -> None:
     recorder = Life().start().recorder
     assert pickle.loads(pickle.dumps(recorder)).__dict__ == {}
+
+
+def test_every_open_trial_is_ended_whatever_a_listener_raises() -> None:
+    class Raising(Told):
+        def trial_ended(self, trial: TrialRecord) -> None:
+            raise KeyError(trial.label)
+
+    trials = [
+        TrialRecord(trial_id=str(number), number=number, preset=None, hyperparameters={}, epochs=4, started=0.0)
+        for number in range(3)
+    ]
+    told = Told()
+    with pytest.raises(KeyError):
+        Recorder([Raising(), told], known=trials).close("interrupted", "")
+    assert [trial.outcome for trial in trials] == ["interrupted"] * 3
+    assert told.words == [("ended", "interrupted", "")] * 3
+
+
+@pytest.mark.parametrize("error", [OSError(28, "full"), SystemExit(1), KeyboardInterrupt(), KeyError("view")])
+@pytest.mark.parametrize("before", ["", "time limit", "5 of 5 trials failed"])
+def test_whatever_is_raised_leaves_the_trials_for_a_resume(before: str, error: BaseException) -> None:
+    stop_controller = StopController(None)
+    if before:
+        stop_controller.request_stop(before)
+    with pytest.raises(type(error)), stop_controller.resumable():
+        raise error
+    assert stop_controller.reason == "interrupted"
+
+
+def test_reasons_of_the_stop_controller_close_trials_for_good() -> None:
+    stop_controller = StopController(1e-9)
+    with stop_controller.resumable():
+        assert stop_controller.due()
+    assert stop_controller.reason == "time limit"

@@ -101,3 +101,24 @@ def test_a_search_that_was_never_exported_is(storage: Path) -> None:
     (trial,) = found.children
     assert [step for step, _ in found.curve(trial, "resolution")] == [1, 2, 3]
     assert found.parent.data.tags["best_run"] == found.children[trial].info.run_id
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("before-zdc-finished", ("--trials", "+1")),
+        ("before-zdc-killed", ("--resume",)),
+        ("before-zdc-killed", ("--trials", "+1")),
+    ],
+)
+def test_a_search_of_another_objective_version_is_refused_and_stays_as_it_was(
+    storage: Path, name: str, more: tuple[str, ...]
+) -> None:
+    """``zdc-1`` had another floor and excess: its values are never compared with those of today."""
+    epochs = "1" if name == "before-zdc-finished" else "3"
+    before = (storage / "searches" / name / "search.journal").read_bytes()
+    found, text = run(storage, "zdc", name, *ZDC_FLAGS, "--epochs", epochs, *more)
+    assert found.code == 2
+    assert "objective version" in text
+    assert "zdc-1" in text
+    assert (storage / "searches" / name / "search.journal").read_bytes() == before

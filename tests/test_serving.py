@@ -316,11 +316,78 @@ def test_mlflow_loads_and_asks_every_model(logged: dict[str, Path], served: dict
         model = mlflow.pyfunc.load_model(str(folder))
         events = events_of(served[workload])[:7]
         np.testing.assert_array_equal(model.predict(events), served[workload].predict(events))
-        assert model.metadata.signature.inputs.input_names() == list(events.columns)
+        units = {column.name: column.unit for column in served[workload].package.manifest.inputs}
+        assert model.metadata.metadata["inputs"] == units
+        assert list(units) == list(events.columns)
     hits = mlflow.pyfunc.load_model(str(logged["zdc"])).predict(
         events_of(served["zdc"]), params={"sample": True, "seed": 7}
     )
     np.testing.assert_array_equal(hits, served["zdc"].predict(events_of(served["zdc"]), {"sample": True, "seed": 7}))
+
+
+FORMS: dict[str, Callable[[pd.DataFrame], Any]] = {
+    "integers": lambda events: events,
+    "small integers": lambda events: events.astype("int16"),
+    "nullable integers": lambda events: events.astype("Int64"),
+    "objects": lambda events: events.astype(object),
+    "floats": lambda events: events.astype(np.float32),
+    "other columns and order": lambda events: events.assign(run=7)[["run", *events.columns[::-1]]],
+    "array": lambda events: events.to_numpy(),
+    "array of floats": lambda events: events.to_numpy(dtype=np.float32),
+    "numbered columns": lambda events: pd.DataFrame(events.to_numpy()),
+    "lists": lambda events: events.to_numpy().tolist(),
+    "columns": lambda events: events.to_dict("list"),
+    "records": lambda events: events.to_dict("records"),
+}
+
+
+def whole_numbers(model: Served) -> pd.DataFrame:
+    """Events of integers alone, within what the model knows."""
+    events = events_of(model)[:3].copy()
+    for column in model.package.manifest.inputs:
+        events[column.name] = [np.clip(0, np.ceil(column.lowest), np.floor(column.highest))] * 3
+    return events.astype(np.int64)
+
+
+@pytest.mark.filterwarnings("ignore::trainables.export.mlflow_loader.ExtrapolationWarning")
+@pytest.mark.parametrize("form", FORMS)
+def test_mlflow_takes_events_as_users_give_them(logged: dict[str, Path], zdc: Served, form: str) -> None:
+    import mlflow.pyfunc
+
+    events = whole_numbers(zdc)
+    found = mlflow.pyfunc.load_model(str(logged["zdc"])).predict(FORMS[form](events))
+    np.testing.assert_array_equal(found, zdc.predict(events.astype(np.float64)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda events: events.drop(columns="phi_rad"),
+            r"no column 'phi_rad' \(1 missing\): expected energy_gev, .*; found",
+        ),
+        (lambda events: events.to_dict("records")[0] | {"phi_rad": "much"}, "expected numbers, found object"),
+        (lambda events: {"energy_gev": [1.0]}, r"no column 'px_gev' \(5 missing\)"),
+        (lambda events: {"energy_gev": [1.0], "px_gev": [1.0, 2.0]}, "expected columns of equally many values"),
+        (lambda events: events.to_numpy()[:, :5], r"expected an array of events x 6 columns \(energy_gev.*\(10, 5\)"),
+        (lambda events: [[1, 2, 3], [1, 2]], "expected an array of events x 6 columns .* rows of unequal lengths"),
+        (lambda events: events.assign(energy_gev=None), "event 0: 'energy_gev': expected 0 or more"),
+    ],
+)
+def test_mlflow_passes_on_the_reason_of_a_refusal(
+    logged: dict[str, Path], zdc: Served, change: Callable[[pd.DataFrame], Any], message: str
+) -> None:
+    import mlflow.pyfunc
+    from mlflow.exceptions import MlflowException
+
+    data = change(events_of(zdc)[:10])
+    with pytest.raises(DataError, match=rf"\A{message}"):
+        zdc.predict(data)
+    with pytest.raises(MlflowException, match=rf"\A{message}") as refused:
+        mlflow.pyfunc.load_model(str(logged["zdc"])).predict(data)
+    refused.value.message = f"Failed to predict data '{data}'"  # what MLflow's server does
+    assert json.loads(refused.value.serialize_as_json())["message"] == str(refused.value)
+    assert refused.value.get_http_status_code() == 400
 
 
 def test_a_model_that_was_registered_under_the_old_loader_module_loads(
@@ -387,7 +454,15 @@ def test_mlflow_serves_hit_maps(logged: dict[str, Path], served: dict[str, Serve
         with pytest.raises(urllib.error.HTTPError) as refused:
             ask(events.assign(energy_gev=-1.0))
         assert refused.value.code == 400
-        assert "'energy_gev': expected 0 or more, in GeV, found -1" in refused.value.read().decode()
+        answer = json.load(refused.value)
+        assert answer["message"].startswith("event 0: 'energy_gev': expected 0 or more, in GeV, found -1")
+        for inputs in (events.to_numpy().tolist(), events.to_dict("list")):
+            np.testing.assert_allclose(ask({"inputs": inputs}), served["zdc"].predict(events), rtol=1e-6)
+        for rows in (events.to_numpy().tolist(), events.to_dict("records")):
+            np.testing.assert_allclose(ask({"instances": rows}), served["zdc"].predict(events), rtol=1e-6)
+        with pytest.raises(urllib.error.HTTPError) as refused:
+            ask(events.drop(columns="phi_rad"))
+        assert json.load(refused.value)["message"].startswith("no column 'phi_rad' (1 missing): expected energy_gev")
 
 
 @pytest.mark.slow
@@ -414,8 +489,11 @@ def serving(model: Path, folder: Path) -> Iterator[Callable[..., NDArray[np.floa
             start_new_session=True,
         )
 
-    def ask(events: pd.DataFrame, params: dict[str, Any] | None = None) -> NDArray[np.float64]:
-        body = {"dataframe_split": {"columns": list(events.columns), "data": events.to_numpy().tolist()}}
+    def ask(events: pd.DataFrame | dict[str, Any], params: dict[str, Any] | None = None) -> NDArray[np.float64]:
+        if isinstance(events, pd.DataFrame):
+            body = {"dataframe_split": {"columns": list(events.columns), "data": events.to_numpy().tolist()}}
+        else:
+            body = events
         body |= {"params": params} if params else {}
         request = urllib.request.Request(
             f"http://127.0.0.1:{port}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}

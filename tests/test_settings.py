@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from search.config.settings import Budget, Method, Site, seconds
+from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Method, Site, WhereFlags, seconds
+from search.promote import Flags
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,23 @@ def test_a_share_is_a_number_or_auto(share: Any) -> None:
 def test_another_share_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=r"expected a (number|fraction) .* or auto; found"):
         Site(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"cpus_per_trial": 0}, {"gpus_per_trial": 1.5}, {"cpus_per_trial": "auto"}])
+def test_a_fixed_share_is_a_number(wrong: dict[str, Any]) -> None:
+    assert FixedShareFlags(cpus_per_trial=0.5, gpus_per_trial=0).gpus_per_trial == 0
+    with pytest.raises(ValidationError):
+        FixedShareFlags(**wrong)
+
+
+def test_flags_of_a_promotion_are_those_of_a_search() -> None:
+    where = {"address": "head:6379", "storage": "there", "tracking_uri": "http://server:5000", "cache": "cached"}
+    share, execution = {"cpus_per_trial": 2, "gpus_per_trial": 0.5}, {"max_concurrent": 3, "retries": 0}
+    flags = Flags(
+        "zdc", where=WhereFlags(**where), share=FixedShareFlags(**share), execution=ExecutionFlags(**execution)
+    )
+    assert flags.site == Site(**where, **share)
+    assert flags.budget == Budget(**execution)
 
 
 @pytest.mark.parametrize("settings", [Budget, Method, Site])

@@ -49,15 +49,15 @@ ROOT = Path(__file__).parents[1]
 # --- arithmetic
 
 
-def measured(**told: Any) -> Measurement:
-    """Of a GPU of 80 GB, unless told otherwise."""
+def measured(**result: Any) -> Measurement:
+    """Of a GPU of 80 GB, unless given otherwise."""
     of_gpu = {"gpu_memory": 2 * GB, "gpu_context": GB // 2, "gpu_free": 80 * GB, "busy": 0.31}
-    return Measurement(**{"device": "H100", "seconds": 12.0, "memory": GB, "rates": {1: 100.0}, **of_gpu, **told})
+    return Measurement(**{"device": "H100", "seconds": 12.0, "memory": GB, "rates": {1: 100.0}, **of_gpu, **result})
 
 
 def node(cpus: float, gpus: float = 0, memory_gb: float = 1000) -> dict[str, float]:
-    told = {"CPU": cpus, "GPU": gpus, "memory": memory_gb * GB}
-    return {kind: amount for kind, amount in told.items() if amount}
+    result = {"CPU": cpus, "GPU": gpus, "memory": memory_gb * GB}
+    return {kind: amount for kind, amount in result.items() if amount}
 
 
 nodes_with_gpus = st.lists(
@@ -80,12 +80,12 @@ def test_ray_fits_a_fraction_as_often_as_it_is_meant(trials: int) -> None:
 def test_never_more_trials_on_a_gpu_than_its_memory_allows_and_at_least_one(
     peak: int, total: int, busy: float | None, nodes: list[dict[str, float]], cpus: float
 ) -> None:
-    told = measured(gpu_memory=peak, gpu_free=total, busy=busy)
+    result = measured(gpu_memory=peak, gpu_free=total, busy=busy)
     if peak > total:
         with pytest.raises(ClusterError, match=r"Not one trial fits: .* took .* and the smallest GPU has"):
-            on_gpus(told, nodes, cpus)
+            on_gpus(result, nodes, cpus)
         return
-    proposal = on_gpus(told, nodes, cpus)
+    proposal = on_gpus(result, nodes, cpus)
     trials = math.floor(1 / proposal.gpus)
     assert 1 <= trials <= 16
     assert trials * proposal.gpus <= 1
@@ -99,7 +99,7 @@ def test_never_more_trials_on_a_gpu_than_its_memory_allows_and_at_least_one(
 
 
 @pytest.mark.parametrize(
-    ("told", "nodes", "fraction", "reason"),
+    ("result", "nodes", "fraction", "reason"),
     [
         ({}, [node(64, 4)], 0.3333, "busy"),  # 31 % busy: three fill it
         ({"busy": 0.95}, [node(64, 4)], 1.0, "busy"),
@@ -113,10 +113,10 @@ def test_never_more_trials_on_a_gpu_than_its_memory_allows_and_at_least_one(
         ({"busy": 0.01}, [node(64, 4, 20)], 0.3333, "node has memory"),  # 15 trials of 1.33 GB on four GPUs
     ],
 )
-def test_what_is_scarcest_decides_and_is_told(
-    told: dict[str, Any], nodes: list[dict[str, float]], fraction: float, reason: str
+def test_what_is_scarcest_decides_and_is_reported(
+    result: dict[str, Any], nodes: list[dict[str, float]], fraction: float, reason: str
 ) -> None:
-    proposal = on_gpus(measured(**told), nodes, 1.0)
+    proposal = on_gpus(measured(**result), nodes, 1.0)
     assert proposal.gpus == fraction
     assert reason in proposal.reason
 
@@ -125,14 +125,14 @@ def test_what_is_scarcest_decides_and_is_told(
 def test_never_more_trials_on_a_node_than_its_memory_and_its_cores_allow(
     peak: int, rates: dict[int, float], nodes: list[dict[str, float]]
 ) -> None:
-    told = measured(memory=peak, rates={1: 10.0} | rates)
+    result = measured(memory=peak, rates={1: 10.0} | rates)
     if peak > max(int(one["memory"]) for one in nodes):
         with pytest.raises(ClusterError, match=r"took .* of memory, and no node has more than"):
-            on_cpus(told, nodes)
+            on_cpus(result, nodes)
         return
-    proposal = on_cpus(told, nodes)
+    proposal = on_cpus(result, nodes)
     assert proposal.gpus == 0
-    assert proposal.cpus >= best_threads(told.rates)
+    assert proposal.cpus >= best_threads(result.rates)
     asked = Site(cpus_per_trial=proposal.cpus, gpus_per_trial=0)
     for one in nodes:
         try:
@@ -281,10 +281,10 @@ def test_without_a_gpu_there_is_no_driver() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_a_real_gpu_is_measured() -> None:
     config, data = ZDCConfig(epochs=3, batch_size=256), simulate_data(2000, 1)
-    told = run_benchmark(ZDCTraining, config, data, "cuda", [1], 3.0)
-    assert 2**27 < told.gpu_memory < told.gpu_free <= torch.cuda.get_device_properties(0).total_memory
-    assert told.busy is not None
-    assert 0 < told.busy <= 1
+    result = run_benchmark(ZDCTraining, config, data, "cuda", [1], 3.0)
+    assert 2**27 < result.gpu_memory < result.gpu_free <= torch.cuda.get_device_properties(0).total_memory
+    assert result.busy is not None
+    assert 0 < result.busy <= 1
 
 
 # --- the benchmark
@@ -315,10 +315,10 @@ def counting() -> Iterator[type[Counting]]:
 
 def test_a_benchmark_ends_in_the_middle_of_an_epoch(counting: type[Counting]) -> None:
     started = time.monotonic()
-    told = run_benchmark(counting, TinyConfig(epoch_seconds=1000), TinyData(), "cpu", [1], 0.2)
+    result = run_benchmark(counting, TinyConfig(epoch_seconds=1000), TinyData(), "cpu", [1], 0.2)
     assert 0.9 < time.monotonic() - started < 500  # five times as long as it is meant, for want of any epoch
-    assert told.rates == {1: 0.0}
-    assert told.memory > 10 * 2**20
+    assert result.rates == {1: 0.0}
+    assert result.memory > 10 * 2**20
 
 
 def test_what_is_being_imported_when_the_benchmark_is_over_is_imported(
@@ -351,8 +351,8 @@ def test_a_benchmark_ends_between_two_updates_where_it_can() -> None:
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
     optimizer.step()  # the first one loads parts of torch
     between: list[int] = []
-    told = run_benchmark(Updating, TinyConfig(), TinyData(), "cpu", [1, 2], 0.3)
-    assert all(rate > 1 for rate in told.rates.values())
+    result = run_benchmark(Updating, TinyConfig(), TinyData(), "cpu", [1, 2], 0.3)
+    assert all(rate > 1 for rate in result.rates.values())
     assert between == []
 
 
@@ -370,14 +370,14 @@ def test_a_benchmark_leaves_torch_as_it_found_it() -> None:
 def test_a_trial_that_is_over_or_diverges_begins_anew(counting: type[Counting]) -> None:
     for config in (TinyConfig(epochs=2, epoch_seconds=0.01), TinyConfig(diverge_epoch=2, epoch_seconds=0.01)):
         counting.built = 0
-        told = run_benchmark(counting, config, TinyData(), "cpu", [1], 0.5)
+        result = run_benchmark(counting, config, TinyData(), "cpu", [1], 0.5)
         assert counting.built > 3
-        assert 5 < told.rates[1] <= 100
+        assert 5 < result.rates[1] <= 100
 
 
 def test_each_number_of_threads_is_measured_until_more_are_a_waste(counting: type[Counting]) -> None:
-    told = run_benchmark(counting, TinyConfig(epochs=100, epoch_seconds=0.01), TinyData(), "cpu", [1, 2, 4], 0.3)
-    assert list(told.rates) == [1, 2]  # two threads sleep as fast as one
+    result = run_benchmark(counting, TinyConfig(epochs=100, epoch_seconds=0.01), TinyData(), "cpu", [1, 2, 4], 0.3)
+    assert list(result.rates) == [1, 2]  # two threads sleep as fast as one
     assert sorted(set(counting.threads)) == [1, 2]
 
 
@@ -390,10 +390,10 @@ def test_a_trial_that_fails_says_why(counting: type[Counting]) -> None:
 def test_updates_are_counted_inside_a_long_epoch() -> None:
     config, data = ZDCConfig(epochs=1, batch_size=64, hidden_dim=4, gan=False), simulate_data(3000, 1)
     started = time.monotonic()
-    told = run_benchmark(ZDCTraining, config, data, "cpu", [1], 1.0)
-    assert told.rates[1] > 1
-    assert told.memory > 50 * 2**20
-    assert Measurement.from_dict(json.loads(json.dumps(told.as_dict()))) == told
+    result = run_benchmark(ZDCTraining, config, data, "cpu", [1], 1.0)
+    assert result.rates[1] > 1
+    assert result.memory > 50 * 2**20
+    assert Measurement.from_dict(json.loads(json.dumps(result.as_dict()))) == result
     assert time.monotonic() - started < 200
 
 
@@ -420,8 +420,8 @@ def test_what_is_not_free_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.usefixtures("ray_here")
 def test_where_a_node_is_not_free_one_core_will_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.tuning.autosize.placement._RESERVE_S", 3.0)
-    told = run_on_cluster(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 64.0}, {"CPU": 1.0}], [1, 64], 0.2)
-    assert list(told.rates) == [1]
+    result = run_on_cluster(TinyTraining, TinyConfig(), TinyData(), [{"CPU": 64.0}, {"CPU": 1.0}], [1, 64], 0.2)
+    assert list(result.rates) == [1]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -487,10 +487,10 @@ def test_a_benchmark_that_fails_is_reported_and_the_search_runs(
     flags = (f"crash_marker={tmp_path / 'crashes'}", "crash_epoch=1", "crashes=1", f"kill={kill}")
     done = run_tiny(f"crashed-{kill}", *AUTO, *flags)
     assert done.code == 0, done.text
-    told = line(done, "warning  sizing: ")
-    assert "the benchmark of one trial failed" in told
-    assert ("worker died" if kill == "true" else "the disk of this node is on fire") in told
-    assert told.endswith("Each trial gets 1 CPU.")
+    result = line(done, "warning  sizing: ")
+    assert "the benchmark of one trial failed" in result
+    assert ("worker died" if kill == "true" else "the disk of this node is on fire") in result
+    assert result.endswith("Each trial gets 1 CPU.")
     assert done.board["outcomes"] == {"complete": 2}
     assert not (done.folder / "sizing.json").exists()
 
@@ -506,16 +506,16 @@ class Greedy(TinyTraining):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_largest_trial_that_runs_out_of_memory_is_told(storage: Path) -> None:
+def test_a_largest_trial_that_runs_out_of_memory_is_reported(storage: Path) -> None:
     import ray
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     workload = replace(make_tiny(big={"x": 0.1, "optional": 5}), training=Greedy, sizing={"optional": float})
     flags = ("--cpus-per-trial", "auto", "--trials", "1", "--retries", "0", "--scheduler", "none")
     done = run_search(workload, storage, "greedy-at-once", *flags)
-    told = line(done, "warning  sizing: ")
-    assert "one trial at its largest (optional=5) runs out of memory" in told
-    assert "such points will fail" in told
+    result = line(done, "warning  sizing: ")
+    assert "one trial at its largest (optional=5) runs out of memory" in result
+    assert "such points will fail" in result
     assert done.board["outcomes"] == {"complete": 1, "failed": 1}
 
 
@@ -591,10 +591,10 @@ def on_declared_gpus(tmp_path: Path, *flags: str, folder: str = "") -> str:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_on_which_nothing_can_be_measured_is_given_whole(tmp_path: Path) -> None:
     text = on_declared_gpus(tmp_path, "--gpus-per-trial", "auto", "--trials", "2")
-    (told,) = (line for line in text.splitlines() if line.startswith("warning  sizing: "))
-    assert "the benchmark of one trial failed" in told
-    assert "CUDA" in told
-    assert told.endswith("Each trial gets a whole GPU.")
+    (result,) = (line for line in text.splitlines() if line.startswith("warning  sizing: "))
+    assert "the benchmark of one trial failed" in result
+    assert "CUDA" in result
+    assert result.endswith("Each trial gets a whole GPU.")
     assert "2 trials at a time, each 1 CPU and 1 GPU" in text
 
 

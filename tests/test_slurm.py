@@ -139,7 +139,7 @@ def test_without_a_word_of_the_site_the_python_that_writes_is_the_one_that_runs(
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("[slurm]\npartion = 'x'", "partion is not known; nearest: partition"),
         ("[slurm]\nnodes = 0", "nodes: Input should be greater than or equal to 1"),
@@ -168,12 +168,12 @@ def test_without_a_word_of_the_site_the_python_that_writes_is_the_one_that_runs(
         ("[slurm", "not TOML"),
     ],
 )
-def test_a_wrong_word_in_a_site_file_is_named(tmp_path: Path, text: str, told: str) -> None:
+def test_a_wrong_word_in_a_site_file_is_named(tmp_path: Path, text: str, message: str) -> None:
     file = tmp_path / "site.toml"
     file.write_text(text)
     with pytest.raises(UsageError) as refused:
         read_site(file, "slurm", SlurmSite)
-    assert told in str(refused.value)
+    assert message in str(refused.value)
     assert str(file) in str(refused.value)
     assert "ter2" not in str(refused.value)
 

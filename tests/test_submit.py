@@ -10,7 +10,7 @@ from search.cluster.job_spec import JobSpec, has_flag, make_job_spec, without_fl
 from search.errors import UsageError
 from search.submit import main
 
-NOBODY = "http://127.0.0.1:9"  # whoever got as far as this would say that nobody answers there
+UNUSED_ADDRESS = "http://127.0.0.1:9"  # a command that got as far as this would report that nothing answers there
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def spec(*words: str, may_restart: bool = False, remote: bool = False) -> JobSpe
 
 @pytest.mark.parametrize("target", ["ray", "slurm", "kuberay"])
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (("--trails", "3"), "--trials"),
         (("--set", "hiden_dim=3"), "Did you mean hidden_dim"),
@@ -50,13 +50,13 @@ def spec(*words: str, may_restart: bool = False, remote: bool = False) -> JobSpe
     ],
 )
 def test_a_mistake_in_the_search_is_found_before_anything_is_sent(
-    target: str, words: tuple[str, ...], told: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    target: str, words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    where = ("--address", NOBODY) if target == "ray" else ()
+    where = ("--address", UNUSED_ADDRESS) if target == "ray" else ()
     assert fails("zdc", "--to", target, *where, "--", "--storage", "/shared/results", *words) == 2
     printed = capsys.readouterr()
-    assert told in printed.out + printed.err
-    assert NOBODY not in printed.out
+    assert message in printed.out + printed.err
+    assert UNUSED_ADDRESS not in printed.out
     assert not list(tmp_path.iterdir())
 
 
@@ -94,7 +94,7 @@ def test_a_share_that_is_to_be_found_out_goes_with_the_job() -> None:
 def test_a_password_among_the_flags_is_refused_and_not_repeated(
     target: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    where = ("--address", NOBODY) if target == "ray" else ()
+    where = ("--address", UNUSED_ADDRESS) if target == "ray" else ()
     uri = "https://mike:hunter2@mlflow.example.org"
     assert fails("zdc", "--to", target, *where, "--", "--storage", "/shared/r", "--tracking-uri", uri) == 2
     printed = capsys.readouterr()
@@ -231,12 +231,12 @@ def test_a_script_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("script", "told"),
+    ("script", "message"),
     [(".", "that is a folder"), ("/proc/job.sbatch", "cannot be written"), ("a" * 300, "File name too long")],
 )
 @pytest.mark.parametrize("target", ["slurm", "kuberay"])
-def test_a_script_that_cannot_be_written_is_told_in_one_sentence(
-    target: str, script: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_script_that_cannot_be_written_is_reported_in_one_sentence(
+    target: str, script: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     site = tmp_path / "site.toml"
     site.write_text("[slurm]\n[kuberay]\nimage = 'x'\nclaim = 'y'")
@@ -244,7 +244,7 @@ def test_a_script_that_cannot_be_written_is_told_in_one_sentence(
     assert main(["zdc", "--to", target, *words]) == 2
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(f"error: --script {script}: ")
-    assert told in line
+    assert message in line
 
 
 @pytest.mark.parametrize("folder", ["[old]", "[/old]", "[red]"])

@@ -195,6 +195,12 @@ def test_a_synced_search_is_there_like_one_that_was_exported_while_it_ran(synced
     assert "3 complete" in note
 
 
+def test_no_line_is_a_librarys(loud: Finished) -> None:
+    """MLflow's client prints where to look at each run that has ended on a server."""
+    assert "View " not in loud.text
+    assert loud.uri not in loud.text
+
+
 def require_children(done: Finished) -> None:
     assert {run.data.tags["mlflow.parentRunId"] for run in done.children.values()} == {done.parent.info.run_id}
     assert done.parent.data.tags["best_run"] in {run.info.run_id for run in done.children.values()}

@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from recorded import RecordedSearch, facts_of, record
 
 from search.errors import TrackingError
+from search.tracking.artifact_location import artifact_folder
 from search.tracking.client import Experiment, embedded_uri, open_experiment
 
 
@@ -42,6 +43,28 @@ def test_an_experiment_is_made_once_and_found_again(place: Path) -> None:
     artifacts = client.get_experiment(other).artifact_location
     assert artifacts.startswith(place.as_uri())  # absolute: pitfall 17
     assert artifacts.endswith("/other")
+
+
+@pytest.mark.parametrize("uri", ["sqlite:///own.db", "sqlite:///{place}/own.db"])
+def test_an_own_database_has_its_artifacts_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str) -> None:
+    """Not in the folder in which the command was typed, nor in the storage."""
+    beside, elsewhere, storage = (tmp_path / name for name in ("beside", "elsewhere", "storage"))
+    for folder in (beside, elsewhere, storage):
+        folder.mkdir()
+    monkeypatch.chdir(beside if uri == "sqlite:///own.db" else elsewhere)
+    opened = open_experiment(uri.format(place=beside), storage, "tiny")
+    monkeypatch.chdir(elsewhere)
+    recorded = RecordedSearch(opened, facts_of(opened), storage)
+    recorded.event_recorder.log_text("hello", "hello.txt")
+    recorded.export()
+    (file,) = tmp_path.rglob("hello.txt")
+    assert file.is_relative_to(beside / "artifacts" / "tiny")
+
+
+@pytest.mark.parametrize("uri", ["postgresql://h/db", "mysql+pymysql://u@h:3306/db", "sqlite://", "sqlite:///:memory:"])
+def test_a_database_without_a_folder_of_its_own_has_its_artifacts_in_the_storage(tmp_path: Path, uri: str) -> None:
+    assert artifact_folder(uri, tmp_path, "tiny") == (tmp_path / "mlflow" / "artifacts" / "tiny").as_uri()
+    assert artifact_folder("https://h/mlflow", tmp_path, "tiny") is None
 
 
 def test_a_deleted_experiment_is_reported_with_the_way_back(place: Path) -> None:

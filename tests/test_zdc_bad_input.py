@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,12 @@ def first(events: int) -> Callable[[Columns], Columns]:
     return lambda columns: {name: values[:events] for name, values in columns.items()}
 
 
+def renamed(collection: str) -> Callable[[Columns], Columns]:
+    return lambda columns: {
+        name.replace("EcalFarForwardZDCHits", collection): values for name, values in columns.items()
+    }
+
+
 def no_hits(columns: Columns) -> Columns:
     return {name: values[:, :0] if name.startswith(("ecal", "Ecal")) else values for name, values in columns.items()}
 
@@ -84,7 +91,12 @@ BAD = [
     (
         "edm4hep",
         without("EcalFarForwardZDCHits.cellID"),
-        r"no branch 'EcalFarForwardZDCHits.cellID'; nearest",
+        r"no branch 'EcalFarForwardZDCHits.cellID'; nearest.* reads the hits of .*ZDCEcalRecHits.* cellID there: none",
+    ),
+    (
+        "edm4hep",
+        lambda columns: renamed("HcalFarForwardZDCHits")(columns),
+        r"no branch 'EcalFarForwardZDCHits.cellID'.* with a cellID there: .*HcalFarForwardZDCHits.* Write",
     ),
     ("mytree", first(0), r"no events: tree 'myTree' is empty"),
     ("mytree", first(2), r"too few events: expected at least 20.*found 2 events with \d+ ZDC hits\."),
@@ -178,6 +190,89 @@ def test_a_threshold_above_every_deposit_is_refused(tmp_path: Path, good: dict[s
         load(tmp_path, path, hit_threshold_mev=1e6)
 
 
+@pytest.mark.parametrize("collection", ["EcalFarForwardZDCRecHits", "ZDCEcalHits", "ZDCEcalRecHits"])
+def test_each_name_of_the_hit_collection_is_read(tmp_path: Path, good: dict[str, Columns], collection: str) -> None:
+    today = load(tmp_path / "cache", write(tmp_path / "today.root", "edm4hep", good["edm4hep"]))
+    other = write(tmp_path / "other.root", "edm4hep", renamed(collection)(good["edm4hep"]))
+    assert load(tmp_path / "cache", other).fingerprint == today.fingerprint
+
+
+def rows(file: uproot.WritableDirectory, tree: str, columns: Columns) -> None:
+    file.mktree(tree, {name: values.type.content for name, values in columns.items()}).extend(columns)
+
+
+def test_the_newest_cycle_of_a_tree_is_read(tmp_path: Path, good: dict[str, Columns]) -> None:
+    whole = write(tmp_path / "whole.root", "edm4hep", good["edm4hep"])
+    with uproot.recreate(tmp_path / "cycles.root") as file:
+        rows(file, "events", first(300)(good["edm4hep"]))
+        rows(file, "events", good["edm4hep"])
+    cycles = str(tmp_path / "cycles.root")
+    assert load(tmp_path / "cache", cycles).fingerprint == load(tmp_path / "cache", whole).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["ROOT::RNTuple", "ROOT::Experimental::RNTuple"])
+def test_an_rntuple_is_named_and_never_left_out(
+    tmp_path: Path, good: dict[str, Columns], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add = uproot.writing._cascade.Directory.add_object
+
+    def add_object(self: Any, sink: Any, _: str, *values: Any, **options: Any) -> Any:
+        return add(self, sink, kind, *values, **options)
+
+    with monkeypatch.context() as patched, uproot.recreate(tmp_path / "tuple.root") as file:
+        patched.setattr(uproot.writing._cascade.Directory, "add_object", add_object)
+        file.mkrntuple("events", good["edm4hep"])
+    files = (write(tmp_path / "whole.root", "edm4hep", good["edm4hep"]), str(tmp_path / "tuple.root"))
+    said = rf"tuple\.root: 'events' is an RNTuple \(class {kind}\), which this version does not read: expected a TTree"
+    for skip in (False, True):
+        with pytest.raises(DataError, match=said):
+            load(tmp_path / "cache", *files, skip_bad_files=skip)
+
+
+def replaced(path: Path, old: bytes, new: bytes) -> str:
+    """Change bytes everywhere in a file."""
+    content = path.read_bytes()
+    assert len(old) == len(new)
+    assert old in content
+    path.write_bytes(content.replace(old, new))
+    return str(path)
+
+
+def test_a_tree_of_an_unknown_class_is_named(tmp_path: Path, good: dict[str, Columns]) -> None:
+    write(tmp_path / "odd.root", "mytree", good["mytree"])
+    odd = replaced(tmp_path / "odd.root", b"\x05TTree\x06myTree", b"\x05XTree\x06myTree")
+    with pytest.raises(DataError, match=r"'myTree' is a XTree \(class XTree\), which this version does not read"):
+        load(tmp_path / "cache", odd)
+
+
+def test_what_only_has_the_name_of_the_tree_is_named(tmp_path: Path, good: dict[str, Columns]) -> None:
+    with uproot.recreate(tmp_path / "folder.root") as file:
+        file.mkdir("events")
+        rows(file, "sim/events", good["edm4hep"])
+    advice = r"rootcp --recreate '.*folder\.root:sim/events' NEW\.root"
+    with pytest.raises(DataError, match=rf"no such tree: .*trees there: 'sim/events'\. .*{advice}"):
+        load(tmp_path / "cache", str(tmp_path / "folder.root"))
+    with uproot.recreate(tmp_path / "other.root") as file:
+        file["events"] = "no tree"
+    with pytest.raises(DataError, match=r"trees there: none\. 'events' is a TObjString there"):
+        load(tmp_path / "cache", str(tmp_path / "other.root"))
+
+
+def test_a_compression_that_is_not_known_is_named(tmp_path: Path, good: dict[str, Columns]) -> None:
+    with uproot.recreate(tmp_path / "new.root", compression=uproot.ZSTD(5)) as file:
+        rows(file, "events", good["edm4hep"])
+    replaced(tmp_path / "new.root", b"ZS\x01", b"QQ\x01")
+    with pytest.raises(DataError, match=r"new\.root: cannot be read .*compression algorithm: b'QQ'.* or zstd"):
+        load(tmp_path / "cache", str(tmp_path / "new.root"))
+
+
+@pytest.mark.parametrize("layout", ["auto", "mytree", "edm4hep"])
+def test_a_file_without_any_key_was_not_closed(tmp_path: Path, layout: str) -> None:
+    uproot.recreate(tmp_path / "hollow.root").close()
+    with pytest.raises(DataError, match=r"hollow\.root: not closed: it holds nothing at all: .*hadd"):
+        load(tmp_path / "cache", str(tmp_path / "hollow.root"), layout=layout)
+
+
 def test_files_without_the_tree_name_the_trees_they_have(tmp_path: Path, good: dict[str, Columns]) -> None:
     other = write(tmp_path / "other.root", "mytree", good["mytree"], tree="showers")
     with pytest.raises(DataError, match=r"no such tree: expected 'myTree' .* or 'events' .* there: 'showers'"):
@@ -198,6 +293,13 @@ def test_a_file_with_both_trees_needs_a_layout(tmp_path: Path, good: dict[str, C
     assert len(load(tmp_path, str(tmp_path / "both.root"), layout="edm4hep").train) > 0
 
 
+def autosave(whole: Path, file: Path) -> None:
+    """Write a file as a job leaves it that died after a save: its header and keys know what was saved, no more."""
+    content = whole.read_bytes()
+    record = struct.pack(">ihiIhhii", 120, 4, 90, 0, 40, 1, len(content), 100) + b"\x07TBasket" + bytes(90)
+    file.write_bytes(content + record)
+
+
 def broken_files(folder: Path) -> dict[str, str]:
     """Files that cannot be read, and what is said of each."""
     write_file(folder / "whole.root", "mytree", [showers(seed=5)])
@@ -209,6 +311,7 @@ def broken_files(folder: Path) -> dict[str, str]:
     place = tree["ecal_posX"].member("fBasketSeek")[0] + 200
     content[place : place + 400] = bytes(400)
     (folder / "rotten.root").write_bytes(content)
+    autosave(folder / "whole.root", folder / "unclosed.root")
     (folder / "whole.root").unlink()
     write(folder / "nothing.root", "mytree", first(0)(flat_branches("mytree", showers())))
     return {
@@ -216,6 +319,7 @@ def broken_files(folder: Path) -> dict[str, str]:
         "text.root": "not a ROOT file",
         "hollow.root": "not a ROOT file: .*an empty file",
         "rotten.root": "cannot be read from entry 0 on",
+        "unclosed.root": "not closed: its header names",
         "nothing.root": "no events",
         "absent.root": "cannot be read .No such file",
     }
@@ -229,7 +333,7 @@ def test_an_unreadable_file_never_silently_shortens_the_sample(tmp_path: Path) -
         with pytest.raises(DataError, match=f"{name}: {said}"):
             load(tmp_path / "cache", good_file, str(tmp_path / name))
     bad_files = [str(tmp_path / name) for name in broken]
-    with pytest.raises(DataError, match=r"4 of 7 files cannot be read; --skip-bad-files leaves them out"):
+    with pytest.raises(DataError, match=r"5 of 8 files cannot be read; --skip-bad-files leaves them out"):
         load(tmp_path / "cache", good_file, *bad_files)
     data = load(tmp_path / "cache", good_file, *bad_files, skip_bad_files=True)
     assert data.fingerprint == load(tmp_path / "cache", good_file).fingerprint

@@ -13,8 +13,7 @@ from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
-from search.reporting.leaderboard import make_leaderboard
-from search.storage.event_log import EventLog
+from search.reporting.leaderboard import LeaderboardSpec, make_leaderboard
 from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import Outcome, TrialRecord
@@ -37,8 +36,8 @@ class Fate:
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is told of the search beside its trials."""
+class WrittenSearch:
+    """The search beside its trials."""
 
     objective: str = "loss"
     limit: tuple[str, ...] = ()
@@ -48,24 +47,25 @@ class Told:
     leaderboard: bool = True
 
 
-def write_search(storage: Path, name: str, fates: Iterable[Fate], told: Told | None = None) -> Path:
+def write_search(storage: Path, name: str, fates: Iterable[Fate], about: WrittenSearch | None = None) -> Path:
     """The folder of a search of tiny whose trials, presets first, had these fates."""
-    told, fates = told or Told(), list(fates)
-    workload = make_tiny(**told.presets)
-    budget = Budget(trials=str(max(len(fates) - len(told.presets), 1)))
-    method = Method(objective=told.objective, constraint=told.limit)
+    about, fates = about or WrittenSearch(), list(fates)
+    workload = make_tiny(**about.presets)
+    budget = Budget(trials=str(max(len(fates) - len(about.presets), 1)))
+    method = Method(objective=about.objective, constraint=about.limit)
     plan = spec_of(workload, budget=budget, method=method, site=Site(name=name))
     folder = SearchDir(storage, name)
     folder.path.mkdir(parents=True)
     facts = {"run_id": "r", "experiment_id": "1", "tags": {}, "fingerprint": "tiny-data", "source": "nothing at all"}
-    folder.describe(plan, TinyData(objective_version=told.version), facts=facts, branches=[])
-    event_recorder = EventRecorder(EventLog(folder.journal), StagedFiles(folder.path))
+    folder.describe(plan, TinyData(objective_version=about.version), facts=facts, branches=[])
+    event_recorder = EventRecorder(folder.event_log, StagedFiles(folder.path))
     records = _run(plan, folder, event_recorder, fates)
-    if told.leaderboard:
-        board = make_leaderboard(plan, records, workload.baselines(TinyData()), told.version)
+    if about.leaderboard:
+        spec = LeaderboardSpec(name, workload.name, plan.goal, workload.columns, about.version)
+        board = make_leaderboard(spec, records, workload.baselines(TinyData()))
         (folder.path / LEADERBOARD).write_text(json.dumps(board.as_dict()))
-    if told.status:
-        event_recorder.end(told.status)
+    if about.status:
+        event_recorder.search_ended(about.status)
     return folder.path
 
 

@@ -12,6 +12,7 @@ import yaml  # type: ignore[import-untyped]
 
 from search.cluster.site_config import KubeRaySite
 from search.errors import UsageError
+from trainables.runtime import telemetry
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -22,7 +23,7 @@ _HEADER = """\
 # Search {name} of {what}. Written by python -m search.submit; read it, change it, then kubectl apply -f this file.
 # If the cluster dies, KubeRay makes another, and the search resumes there (--resume auto).
 """
-_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", "RAY_USAGE_STATS_ENABLED": "0", "MLFLOW_DISABLE_TELEMETRY": "true"}
+_ENVIRONMENT = {"PYTHONUNBUFFERED": "1", **telemetry.OFF}
 
 
 def manifest(job: JobSpec, site: KubeRaySite) -> str:
@@ -34,7 +35,7 @@ def manifest(job: JobSpec, site: KubeRaySite) -> str:
         There is no image, the storage would be lost with its pod, or a word would be changed on its way to the job.
     """
     if site.image is None:
-        raise UsageError("--image: which container image? One that holds this project: README, 'Kubernetes'.")
+        raise UsageError("--image: which container image? One that holds this project: docs/cluster.md, 'Kubernetes'.")
     _require_persistent_storage(job, site)
     _require_plain(job.command)
     document = {

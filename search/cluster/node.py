@@ -1,6 +1,6 @@
 """Commands of the batch script on its node: find a free port and the address, wait for Ray and for the other nodes.
 
-python -m search.cluster.node port | address HOST | answers HOST:PORT SECONDS | wait NODES SECONDS
+python -m search.cluster.node port [HOST] | address HOST | answers HOST:PORT SECONDS | wait NODES SECONDS
 """
 
 from __future__ import annotations
@@ -8,6 +8,9 @@ from __future__ import annotations
 import socket
 import sys
 import time
+
+from search.config.addresses import join_address, split_address
+from trainables.runtime.output import print_safely
 
 
 def free_port() -> int:
@@ -26,12 +29,20 @@ def address_towards(host: str) -> str:
 
 
 def wait_for_port(address: str, seconds: float) -> bool:
-    """Wait until a server listens at host:port; returns whether it does within the seconds."""
-    host, _, port = address.rpartition(":")
+    """Wait until a server listens at host:port; returns whether it does within the seconds.
+
+    Raises
+    ------
+    ValueError
+        The address has no port, or is none.
+    """
+    host, port = split_address(address)
+    if port is None:
+        raise ValueError(f"{address!r} has no port")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            socket.create_connection((host, int(port)), timeout=5).close()
+            socket.create_connection((host, port), timeout=5).close()
             return True
         except OSError:
             time.sleep(0.2)
@@ -67,10 +78,17 @@ def main(words: list[str]) -> int:
     match words:
         case ["port"]:
             print(free_port())
+        case ["port", host]:
+            print(join_address(host, free_port()))
         case ["address", host]:
             print(address_towards(host))
         case ["answers", address, seconds]:
-            if not wait_for_port(address, float(seconds)):
+            try:
+                listens = wait_for_port(address, float(seconds))
+            except ValueError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            if not listens:
                 print(f"error: nothing listens at {address} after {seconds} s", file=sys.stderr)
                 return 1
         case ["wait", nodes, seconds]:
@@ -79,7 +97,7 @@ def main(words: list[str]) -> int:
             except TimeoutError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return 1
-            print(f"ray      {there} of {nodes} nodes are there", flush=True)
+            print_safely(f"ray      {there} of {nodes} nodes are there")
         case _:
             print(__doc__, file=sys.stderr)
             return 2

@@ -9,7 +9,7 @@ import secrets
 import socket
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import join
@@ -26,6 +26,7 @@ from search.config.environment import changed_environment
 from search.config.provenance import git_commit
 from search.config.redaction import first_line, without_passwords
 from search.errors import ClusterError, UsageError
+from trainables.runtime import telemetry
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -118,7 +119,7 @@ class JobServer:
         with self._errors():
             self._client.stop_job(id)
 
-    def follow(self, id: str) -> int:
+    def follow(self, id: str, show: Callable[[str], object]) -> int:
         """Show the job's output until it ends; returns its exit code.
 
         Ray's stream of the output may break off, stop or be refused by a proxy while the job runs. Then the missing
@@ -126,9 +127,9 @@ class JobServer:
         """
         shown = 0
 
-        def show(text: str, start: int = 0) -> None:
+        def show_new(text: str, start: int = 0) -> None:
             nonlocal shown
-            print(text[max(0, shown - start) :], end="", flush=True)
+            show(text[max(0, shown - start) :])
             shown = max(shown, start + len(text))
 
         async def stream() -> None:
@@ -136,7 +137,7 @@ class JobServer:
             async with asyncio.timeout(_STREAM_TIMEOUT_S) as timeout:
                 async for text in self._client.tail_job_logs(id):  # from the beginning, each time
                     timeout.reschedule(asyncio.get_running_loop().time() + _STREAM_TIMEOUT_S)
-                    show(text, start=received)
+                    show_new(text, start=received)
                     received += len(text)
 
         while True:
@@ -146,7 +147,7 @@ class JobServer:
                 _require_listener(self.address)
             job = self.find_job(id)  # before the log, which is then complete if the job has ended
             with suppress(RuntimeError, OSError):
-                show(self._client.get_job_logs(id))
+                show_new(self._client.get_job_logs(id))
             if job.status.is_terminal():
                 return exit_code(job)
             time.sleep(_RECONNECT_S)
@@ -184,8 +185,7 @@ def runtime_environment(archive: CodeArchive, requirements: Sequence[str]) -> di
         "env_vars": {
             "PYTHONUNBUFFERED": "1",
             "RAY_JOB_STOP_WAIT_TIME_S": str(STOP_TIMEOUT_S),
-            "RAY_USAGE_STATS_ENABLED": "0",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
+            **telemetry.OFF,
             "SEARCH_GIT_COMMIT": git_commit(),
         },
     }

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from search.cluster.site_config import SlurmSite
 from search.config.settings import LONGEST_NAME
 from search.errors import ClusterError, UsageError
+from trainables.runtime import telemetry
 
 if TYPE_CHECKING:
     from search.cluster.job_spec import JobSpec
@@ -56,6 +57,7 @@ def batch_script(job: JobSpec, site: SlurmSite, *, classic: bool, array: int | N
         run=_Code(_quoted(site.container) + " " if site.container else ""),
         own_python=None if site.setup or site.modules or site.container else Path(sys.executable).parent,
         as_code=_Code,
+        telemetry_off=telemetry.OFF,
     )
 
 

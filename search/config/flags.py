@@ -81,7 +81,10 @@ def standard_spelling(arguments: list[str]) -> list[str]:
 class SyncFlags:
     """The flags of --sync: which search, and where it and its MLflow server are."""
 
-    sync: Annotated[str, tyro.conf.arg(help="name of the search whose event log is exported to MLflow")]
+    sync: Annotated[
+        str,
+        tyro.conf.arg(help="name of the search whose event log is exported to MLflow; exit code 1: a part is refused"),
+    ]
     storage: str = field(default_factory=lambda: Site().storage)
     tracking_uri: str | None = None
 

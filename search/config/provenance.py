@@ -7,9 +7,11 @@ import os
 import platform
 import subprocess
 import sys
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 
 from search.config.redaction import without_passwords
 
@@ -37,16 +39,51 @@ def versions() -> dict[str, str]:
     return {"version.python": platform.python_version(), **packages}
 
 
-@cache
-def git_commit() -> str:
-    """Return the commit of this code, with ``-dirty`` where files differ from it.
+@dataclass(frozen=True)
+class CodeState:
+    """Which code runs: its commit, and why git could not name it."""
 
-    Outside a checkout it is ``$SEARCH_GIT_COMMIT``, which a job's environment may hold, or ``unknown``.
+    commit: str  # with ``-dirty`` where files differ from it; else ``unknown`` or a version
+    warning: str = ""  # for people, with the command that fixes it
+
+
+def git_commit() -> str:
+    """Return the commit of this code; see ``code_state``."""
+    return code_state().commit
+
+
+@cache
+def code_state() -> CodeState:
+    """Ask git which commit this code is.
+
+    ``$SEARCH_GIT_COMMIT``, which a job's environment may hold, takes the place of a commit that git cannot name. Code
+    that was installed without a checkout has a version instead.
     """
-    git = ["git", "-C", str(Path(__file__).resolve().parents[2])]
+    root = Path(__file__).resolve().parents[2]
+    given = os.environ.get("SEARCH_GIT_COMMIT", "").strip()
+    if not (root / ".git").exists():
+        return CodeState(given or f"unknown (version {version('hep-search')} without a checkout)")
+    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
-        run = subprocess.run([*git, "describe", "--always", "--dirty", "--abbrev=40", "--match="],
-                             capture_output=True, text=True, timeout=20, check=True)  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return os.environ.get("SEARCH_GIT_COMMIT", "").strip() or "unknown"
-    return run.stdout.strip()
+        run = subprocess.run(
+            git, capture_output=True, text=True, timeout=20, check=True, env=os.environ | {"LC_ALL": "C"}
+        )
+    except FileNotFoundError:
+        reason, fix = "git is not installed", "Install git, or set SEARCH_GIT_COMMIT"
+    except subprocess.TimeoutExpired:
+        reason, fix = "git did not answer within 20 s", "Set SEARCH_GIT_COMMIT"
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = (getattr(error, "stderr", None) or str(error)).strip()
+        if "dubious ownership" in said:
+            reason = f"git refuses to read {root} because it belongs to another user (dubious ownership)"
+            fix = f"Allow it with: git config --global --add safe.directory {quote(str(root))}"
+        else:
+            reason, fix = (
+                f"git failed in {root}: {said.splitlines()[0] if said else 'no reason given'}",
+                "See git status",
+            )
+    else:
+        return CodeState(run.stdout.strip())
+    if given:
+        return CodeState(given)
+    return CodeState(f"unknown ({reason})", f"the runs will not name the commit that made them: {reason}. {fix}")

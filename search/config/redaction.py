@@ -1,8 +1,9 @@
-"""Remove passwords and other secrets from text that is shown, logged or stored."""
+"""Reduce an error to one line for users, and remove secrets from all text that is shown, logged or stored."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote
 
 # Parts of a URL, as regular expressions.
@@ -26,10 +27,19 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 
+# The message of any other exception was written for people, and what led to it need not explain it.
+_WRAPPING_LIBRARIES = {"requests", "urllib3", "urllib", "botocore"}
+_MLFLOW_WRAPPER = re.compile(r"API request to .* failed with (timeout )?exception")
+_NOISE = re.compile(r"^\[SSL: \w+\] |^\w+Connection(Pool)?\(.*?\): | \(_ssl\.c:\d+\)| for url: \S+")
+_PROXY_ERROR = "ProxyError"
+
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, without passwords; its class name where the message is empty."""
-    lines = str(error).splitlines()
+    """Return the first line of an exception's message, without passwords; its class name where the message is empty.
+
+    Of a failed request it is the message of the cause.
+    """
+    lines = _cause(error).splitlines()
     return without_passwords(lines[0])[:300] if lines and lines[0] else type(error).__name__
 
 
@@ -61,3 +71,41 @@ def _mask_query_secrets(text: str) -> str:
         mask = "***@***" if "@" in text[name.end() : end] else "***"  # the end of a password that stands before
         shown, place = shown + text[place : name.end()] + mask * (end > name.end()), end
     return shown + text[place:]
+
+
+def _cause(error: BaseException) -> str:
+    """Return the message of the innermost exception of a failed request, or of the exception itself if it is none.
+
+    ``certificate verify failed: self-signed certificate``, not the address and the retries around it.
+    """
+    chain = list(_chain(error))
+    texts = (_NOISE.sub("", str(inner)) for inner in reversed(chain))
+    text = next(filter(None, texts), type(error).__name__)
+    through_proxy = any(type(inner).__name__ == _PROXY_ERROR for inner in chain)
+    return f"the proxy does not connect: {text}" if through_proxy else text
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Yield an exception, and below each wrapper what it wraps."""
+    seen: set[int] = set()
+    inner: BaseException | None = error
+    while inner is not None and id(inner) not in seen:
+        yield inner
+        seen.add(id(inner))
+        inner = _wrapped(inner) if _is_wrapper(inner) else None
+
+
+def _is_wrapper(error: BaseException) -> bool:
+    library = type(error).__module__.partition(".")[0]
+    return library in _WRAPPING_LIBRARIES or (library == "mlflow" and bool(_MLFLOW_WRAPPER.match(str(error))))
+
+
+def _wrapped(error: BaseException) -> BaseException | None:
+    candidates = (
+        getattr(error, "reason", None),  # of urllib and urllib3
+        getattr(error, "original_error", None),  # of urllib3's ProxyError
+        *reversed(error.args),
+        error.__cause__,
+        error.__context__,
+    )
+    return next((found for found in candidates if isinstance(found, BaseException)), None)

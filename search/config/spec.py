@@ -47,6 +47,11 @@ class SearchSpec:
         return self.trials + len(self.space.presets)
 
     @property
+    def most_concurrent(self) -> int:
+        """Number of trials that never more than run at a time, however large the cluster is."""
+        return min(self.budget.max_concurrent or self.samples, self.samples)
+
+    @property
     def seed(self) -> int:
         """Seed of the sampler; trial n trains with ``seed + n``."""
         return self.budget.seed

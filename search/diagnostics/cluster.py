@@ -10,12 +10,15 @@ from collections.abc import Iterator, Mapping
 import ray
 
 from search.cluster.ray_jobs import JobServer, read_token
+from search.config.addresses import ray_address, split_address
 from search.config.settings import Site
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, fine, warning, wrong
 from search.diagnostics.nodes import Cluster
 from search.diagnostics.probes.network import reach_port
 from search.errors import ClusterError, UsageError
+from search.tuning.autoscaler import autoscales
+from search.tuning.local_ray import closed_home, default_folder, folder_problem
 from search.tuning.resources import Nodes, gpu_names, ray_session, share_of
 
 _REFUSED = "InvalidAuthToken"  # in Ray's message
@@ -38,6 +41,8 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
     if address and (problem := _refusal(address)):
         yield problem
         return
+    if not address:
+        yield from _check_own_ray()
     try:
         nodes = context.session.enter_context(ray_session(address))
     except ClusterError as error:
@@ -47,6 +52,17 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
     yield from _check_nodes(address, nodes)
     yield _check_token(address or "the Ray that a search starts here")
     yield _check_share(context)
+
+
+def _check_own_ray() -> Iterator[Finding]:
+    """Report what a Ray of our own cannot have where Ray looks for it; a search avoids both."""
+    folder = default_folder()
+    if problem := folder_problem(folder):
+        fix = "nothing for a search, which takes another folder; for ray start: --temp-dir with a short, writable path"
+        yield warning(f"Ray's folder {folder}", problem, "a folder for Ray's files and sockets", fix)
+    if problem := closed_home():
+        fix = "nothing for a search on this machine, which makes a token of its own; for clusters: RAY_AUTH_TOKEN_PATH"
+        yield warning("Ray's token", problem, "a home that can be written", fix)
 
 
 def _check_nodes(address: str | None, nodes: Nodes) -> Iterator[Finding]:
@@ -78,11 +94,15 @@ def _check_job_server(address: str) -> Iterator[Finding]:
 
 def _refusal(address: str) -> Finding | None:
     """Find out why the cluster cannot be joined, because Ray itself retries for long and gives no reason."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
     what, here = f"cluster at {address}", ray.__version__
+    try:
+        address = ray_address(address)
+        host, port = split_address(address)
+    except ValueError as error:
+        return wrong(what, str(error), "an address", "--address HOST:6379")
     if os.environ.get("RAY_AUTH_MODE", "").lower() == "token" and read_token() is None:
         return wrong(what, "no token on this machine", _TOKEN, _GIVE_TOKEN)
-    status, message = reach_port(host, int(port)) if host and port.isdecimal() else (200, "")
+    status, message = reach_port(host, port) if port else (200, "")
     if status and not address.startswith(("ray://", "local")):
         status, message = _health(address, os.environ)
     if status:
@@ -134,6 +154,10 @@ def _check_share(context: DiagnosticContext) -> Finding:
         share = share_of(site, nodes, None, sys.maxsize)
     except ClusterError as error:
         found, _, fix = str(error).partition(". ")
+        if autoscales():
+            return warning(
+                "room for a trial", found, "a node that has it", "nothing: the autoscaler adds one for a trial"
+            )
         return wrong("room for a trial", found, "a node that has it", fix)
     context.share = share
     return fine("room for a trial", f"{share.concurrent} at a time, each {share.cpus:g} CPU and {share.gpus:g} GPU")

@@ -12,7 +12,7 @@ from search.diagnostics.probes.data import Stamp, stamp_files
 from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 from trainables.data.files import expand_files
-from trainables.data.root_trees import opened, trees_in
+from trainables.data.root_trees import no_tree, opened, trees_in
 from trainables.runtime.disk_space import megabytes
 
 if TYPE_CHECKING:
@@ -93,12 +93,12 @@ def workload_of(file: str) -> str:
     """
     with opened(file) as root_file:
         there = trees_in(root_file)
-    kinds = _file_kinds()
-    for name, kind in kinds.items():
-        if kind.trees & there.keys():
-            return name
-    wanted = ", ".join(sorted({tree for kind in kinds.values() for tree in kind.trees}))
-    raise DataError(f"{file}: no tree of any workload ({wanted}); trees there: {', '.join(sorted(there)) or 'none'}.")
+        kinds = _file_kinds()
+        for name, kind in kinds.items():
+            if kind.trees & there.keys():
+                return name
+        wanted = ", ".join(f"'{tree}'" for tree in sorted({tree for kind in kinds.values() for tree in kind.trees}))
+        raise no_tree(root_file, file, f"one of {wanted}", "Correct --data.")
 
 
 def read_first_entries(file: str, workload: str) -> int:

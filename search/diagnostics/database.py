@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
+from shlex import quote
 from urllib.parse import urlsplit
 
 import sqlalchemy
@@ -35,7 +36,7 @@ def check_database(uri: str) -> Iterator[Finding]:
     elif revision is None:
         yield fine("tracking", f"{shown}: empty; the first search makes its tables")
     elif _has_revision(migrations, revision):
-        fix = f"back it up, then: mlflow db upgrade {shown}"
+        fix = f"back it up, then: mlflow db upgrade {quote(shown)}"
         yield wrong(f"schema of {shown}", revision, f"{head}, of MLflow {installed}", fix)
     else:
         found = f"{revision}, of a newer MLflow than {installed}"

@@ -10,15 +10,17 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
+from search.config.addresses import split_address
 from search.config.redaction import without_passwords
 from search.diagnostics.context import DRIVER, DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.machine import limits
+from search.tuning.machine_limits import machine_limits
 
 NEEDED_FILES = 4096  # open files, with fewer of which Ray itself warns
 Problem = Callable[[str, int], str]  # from the value of a variable and the node's cores to what is wrong, or empty
 _SOCKET_BYTES = 107  # of the path of a socket, on Linux
-_SESSION_BYTES = 64  # of that, what Ray adds to its folder
+_SESSION_BYTES = 68  # of that, what Ray adds to it
 
 
 def check(context: DiagnosticContext) -> Iterator[Finding]:
@@ -39,7 +41,7 @@ def _check_python() -> Finding:
     if version not in SpecifierSet(needed):
         fix = "make the environment with another: make clean; make PYTHON3=python3.11"
         return wrong("Python", version, needed, fix)
-    return fine("Python", f"{version} on {platform.system()} {platform.machine()}, {os.cpu_count()} CPUs")
+    return fine("Python", f"{version} on {platform.system()} {platform.machine()}, {machine_limits().cpus} CPUs")
 
 
 def _check_open_files(limits_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Finding]:
@@ -64,7 +66,10 @@ def _check_variables(limits_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Fin
 
 def _check_proxy(address: str | None) -> Iterator[Finding]:
     if address and any(os.environ.get(name) for name in ("http_proxy", "https_proxy", "grpc_proxy")):
-        host = address.rpartition("://")[2].partition(":")[0]
+        try:
+            host, _ = split_address(address)
+        except ValueError:  # the check of the cluster reports it
+            return
         if host not in os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).split(","):
             found, fix = "variables that lead Ray's connections to it", f"export no_proxy=$no_proxy,{host}"
             yield warning("proxy", found, f"{host} in no_proxy", fix)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from ray._private.worker import get_dashboard_url
 
+from search.config.addresses import join_address, split_address
 from search.diagnostics.context import DRIVER, DiagnosticContext
 from search.diagnostics.finding import Finding, fine, first_names, nodes_by_text, warning
 from search.diagnostics.probes.network import public_servers, reach
@@ -32,7 +33,7 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
 def _public(servers_of: Mapping[str, list[tuple[str, str, int]]]) -> Iterator[Finding]:
     for server, fix in _FIXES.items():
         addresses = {
-            node: first_names(f"{address}:{port}" for name, address, port in servers if name == server)
+            node: first_names(join_address(address, port) for name, address, port in servers if name == server)
             for node, servers in servers_of.items()
         }
         for text, nodes in nodes_by_text({node: text for node, text in addresses.items() if text}).items():
@@ -48,6 +49,6 @@ def _check_dashboard() -> Finding:
     status, message = reach(f"http://{url}/api/version")
     if status:
         return fine("dashboard", f"http://{url} answers" + (", and asks for the token" if status in (401, 403) else ""))
-    fix = f"ssh -L 8265:127.0.0.1:{url.rpartition(':')[2]} HEAD, then --address http://127.0.0.1:8265"
+    fix = f"ssh -L 8265:127.0.0.1:{split_address(url)[1]} HEAD, then --address http://127.0.0.1:8265"
     found = f"no answer at http://{url} ({message})"
     return warning("dashboard", found, "one, for search.submit --to ray from here", fix)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from shlex import quote
 from uuid import uuid4
 
 from filelock import FileLock, Timeout
@@ -28,7 +29,7 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
         found, fix = explanation(error), "see there, or name another with --storage (or $SEARCH_STORAGE)"
         if context.folder:
             found = first_line(error)
-            fix = f"chmod u+rwx {context.storage}, or name another with --storage (or $SEARCH_STORAGE)"
+            fix = f"chmod u+rwx {quote(str(context.storage))}, or name another with --storage (or $SEARCH_STORAGE)"
         yield wrong(f"storage {context.storage}", found, "that it can be written", fix)
         return
     try:

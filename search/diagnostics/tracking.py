@@ -16,8 +16,11 @@ from search.config.settings import JOURNAL
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.database import check_database
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
-from search.diagnostics.probes.network import reach, reach_port
+from search.diagnostics.probes.network import reach_port
+from search.tracking.artifact_location import REMEDY, find_problem, server_folder
 from search.tracking.client import MlflowClient, MlflowException, embedded_uri
+from search.tracking.http_client import get, proxy_of, reach_server
+from search.tracking.server_calls import RefusedError, UnavailableError
 from search.workloads import WORKLOADS
 
 _LOGIN = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or write ~/.mlflow/credentials (mlflow/README.md)"
@@ -55,17 +58,30 @@ def _check_embedded(context: DiagnosticContext) -> Iterator[Finding]:
 
 
 def _check_server(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
-    status, message = reach(f"{_without_login(uri)}/health")
-    if not status:
-        fix = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
-        yield wrong(f"server {uri}", f"no answer ({message})", "MLflow", fix)
-        return
     with changed_environment(_ONE_SHORT_TRY):
+        status, message = reach_server(uri)
+        if not status:
+            yield _silence(uri, message)
+            return
         login = _check_login(uri)
         yield login
         if login.level == "fine":
             yield from _check_version(uri)
+            yield from _check_artifacts(uri)
     yield from _check_from_nodes(context, _without_login(uri))
+
+
+def _silence(uri: str, reason: str) -> Finding:
+    """Report a server that does not answer, with the fix for the most probable cause."""
+    host, proxy = urlsplit(uri).hostname, proxy_of(uri)
+    if proxy:
+        found = f"no answer through the proxy {proxy} ({reason})"
+        fix = f"export no_proxy=$no_proxy,{host} if the server is reached without it; else correct --tracking-uri"
+        return wrong(f"server {uri}", found, "MLflow", fix)
+    fix = "start it (mlflow/README.md), or correct --tracking-uri (or $MLFLOW_TRACKING_URI)"
+    if "certificate" in reason:
+        fix = "export MLFLOW_TRACKING_SERVER_CERT_PATH=FILE, the certificate of the authority that signed the server's"
+    return wrong(f"server {uri}", f"no answer ({reason})", "MLflow", fix)
 
 
 def _without_login(uri: str) -> str:
@@ -86,7 +102,8 @@ def _check_login(uri: str) -> Finding:
     except MlflowException as error:
         return _refusal(uri, error, action)
     allowed = "may be read and written" if any(experiments) else "may be read; no experiment of ours is there yet"
-    return fine("tracking", f"{uri} {allowed}")
+    through = f", through the proxy {proxy}" if (proxy := proxy_of(uri)) else ""
+    return fine("tracking", f"{uri} {allowed}{through}")
 
 
 def _refusal(uri: str, error: MlflowException, action: str) -> Finding:
@@ -101,18 +118,42 @@ def _refusal(uri: str, error: MlflowException, action: str) -> Finding:
     if status == 403:
         found = f"403: {action} is not allowed"
         return wrong(what, found, "the permission EDIT", "ask the server's administrator for it")
-    return wrong(what, f"{status}: {message}", "MLflow", "is this its address? look into the server's log")
+    proxy = f" Is the proxy {proxy_of(uri)} in between? Then export no_proxy" if proxy_of(uri) else ""
+    return wrong(what, f"{status}: {message}", "MLflow", f"is this its address? look into the server's log.{proxy}")
 
 
 def _check_version(uri: str) -> Iterator[Finding]:
-    from mlflow.utils.credentials import get_default_host_creds  # with the login of MLflow's own client
-    from mlflow.utils.rest_utils import http_request
-
-    response = http_request(get_default_host_creds(uri), "/version", "GET", raise_on_status=False)
+    response = get(uri, "/version")
     there, here = response.text.strip(), version("mlflow")
     if response.status_code == 200 and Version(here).release[:2] > Version(there).release[:2]:
         fix = f"upgrade the server (mlflow/README.md), or pip install mlflow=={there} here"
         yield warning(f"MLflow of {uri}", there, f"{here} as here, or newer", fix)
+
+
+def _check_artifacts(uri: str) -> Iterator[Finding]:
+    """Test experiments whose files MLflow's client would write to a folder of this machine; 0: the server's default."""
+    client = MlflowClient(uri)
+    found = [client.get_experiment_by_name(name) for name in WORKLOADS]
+    for experiment in list(filter(None, found)) or client.search_experiments(filter_string="name = 'Default'"):
+        folder = server_folder(uri, experiment.artifact_location)
+        if folder is None:
+            continue
+        what, expected = f"artifacts of experiment {experiment.name}", "a server that takes files itself"
+        shared = _is_shared(client, experiment.experiment_id)
+        if shared:
+            yield fine(what, f"in {folder}, which this machine shares with the server")
+        else:
+            found_there = "where no file from here arrives" if shared is False else "untested, as it has no run yet"
+            yield warning(what, f"in {folder} of the server's machine, {found_there}", expected, REMEDY)
+
+
+def _is_shared(client: MlflowClient, experiment_id: str) -> bool | None:
+    """Test the folder of an experiment's latest run; None: there is no run, or no answer."""
+    runs = client.search_runs([experiment_id], max_results=1)
+    try:
+        return not find_problem(client, runs[0].info.run_id) if runs else None
+    except (RefusedError, UnavailableError):
+        return None
 
 
 def _check_from_nodes(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
@@ -121,7 +162,7 @@ def _check_from_nodes(context: DiagnosticContext, uri: str) -> Iterator[Finding]
     if not context.cluster or not parts.hostname:
         return
     if parts.scheme in ("http", "https"):
-        results = context.cluster.run(reach, f"{uri}/health", limit_s=context.node_limit_s)
+        results = context.cluster.run(reach_server, uri, limit_s=context.node_limit_s)
     elif parts.port:
         results = context.cluster.run(reach_port, parts.hostname, parts.port, limit_s=context.node_limit_s)
     else:

@@ -10,29 +10,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
-from search.config.settings import Budget, Method, SearchFlags, seconds
+from search.config.provenance import command_line
+from search.config.settings import Budget, Method, SearchFlags, Site, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
-from search.engine.context import open_event_log
+from search.engine.context import open_event_log, open_ray
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
+from search.engine.sync import make_exporter
 from search.errors import UsageError
+from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.leaderboard import Leaderboard, number
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
+from search.storage.names import LOG
 from search.storage.search_dir import SearchDir
-from search.tracking.client import log_texts, open_experiment
-from search.tuning.resources import ray_session
+from search.tracking.client import client_of
+from search.tracking.run_info import RunFacts
 from search.workload import Chain, Workload
 from search.workloads import WORKLOADS
 
 Rows = Mapping[str, Mapping[str, float]]
 
 
-def run_chain(chain: Chain, flags: SearchFlags[Any], console: Console) -> tuple[str, int]:
-    """Run all searches; return the chain's name, and the exit code of the first search that does not end well."""
+def run_chain(chain: Chain, flags: SearchFlags[Any], console: SafeConsole) -> int:
+    """Run all searches; return the exit code of the first search that does not end well."""
     workloads = [WORKLOADS[name] for name in chain.workloads]
     name = flags.site.name or new_name(chain.name)
     storage = Storage.of(flags.site)
@@ -41,19 +44,22 @@ def run_chain(chain: Chain, flags: SearchFlags[Any], console: Console) -> tuple[
     _check_words(flags.method, workloads)
     specs = [make_spec(workload, _stage(flags, name, workload)) for workload in workloads]
     started, done = time.monotonic(), dict[str, SearchResult]()
-    with ray_session(flags.site.address):
-        for place, spec in enumerate(specs):
-            budget = _share_of_time(flags.budget, started, len(specs) - place)
-            spec = _with_upstream(replace(spec, budget=budget, tags={"chain": name}), name, done)
-            later = any(SearchDir(storage, other.name).begun for other in specs[place + 1 :])
-            result = finished(spec, SearchDir(storage, spec.name), all_trials=False) if later else None
-            result = result or run_search(spec, console)  # once a later search has begun, its winner must not change
-            done[spec.workload.name] = result
-            if result.code != COMPLETE:
-                _report_stopped(spec, specs[place + 1 :], result, console)
-                return name, result.code
-    _conclude(chain, flags, spec, done, console)
-    return name, COMPLETE
+    with libraries_logged(console.log_file):
+        with open_ray(flags.site.address, ConsoleReporter(console)):
+            for place, spec in enumerate(specs):
+                budget = _share_of_time(flags.budget, started, len(specs) - place)
+                spec = _with_upstream(replace(spec, budget=budget, tags={"chain": name}), name, done)
+                later = any(SearchDir(storage, other.name).begun for other in specs[place + 1 :])
+                result = finished(spec, SearchDir(storage, spec.name), all_trials=False) if later else None
+                # once a later search has begun, its winner must not change
+                result = result or run_search(spec, console)
+                done[spec.workload.name] = result
+                if result.code != COMPLETE:
+                    _report_stopped(spec, specs[place + 1 :], result, console)
+                    return result.code
+        console.log_file.open(SearchDir(storage, spec.name).path / LOG, command_line())
+        _conclude(chain, flags, spec, done, console)
+    return COMPLETE
 
 
 def _check_name(flags: SearchFlags[Any], name: str, workloads: list[Workload], storage: Storage) -> None:
@@ -70,7 +76,7 @@ def _check_name(flags: SearchFlags[Any], name: str, workloads: list[Workload], s
         directory.refuse_if_taken()
 
 
-def _report_stopped(spec: SearchSpec, left: list[SearchSpec], result: SearchResult, console: Console) -> None:
+def _report_stopped(spec: SearchSpec, left: list[SearchSpec], result: SearchResult, console: SafeConsole) -> None:
     if left and result.code == NOTHING_COMPLETE:
         names = ", ".join(other.workload.name for other in left)
         ConsoleReporter(console).print_line(
@@ -134,7 +140,7 @@ def _with_upstream(spec: SearchSpec, chain: str, done: Mapping[str, SearchResult
 
 
 def _conclude(
-    chain: Chain, flags: SearchFlags[Any], last: SearchSpec, done: Mapping[str, SearchResult], console: Console
+    chain: Chain, flags: SearchFlags[Any], last: SearchSpec, done: Mapping[str, SearchResult], console: SafeConsole
 ) -> None:
     """Write the one table: on screen, in the directory of the last search, in its MLflow run, and where --json says."""
     reporter, storage, name = ConsoleReporter(console), Storage.of(flags.site), last.tags["chain"]
@@ -150,25 +156,27 @@ def _conclude(
     for file, text in files.items():
         write_atomically(file, text)
     directory.upload(*texts)
-    run_id = done[last.workload.name].run_id
-    if flags.site.offline or not run_id:
-        _log(directory, texts, reporter)
-    else:
-        experiment = open_experiment(flags.site.server, storage.folder, last.workload.name)
-        reporter.print_refused(log_texts(experiment, run_id, texts))
+    _log(directory, texts, flags.site, reporter)
     reporter.print_line(
         f"chain    {directory.path / 'chain.csv'}; in MLflow the tag chain = {name} ties its searches and trials"
     )
 
 
-def _log(directory: SearchDir, texts: Mapping[str, str], reporter: ConsoleReporter) -> None:
-    """Add files to the event log of a search that has ended, for its run in MLflow."""
+def _log(directory: SearchDir, texts: Mapping[str, str], site: Site, reporter: ConsoleReporter) -> None:
+    """Add files to the event log of a search that has ended, and export them to its run in MLflow if it has one."""
+    facts = RunFacts(**directory.description()["facts"])
     with directory.locked(say=reporter.print_line):
         events, _ = open_event_log(directory)
         for file, text in texts.items():
             events.log_text(text, file)
         events.search_ended("FINISHED")
         directory.push()
+        if not site.offline and facts.run_id:
+            client = client_of(site.server, directory.storage.folder)
+            exporter = make_exporter(client, facts, directory, reporter)
+            exporter.start()
+            exporter.close()
+            reporter.print_export(exporter, directory.path.name, site)
 
 
 def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from search.storage.event_log import EventLog
 from search.tracking.events import EventRecorder, StagedFiles
 from search.tracking.exporter import PATIENCE_S, MlflowExporter, NullExporter
+from search.tuning.resources import Nodes, ray_session
 
 SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
 
@@ -53,18 +53,35 @@ class SearchContext:
 
     @contextmanager
     def exporting(self) -> Iterator[None]:
-        """Export events to MLflow while it is reachable; at the end log how the search ended."""
+        """Export events to MLflow while it is reachable; at the end log how the search ended.
+
+        Whatever is raised inside leaves the search interrupted, for a resume.
+        """
         self.exporter.start()
-        status = "FAILED"
+        status, patience_s = "KILLED", SHORT_PATIENCE_S
         try:
             yield
-            status = "KILLED" if self.interrupted else "FINISHED"
+            if not self.interrupted:
+                status, patience_s = "FINISHED", PATIENCE_S
         finally:
-            self.events.search_ended(status)
-            self.exporter.close(SHORT_PATIENCE_S if status == "KILLED" else PATIENCE_S)
+            try:
+                self.events.search_ended(status)
+            finally:
+                with self.reporter.announcing("mlflow   exporting what still waits ..."):
+                    self.exporter.close(patience_s)
+
+
+@contextmanager
+def open_ray(address: str | None, reporter: ConsoleReporter) -> Iterator[Nodes]:
+    """Join the cluster at ``address``, or start one on this machine; yield the resources of each node."""
+    what = f"joining the cluster at {address}" if address else "starting Ray on this machine"
+    with ExitStack() as session:
+        with reporter.announcing(f"ray      {what} ..."):
+            nodes = session.enter_context(ray_session(address))
+        yield nodes
 
 
 def open_event_log(directory: SearchDir) -> tuple[EventRecorder, bool]:
     """Open the event log of a search; also return whether it has entries of an earlier process."""
-    log = EventLog(directory.event_log)
-    return EventRecorder(log, StagedFiles(directory.path)), bool(log.entry_count)
+    events = EventRecorder(directory.event_log, StagedFiles(directory.path))
+    return events, bool(events.entry_count)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from search.config.provenance import command_line, git_commit
+from search.config.provenance import code_state, command_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
@@ -25,16 +25,21 @@ from search.workload import Data
 def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:
     """Load the data and find all that the search builds on; a resumed search must be the one that was started."""
     cache = (spec.site.cache or directory.storage.folder / "cache").resolve()
-    data = spec.workload.load_data(spec.data, cache)
-    experiment = _experiment(spec, directory, resumed, reporter)
-    upstream = _upstream(spec, data, experiment, directory, resumed)
-    if spec.workload.join:
-        data = spec.workload.join(data, upstream.models)
-    warm = _warm(spec, data, directory, experiment)
+    with reporter.announcing("data     reading the files ..."):
+        data = spec.workload.load_data(spec.data, cache)
+    with reporter.announcing("mlflow   opening the experiment ..."):
+        experiment = _experiment(spec, directory, resumed, reporter)
+    with reporter.announcing("upstream fetching the models that the workload builds on, and applying them ..."):
+        upstream = _upstream(spec, data, experiment, directory, resumed)
+        if spec.workload.join:
+            data = spec.workload.join(data, upstream.models)
+    with reporter.announcing("warm     reading the trials of earlier searches ..."):
+        warm = _warm(spec, data, directory, experiment)
     if resumed:
         directory.require_same(spec, data)
         directory.set(trials=spec.trials)
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
+    warnings += [code_state().warning] if code_state().warning else []
     reporter.print_search(spec, lines, warnings)
     reporter.print_tracking(spec.site, tracked=experiment is not None)
     return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
@@ -70,7 +75,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         own_run=asdict(own),
         branches=prepared.upstream.runs,
         method=method,
-        commit=git_commit(),
+        commit=code_state().commit,
     )
     return facts
 

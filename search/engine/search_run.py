@@ -9,22 +9,21 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
-from search.config.redaction import first_line
+from search.config.provenance import command_line
 from search.config.spec import SearchSpec
-from search.engine.context import PreparedSearch, SearchContext, open_event_log
+from search.engine.context import PreparedSearch, SearchContext, open_event_log, open_ray
 from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import draw_comparisons
+from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.precision import about_baselines, about_trials
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
-from search.storage.names import LEADERBOARD, TOKEN
+from search.storage.names import LEADERBOARD, LOG, TOKEN
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import system_metrics
@@ -33,7 +32,7 @@ from search.tracking.exporter import MlflowExporter, NullExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
-from search.tuning.resources import gpu_names, ray_session
+from search.tuning.resources import gpu_names, live_nodes
 from search.tuning.stopping import StopController
 from search.workload import Data
 from trainables.base.objectives import Metrics
@@ -50,12 +49,13 @@ class SearchResult:
     run_id: str  # of its MLflow run; empty: nothing was exported to a server
 
 
-def run_search(spec: SearchSpec, console: Console) -> SearchResult:
+def run_search(spec: SearchSpec, console: SafeConsole) -> SearchResult:
     """Load the data, run the trials, report; resume an earlier process's search where the flags ask for it."""
     directory, reporter = SearchDir(Storage.of(spec.site), spec.name), ConsoleReporter(console)
     check_writable(spec.json)
-    with directory.locked(wait=spec.site.resume == "auto", say=reporter.print_line):
+    with libraries_logged(console.log_file), directory.locked(spec.site.resume == "auto", reporter.print_line):
         spec, resumed = _settle_trials(spec, directory)
+        console.log_file.open(directory.path / LOG, command_line())
         if resumed and (result := finished(spec, directory)):
             return _report_finished(result, spec, directory, reporter)
         return _run(spec, prepare_search(spec, directory, resumed, reporter), directory, reporter)
@@ -107,13 +107,20 @@ def _report_finished(
 
 def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, reporter: ConsoleReporter) -> SearchResult:
     data = prepared.data
-    baselines, references = spec.workload.baselines(data), spec.workload.references(data)
+    with reporter.announcing("naive    computing the naive predictors ..."):
+        baselines, references = spec.workload.baselines(data), spec.workload.references(data)
     for line in _precision(spec, prepared, baselines):
         reporter.print_line(line)
     stop_controller = StopController(spec.time_limit_s)
-    with ray_session(spec.site.address) as nodes:
-        share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
-        reporter.print_share(share, gpu_names(nodes))
+
+    def leaderboard_of(records: Sequence[TrialRecord]) -> Leaderboard:
+        leaderboard = make_leaderboard(_leaderboard_spec(spec, data), records, baselines, references)
+        return replace(leaderboard, share=share.as_dict())
+
+    with open_ray(spec.site.address, reporter) as nodes:
+        with reporter.announcing("sizing   measuring what one trial takes ..."):
+            share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
+        reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
         facts = run_facts(spec, prepared, share, directory)
         events, continued = open_event_log(directory)
         exporter = _exporter(spec, prepared, facts, directory, reporter)
@@ -122,9 +129,14 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
         metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
         with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
             _log_start(spec, context, continued)
-            records = run_trials(spec, prepared, share, context)
-            leaderboard = make_leaderboard(_leaderboard_spec(spec, data), records, baselines, references)
-            leaderboard = replace(leaderboard, share=share.as_dict())
+            try:
+                records = run_trials(spec, prepared, share, context)
+            except BaseException:  # whatever ends the driver, what is complete is written; the rest is left to a resume
+                with reporter.without("leaderboard not written"):
+                    records = directory.history.records()
+                    _conclude(spec, leaderboard_of(records), records, context)
+                raise
+            leaderboard = leaderboard_of(records)
             _conclude(spec, leaderboard, records, context)
     reporter.print_export(exporter, spec.name, spec.site)
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
@@ -149,6 +161,8 @@ def _exporter(
     if prepared.experiment is None:
         return NullExporter()
     writer = MlflowWriter(prepared.experiment.client, facts, spec.goal, StagedFiles(directory.path))
+    if problem := writer.location_problem():
+        reporter.print_line(f"warning  files stay in {directory.path}: {problem}")
     return MlflowExporter(directory.event_log, writer, reporter.print_line, directory.safe_log_bytes)
 
 
@@ -179,39 +193,34 @@ def _conclude(
     events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
     events.log_text(leaderboard.as_csv(), "leaderboard.csv")
     record_result(events, leaderboard)
-    reporter.print_result(leaderboard, directory, spec.site)
+    with reporter.without("result not shown"):
+        reporter.print_result(leaderboard, directory, spec.site)
     if context.stop_controller.reason not in ("", "interrupted"):
         reporter.print_line(f"ended    early: {context.stop_controller.reason}")
     if spec.figures and not context.interrupted:
-        _draw(spec, leaderboard, records, context)
-        _write_report(context)
+        with reporter.without("comparison figures not drawn"), reporter.announcing("figures  drawing comparisons ..."):
+            _draw(spec, leaderboard, records, context)
+        with reporter.without("report page not written"):
+            _write_report(context)
 
 
 def _draw(spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext) -> None:
-    try:
-        with TemporaryDirectory() as folder:
-            for trial, figures in draw_comparisons(spec.workload.compare, leaderboard, records, Path(folder)):
-                context.events.log_comparison(trial, figures)
-    except Exception as error:  # a failing figure must not turn a good end into a failed search
-        context.reporter.print_line(
-            f"warning  comparison figures not drawn: {type(error).__name__}: {first_line(error)}"
-        )
+    with TemporaryDirectory() as folder:
+        for trial, figures in draw_comparisons(spec.workload.compare, leaderboard, records, Path(folder)):
+            context.events.log_comparison(trial, figures)
 
 
 def _write_report(context: SearchContext) -> None:
     """Write the page of ``python -m search.report``, here and to MLflow."""
-    directory = context.directory
-    try:
-        from search.reporting.html.load import read_search  # only here: its libraries take a second to load
-        from search.reporting.html.render import REPORT, render_page
+    from search.reporting.html.load import read_search  # only here: its libraries take a second to load
+    from search.reporting.html.render import REPORT, render_page
 
+    directory, reporter = context.directory, context.reporter
+    with reporter.announcing("report   drawing the page ..."):
         page = render_page(read_search(directory.storage, directory.path.name, "finished"))
-        write_atomically(directory.path / REPORT, page)
-        context.events.log_text(page, REPORT)
-    except Exception as error:  # likewise
-        context.reporter.print_line(f"warning  report page not written: {type(error).__name__}: {first_line(error)}")
-    else:
-        context.reporter.print_line(f"report   {directory.path / REPORT}")
+    write_atomically(directory.path / REPORT, page)
+    context.events.log_text(page, REPORT)
+    reporter.print_line(f"report   {directory.path / REPORT}")
 
 
 def _write(leaderboard: Leaderboard, *files: Path | None) -> None:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-
 from search.config.flags import SyncFlags
+from search.config.provenance import command_line
 from search.config.settings import Site
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
+from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import on_network_file_system
 from search.storage.location import Storage
+from search.storage.names import LOG
 from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
 from search.tracking.events import StagedFiles
@@ -19,9 +20,13 @@ from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
 from trainables.base.objectives import Goal
 
+ALL_DELIVERED, SOME_MISSING = 0, 1  # exit codes
 
-def sync(flags: SyncFlags, console: Console) -> None:
+
+def sync(flags: SyncFlags, console: SafeConsole) -> int:
     """Export the rest of the event log; all of it where the search ran with ``--tracking-uri journal``.
+
+    What MLflow refused before is tried again. Return ``SOME_MISSING`` if it still does not take something.
 
     Raises
     ------
@@ -38,12 +43,11 @@ def sync(flags: SyncFlags, console: Console) -> None:
     directory.fetch()
     if not directory.begun:
         raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
-    with directory.locked(say=reporter.print_line):
+    with libraries_logged(console.log_file), directory.locked(say=reporter.print_line):
+        console.log_file.open(directory.path / LOG, command_line())
         directory.repair()
         client, facts = _known(site, storage, directory)
-        about, outbox = directory.description(), StagedFiles(directory.path)
-        target = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), outbox)
-        exporter = MlflowExporter(directory.event_log, target, reporter.print_line)
+        exporter = make_exporter(client, facts, directory, reporter)
         waiting = exporter.behind
         exporter.start()
         if not exporter.close():
@@ -51,8 +55,22 @@ def sync(flags: SyncFlags, console: Console) -> None:
                 f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."
             )
+    if not exporter.missing:
         reporter.print_line(f"sync     {waiting} entries delivered; MLflow has all of search {flags.sync}")
-        reporter.print_refused(exporter.refused)
+        return ALL_DELIVERED
+    reporter.print_line(f"sync     {waiting} entries delivered; MLflow lacks a part of search {flags.sync}")
+    reporter.print_missing(exporter.missing)
+    reporter.print_line("warning  all of it is kept. Once the reason is gone, the same command delivers it")
+    return SOME_MISSING
+
+
+def make_exporter(
+    client: MlflowClient, facts: RunFacts, directory: SearchDir, reporter: ConsoleReporter
+) -> MlflowExporter:
+    """Make the exporter of a search that does not run now."""
+    about = directory.description()
+    writer = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), StagedFiles(directory.path))
+    return MlflowExporter(directory.event_log, writer, reporter.print_line)
 
 
 def _known(site: Site, storage: Storage, directory: SearchDir) -> tuple[MlflowClient, RunFacts]:

@@ -25,7 +25,8 @@ from search.tuning.stopping import StopController
 from search.tuning.study import open_study
 from search.tuning.tuner import TuneHooks, checkpoints_kept, make_tuner
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)  # Ctrl-C, a batch system's end, its warning before the end
+# Ctrl-C, a batch system's end, its warning before the end, a closed terminal
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
 def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context: SearchContext) -> list[TrialRecord]:
@@ -57,6 +58,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=context.interrupted))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
+            closing.enter_context(stop_controller.resumable())
             if searcher.left:
                 hooks = TuneHooks(searcher, recorder, stop_controller)
                 make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
@@ -105,13 +107,15 @@ def _end(stop_controller: StopController) -> tuple[Outcome, str]:
 def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> Iterator[None]:
     """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once."""
     before = {number: signal.getsignal(number) for number in _SIGNALS}
+    if before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]  # of nohup: the search outlives its terminal
 
     def request_stop(number: int, _frame: object) -> None:
         signal.signal(signal.SIGINT, before[signal.SIGINT])
         stop_controller.request_stop("interrupted")
         reporter.print_line(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
 
-    for number in _SIGNALS:
+    for number in before:
         signal.signal(number, request_stop)
     try:
         yield

@@ -81,6 +81,24 @@ def is_only_in_directory(storage: Storage, name: str) -> bool:
     return folder is not None and not folder.description()["facts"]["run_id"]
 
 
+def find_undelivered(storage: Storage, search: str, run_id: str, label: str) -> TrainedModel | None:
+    """Return the model of a trial from the directory of its search; None: it is not in this storage.
+
+    Parameters
+    ----------
+    run_id : str
+        Of the search's own MLflow run, because another storage may have another search of that name.
+    """
+    folder = _found(storage, search) if search else None
+    if folder is None or folder.description()["facts"]["run_id"] != run_id:
+        return None
+    name = f"{search}/{label}"
+    try:
+        return _load(folder, folder.description()["workload"], _trial(folder, name))
+    except UsageError:
+        return None
+
+
 def _found(storage: Storage, name: str) -> SearchDir | None:
     search = name.partition("/")[0]
     if Path(search).name != search:

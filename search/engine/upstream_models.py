@@ -5,11 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from search.config.redaction import first_line
-from search.engine.upstream_in_directories import UpstreamModels, find_in_directories, is_only_in_directory
+from search.engine.upstream_in_directories import (
+    UpstreamModels,
+    find_in_directories,
+    find_undelivered,
+    is_only_in_directory,
+)
 from search.errors import TrackingError, UsageError
 from search.storage.location import Storage
 from search.tracking.client import Experiment, MlflowClient, MlflowException, Run, find_champion
@@ -53,7 +59,7 @@ def find_upstream_models(
             lines.append(f"builds on {run.info.run_name} of {workload}, search {run.data.tags.get('search')} ({why})")
             if _digest(run) != fingerprint[:36]:
                 warnings.append(f"that {workload} was trained on other data: what is holdout here, it may have seen")
-        models = {workload: _load(client, workload, chosen[workload][0]) for workload in workloads}
+        models = {workload: _load(client, storage, workload, chosen[workload][0]) for workload in workloads}
     except MlflowException as error:
         raise TrackingError(f"--upstream: the MLflow tracking refused: {first_line(error)}") from error
     return UpstreamModels(models, tuple(lines), tuple(warnings))
@@ -137,7 +143,8 @@ def _digest(run: Run) -> str:
     return next((str(entry.dataset.digest) for entry in run.inputs.dataset_inputs), "")
 
 
-def _load(client: MlflowClient, workload: str, run: Run) -> TrainedModel:
+def _load(client: MlflowClient, storage: Storage, workload: str, run: Run) -> TrainedModel:
+    """Load a model from its run or, where MLflow did not take its files, from the directory of its search."""
     with TemporaryDirectory() as temporary:
         try:
             weights = client.download_artifacts(run.info.run_id, f"checkpoint/{BEST_FILE}", temporary)
@@ -149,6 +156,9 @@ def _load(client: MlflowClient, workload: str, run: Run) -> TrainedModel:
                 weights=best_weights(Path(weights).parent),
             )
         except (OSError, MlflowException) as error:
+            search, parent = run.data.tags.get("search", ""), run.data.tags.get("mlflow.parentRunId", "")
+            if found := find_undelivered(storage, search, parent, run.info.run_name):
+                return replace(found, workload=workload, run=run.info.run_id)
             raise TrackingError(
                 f"The model of {workload} in MLflow run {run.info.run_id} cannot be loaded: {first_line(error)}. Name "
                 "another run with --upstream."

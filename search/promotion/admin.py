@@ -7,18 +7,18 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from search.errors import UsageError
 from search.promotion.registry import Registry
+from search.reporting.console import SafeConsole
 from search.reporting.leaderboard import number
 from search.reporting.summary import ConsoleReporter
 from trainables.export.package import ADVICE, MANIFEST, PackageError, read_package
 
 
-def show(registry: Registry, console: Console) -> None:
+def show(registry: Registry, console: SafeConsole) -> None:
     """Print a table of all versions, the newest first."""
     champion = registry.champion()
     table = Table(title=Text(f"{registry.name} in the registry at {registry.uri}"))
@@ -41,7 +41,7 @@ def show(registry: Registry, console: Console) -> None:
     console.print(table)
 
 
-def roll_back(registry: Registry, console: Console) -> None:
+def roll_back(registry: Registry, console: SafeConsole) -> None:
     """Make the previous champion the champion again."""
     before, after = registry.roll_back()
     ConsoleReporter(console).print_line(
@@ -49,7 +49,7 @@ def roll_back(registry: Registry, console: Console) -> None:
     )
 
 
-def export(registry: Registry, folder: Path, console: Console) -> None:
+def export(registry: Registry, folder: Path, console: SafeConsole) -> None:
     """Verify the champion's package and copy it into a folder that is new or holds an earlier export.
 
     Raises

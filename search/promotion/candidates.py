@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +10,6 @@ from search.config.redaction import first_line
 from search.errors import UsageError
 from search.promotion.evaluate import LoadedModel
 from search.promotion.source_search import SourceSearch
-from search.storage.location import Storage
-from search.storage.search_dir import SearchDir
 from search.storage.trial_record import TrialRecord
 from trainables.base.checkpoint import best_weights
 from trainables.base.training import TrainedModel
@@ -40,8 +37,9 @@ class Candidates:
     """Trained models, one of which may become the champion."""
 
     finalists: Sequence[Finalist]  # those that are complete with all their seeds
-    incomplete: Mapping[str, str]  # label of every other finalist -> what happened to its seeds
-    models: Mapping[str, LoadedModel]  # by name of a training; the preset, where it is no finalist, by its label
+    incomplete: Mapping[str, str]  # label of any other that was trained -> what happened to its seeds
+    models: Mapping[str, LoadedModel]  # by name of a training
+    preset: Sequence[str] = ()  # its complete trainings, where it is no complete finalist
 
 
 def choose_finalists(source: SourceSearch, top: int, seeds: int) -> list[Finalist]:
@@ -62,55 +60,42 @@ def choose_finalists(source: SourceSearch, top: int, seeds: int) -> list[Finalis
     return [Finalist(row.label, row.value, _point(row.hyperparameters), seeds) for row in ranked[:top]]
 
 
-def preset_to_train(source: SourceSearch, finalists: Sequence[Finalist], storage: Storage) -> Finalist | None:
-    """Return the preset that models are compared with; None where a finalist or the search provides it.
+def preset_to_train(source: SourceSearch, finalists: Sequence[Finalist], seeds: int) -> Finalist | None:
+    """Return the preset that models are compared with; None where it is a finalist.
 
-    A search keeps the weights of its best trials alone, so a preset that has lost them is trained again.
+    It has as many new seeds as a finalist, because a mean over seeds is compared with it: the single run of the search
+    may have been a lucky or an unlucky one.
     """
     name = source.promotion.preset
-    if name in {finalist.label for finalist in finalists} or _searched_preset(source, storage):
+    if name in {finalist.label for finalist in finalists}:
         return None
     config = source.workload.config(**{**source.held, **source.workload.presets[name]})
-    return Finalist(name, None, _point(config.model_dump()), seeds=1)
+    return Finalist(name, None, _point(config.model_dump()), seeds)
 
 
 def gather_candidates(
-    source: SourceSearch, finalists: Sequence[Finalist], preset: Finalist | None, records: Records, storage: Storage
+    source: SourceSearch, finalists: Sequence[Finalist], preset: Finalist | None, records: Records
 ) -> Candidates:
-    """Load the models of complete finalists, and of the preset.
+    """Load the models of complete finalists, and those of the preset that are complete.
 
     Raises
     ------
     UsageError
         No finalist is complete with all its seeds; weights are gone.
     """
-    incomplete = {one.label: reasons for one in finalists if (reasons := _incomplete_trainings(one, records))}
+    trained = [*finalists, *([preset] if preset else [])]
+    incomplete = {one.label: reasons for one in trained if (reasons := _incomplete_trainings(one, records))}
     complete = [finalist for finalist in finalists if finalist.label not in incomplete]
     if not complete:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in incomplete.items())
+        reasons = "; ".join(f"{one.label}: {incomplete[one.label]}" for one in finalists)
         raise UsageError(f"No finalist is complete with all its seeds: {reasons}. Take more of them with --top.")
-    models = {name: _load(source, records[name]) for finalist in complete for name in finalist.trainings}
-    name = source.promotion.preset
-    if name not in {finalist.label for finalist in complete} and (model := _preset(source, preset, records, storage)):
-        models[name] = model
-    return Candidates(complete, incomplete, models)
-
-
-def _preset(source: SourceSearch, trained: Finalist | None, records: Records, storage: Storage) -> LoadedModel | None:
-    """Load the preset as it was trained for this promotion, or else by the search; None where it is not complete."""
-    if trained is None:
-        return _searched_preset(source, storage)
-    record = records.get(trained.trainings[0])
-    return _load(source, record) if record and record.outcome == "complete" else None
-
-
-def _searched_preset(source: SourceSearch, storage: Storage) -> LoadedModel | None:
-    """Load the preset as the search trained it; None where it is not complete there, or its weights are gone."""
-    for record in SearchDir(storage, source.name).history.records():
-        if record.label == source.promotion.preset and record.outcome == "complete":
-            with suppress(UsageError):
-                return _load(source, record)
-    return None
+    reference = [name for one in trained if one.label == source.promotion.preset for name in one.trainings]
+    if source.promotion.preset in {finalist.label for finalist in complete}:
+        reference = []
+    of_preset = [name for name in reference if (record := records.get(name)) and record.outcome == "complete"]
+    names = [*(name for finalist in complete for name in finalist.trainings), *of_preset]
+    models = {name: _load(source, records[name]) for name in names}
+    return Candidates(complete, incomplete, models, of_preset)
 
 
 def _incomplete_trainings(finalist: Finalist, records: Records) -> str:

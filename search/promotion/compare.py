@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from search.promotion.candidates import Candidates, Finalist
@@ -25,7 +25,7 @@ class HoldoutComparison:
 
     source: SourceSearch
     candidates: Candidates
-    scores: Mapping[str, ModelScores]  # by name of a training; preset and champion by these labels
+    scores: Mapping[str, ModelScores]  # by name of a training; the champion by this label
     naive: Mapping[str, Evaluation]
     champion: Version | None
     confidence: float
@@ -93,42 +93,59 @@ class HoldoutComparison:
         """Return what a figure of the promotion shows: the candidate, champion, preset and naive predictors."""
         preset = self.source.promotion.preset
         shown = {f"candidate {candidate}": self.scores[candidate].holdout}
-        shown |= {name: self.scores[name].holdout for name in (CHAMPION, preset) if name in self.scores}
-        for finalist in self.candidates.finalists:
-            if finalist.label == preset and candidate not in finalist.trainings:
-                shown[preset] = mean_of(self._seeds(finalist))
+        if CHAMPION in self.scores:
+            shown[CHAMPION] = self.scores[CHAMPION].holdout
+        trainings = self._preset_trainings
+        if trainings and candidate not in trainings:
+            shown[preset] = mean_of(self._of(trainings))
         return {**shown, **self.naive}
 
     def _seeds(self, finalist: Finalist) -> list[Evaluation]:
-        return [self.scores[training].holdout for training in finalist.trainings]
+        return self._of(finalist.trainings)
+
+    def _of(self, trainings: Sequence[str]) -> list[Evaluation]:
+        return [self.scores[training].holdout for training in trainings]
+
+    @property
+    def _preset_trainings(self) -> Sequence[str]:
+        """Trainings of the preset, a finalist or not."""
+        label = self.source.promotion.preset
+        finalists = (one.trainings for one in self.candidates.finalists if one.label == label)
+        return next(finalists, self.candidates.preset)
 
     def _reference(self) -> tuple[str, Evaluation]:
         """Choose what differences are to: the champion, or else the preset, or else the first finalist."""
-        preset = self.source.promotion.preset
-        for name in (CHAMPION, preset):
-            if name in self.scores:
-                return name, self.scores[name].holdout
-        finalists = self.candidates.finalists
-        finalist = next((one for one in finalists if one.label == preset), finalists[0])
-        return finalist.label, mean_of(self._seeds(finalist))
+        if CHAMPION in self.scores:
+            return CHAMPION, self.scores[CHAMPION].holdout
+        if trainings := self._preset_trainings:
+            return self.source.promotion.preset, mean_of(self._of(trainings))
+        first = self.candidates.finalists[0]
+        return first.label, mean_of(self._seeds(first))
 
     def _lines(self, reference: Evaluation) -> list[Line]:
         lines = [
             make_line(one.label, "finalist", self._seeds(one), reference, self.confidence, one.value)
             for one in self.candidates.finalists
         ]
-        if (preset := self.source.promotion.preset) in self.scores:
-            lines.append(make_line(preset, "preset", [self.scores[preset].holdout], reference, self.confidence))
+        if trainings := self.candidates.preset:
+            preset = self.source.promotion.preset
+            lines.append(make_line(preset, "preset", self._of(trainings), reference, self.confidence))
         if CHAMPION in self.scores:
             lines.append(make_line(CHAMPION, "champion", [self.scores[CHAMPION].holdout], reference, self.confidence))
         lines += [make_line(name, "naive", [one], reference, self.confidence) for name, one in self.naive.items()]
         return lines
 
     def _notes_on_search(self) -> list[str]:
-        notes = [f"{label} is out: {reasons}" for label, reasons in self.candidates.incomplete.items()]
+        notes = [self._note_on_incomplete(label, reasons) for label, reasons in self.candidates.incomplete.items()]
         if not self.source.ended_well:
             notes.append(f"search {self.source.name} has not ended in good order: with --resume it may find better")
         return notes
+
+    def _note_on_incomplete(self, label: str, reasons: str) -> str:
+        complete = self.candidates.preset
+        if label == self.source.promotion.preset and complete:
+            return f"{label} is represented by its complete trainings alone, {', '.join(complete)}: {reasons}"
+        return f"{label} is out: {reasons}"
 
     def _notes_on_champion(self, candidate: Evaluation) -> list[str]:
         if self.champion is None:
@@ -148,7 +165,7 @@ class HoldoutComparison:
             theirs = naive.numbers()[goal.objective]
             if not (ours > theirs if goal.mode == "max" else ours < theirs):
                 values = f"{goal.objective} {number(ours)} against {number(theirs)}"
-                notes.append(f"the candidate does not beat {name}, which has learnt nothing of an event: {values}")
+                notes.append(f"the candidate does not beat {name}, a naive predictor: {values}")
         return notes
 
 

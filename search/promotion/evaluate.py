@@ -12,6 +12,7 @@ import torch
 from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
+from search.tuning.concurrency import nodes_with_room
 from search.tuning.resources import Share, ray_session, share_of
 from search.workload import Promotion
 from trainables.base.training import TrainedModel
@@ -45,7 +46,7 @@ def evaluate_models(
         A task failed, with its reason.
     """
     with ray_session(site.address) as nodes:
-        share = share_of(site, nodes, None, len(models))
+        share = share_of(site, nodes_with_room(site, nodes, print), None, len(models))
         task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_evaluate)
         shared = [ray.put(one) for one in (promotion, holdout, data)]
         tasks = {name: task.remote(*shared, model, share) for name, model in models.items()}

@@ -14,7 +14,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about type hints in MLflow itself
     import mlflow.pyfunc
 from mlflow.models import ModelSignature
-from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema, TensorSpec
+from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from trainables.export.mlflow_loader import input_example, requirements, signature_of
 from trainables.export.package import Package
@@ -39,15 +39,23 @@ def save_model(package: Package, folder: Path) -> None:
             input_example=input_example(package),
             model_config={"digest": package.digest},
             pip_requirements=requirements(),
-            metadata={"workload": package.manifest.model.workload, "package": package.digest},
+            metadata={
+                "workload": package.manifest.model.workload,
+                "package": package.digest,
+                "inputs": {column.name: column.unit for column in package.manifest.inputs},
+            },
         )
 
 
 def _signature(package: Package) -> ModelSignature:
+    """Describe output and parameters, not the inputs.
+
+    MLflow would refuse whole numbers and arrays for inputs with types and names, in its own words. The model accepts
+    and checks them itself; their names and units are in the metadata.
+    """
     about = signature_of(package)
     parameters = [ParamSpec(name, _TYPES[type(value)], value) for name, value in about.parameters.items()]
     return ModelSignature(
-        inputs=Schema([ColSpec(kind, name) for name, kind in about.inputs.items()]),
         outputs=Schema([TensorSpec(np.dtype(about.output_type), about.output_shape, about.output)]),
         params=ParamSchema(parameters) if parameters else None,
     )

@@ -15,7 +15,9 @@ import mlflow
 from search.config.redaction import first_line, without_passwords
 from search.errors import TrackingError, UsageError
 from search.promotion.mlflow_model import PACKAGE, save_model
+from search.tracking.artifact_location import find_problem
 from search.tracking.client import CHAMPION, MlflowClient, MlflowException, ModelVersion, find_champion
+from search.tracking.server_calls import RefusedError, UnavailableError
 from trainables.export.package import Package
 
 State = Literal["pending", "champion", "lost", "rolled back"]
@@ -108,6 +110,7 @@ class Registry:
         """Log the package to its training's run as a model for ``mlflow.pyfunc``, and create a pending version."""
         with self._explaining_errors(), TemporaryDirectory() as temporary:
             self._create_if_missing()
+            self._require_place(run_id)
             save_model(package, Path(temporary) / _MODEL)
             self._client.log_artifacts(run_id, str(Path(temporary) / _MODEL), _MODEL)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{_MODEL}"
@@ -166,6 +169,7 @@ class Registry:
     def log_files(self, run_id: str, files: Path, folder: str) -> None:
         """Log files to a folder of the artifacts of a training's run."""
         with self._explaining_errors():
+            self._require_place(run_id)
             self._client.log_artifacts(run_id, str(files), folder)
 
     def find_run(self, experiment_id: str, search: str, label: str, storage: str) -> str:
@@ -175,10 +179,15 @@ class Registry:
             found = self._client.search_runs([experiment_id], query, max_results=1)
         if not found:
             raise TrackingError(
-                f"MLflow has no run {label!r} of {search!r}: was it away? Export it with: python -m search.run --sync "
+                f"MLflow has no run {label!r} of {search!r}. Export it with: python -m search.run --sync "
                 f"{search} --storage {quote(storage)}; then promote again."
             )
         return str(found[0].info.run_id)
+
+    def _require_place(self, run_id: str) -> None:
+        """Raise TrackingError where files that are written from this machine would not arrive at the server."""
+        if problem := find_problem(self._client, run_id):
+            raise TrackingError(f"The model cannot be registered from here: {problem}.")
 
     def _create_if_missing(self) -> None:
         try:
@@ -195,7 +204,7 @@ class Registry:
     def _explaining_errors(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, OSError) as error:
+        except (MlflowException, OSError, RefusedError, UnavailableError) as error:
             raise TrackingError(
                 f"The model registry at {self.uri} refused: {first_line(error)}. What is trained is kept: the same "
                 "command resumes from there."

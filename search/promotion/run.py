@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-
 from search.config.settings import Budget, Site
 from search.engine.search_run import INTERRUPTED, run_search
 from search.errors import UsageError
-from search.promotion.candidates import choose_finalists, gather_candidates, preset_to_train
+from search.promotion.candidates import Finalist, choose_finalists, gather_candidates, preset_to_train
 from search.promotion.compare import HoldoutComparison
 from search.promotion.evaluate import LoadedModel, evaluate_models
 from search.promotion.register import Registration
@@ -20,6 +19,7 @@ from search.promotion.registry import Registry, Version
 from search.promotion.result import RESULT
 from search.promotion.retrain import describe_retraining
 from search.promotion.source_search import find_search, open_search
+from search.reporting.console import SafeConsole
 from search.reporting.summary import ConsoleReporter, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
@@ -42,44 +42,48 @@ class PromotionRequest:
     force: str | None  # reason
 
 
-def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: Console) -> int:
+def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: SafeConsole) -> int:
     """Train finalists again, compare them on the holdout, and register the candidate; return the exit code."""
-    storage, say = Storage.of(site), ConsoleReporter(console).print_line
+    storage, reporter = Storage.of(site), ConsoleReporter(console)
+    say = reporter.print_line
     cache = (site.cache or storage.folder / "cache").resolve()
     folder = find_search(workload, request.search, storage)
     _require_exported(folder)
-    experiment = open_experiment(site.server, storage.folder, workload.name)
+    with reporter.announcing("mlflow   opening the experiment ..."):
+        experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
-    source = open_search(workload, folder, cache, experiment)
-    holdout = source.promotion.load_holdout(source.data_settings, cache)
+    with reporter.announcing(f"data     reading the events of search {folder.path.name}, and the holdout ..."):
+        source = open_search(workload, folder, cache, experiment)
+        holdout = source.promotion.load_holdout(source.data_settings, cache)
 
     finalists = choose_finalists(source, request.top, request.seeds)
-    preset = preset_to_train(source, finalists, storage)
-    labels = ", ".join(finalist.label for finalist in finalists)
-    say(f"promote  {source.name}: {labels}, each with {request.seeds} new seeds")
+    preset = preset_to_train(source, finalists, request.seeds)
+    say(f"promote  {source.name}: {_cost(finalists, preset)}")
     spec = describe_retraining(source, [*finalists, *([preset] if preset else [])], site, budget)
     if run_search(spec, console).code == INTERRUPTED:
         return INTERRUPTED
     retraining = SearchDir(storage, spec.name)
     records = {record.label: record for record in retraining.history.records()}
-    candidates = gather_candidates(source, finalists, preset, records, storage)
+    candidates = gather_candidates(source, finalists, preset, records)
     champion = registry.champion()
     if champion and champion.tags.get("promotion") == spec.name:
-        say(f"verdict  version {champion.number}, which came of these very trainings, is the champion already")
+        say(f"verdict  version {champion.number}, made from these trainings, is the champion already")
         return PROMOTED
 
     models = {**candidates.models, **_load_champion(registry, champion)}
     say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(models)} models on them")
     scores = evaluate_models(source.promotion, models, holdout, source.data, site)
-    naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
+    with reporter.announcing("naive    computing the naive predictors on the holdout ..."):
+        naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
     comparison = HoldoutComparison(source, candidates, scores, naive, champion, request.confidence)
     uses = registry.record_use(comparison.holdout, spec.name, time.strftime("%Y-%m-%dT%H:%M:%S"))
     result = comparison.result(spec.name, uses)
     write_atomically(retraining.path / RESULT, result.as_json())
     retraining.upload(RESULT)
-    console.print(result.as_table())
-    for line in result.summary():
-        say(line)
+    with reporter.without("result not shown"):
+        console.print(result.as_table())
+        for line in result.summary():
+            say(line)
     if not result.verdict.passed and request.force is None:
         return NOT_PROMOTED
     registration = Registration(
@@ -93,6 +97,14 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
     )
     run_id = registry.find_run(experiment.id, spec.name, result.candidate, str(storage))
     return PROMOTED if registration.carry_out(registry, run_id, say) else NOT_PROMOTED
+
+
+def _cost(finalists: Sequence[Finalist], preset: Finalist | None) -> str:
+    """Describe what is trained."""
+    labels = ", ".join(finalist.label for finalist in finalists)
+    also = f", and the preset {preset.label} that they are compared with" if preset else ""
+    seeds, trained = finalists[0].seeds, len(finalists) + (preset is not None)
+    return f"{labels}{also}, each with {seeds} new seeds: {trained * seeds} trainings"
 
 
 def _require_exported(folder: SearchDir) -> None:

@@ -7,7 +7,8 @@ from __future__ import annotations
 from collections import Counter
 
 from search.reporting.leaderboard import Leaderboard, Row, number
-from search.tracking.events import EventRecorder, now_ms
+from search.storage.event_log import now_ms
+from search.tracking.events import EventRecorder
 from search.tracking.mlflow_ui import ALL_TRIALS, trial_views
 from search.workload import Workload
 from trainables.base.objectives import Goal

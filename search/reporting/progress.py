@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from search.reporting.console import SafeConsole
 from search.reporting.leaderboard import number
 from search.storage.trial_record import TrialListener, TrialRecord
 
@@ -25,6 +25,8 @@ _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "fa
 class Progress(TrialListener):
     """A listener that shows trials as they run; used as a context around the search.
 
+    The search needs none of it: a fault of the view is kept in the log, and the search goes on.
+
     Parameters
     ----------
     concurrent : int
@@ -37,7 +39,7 @@ class Progress(TrialListener):
 
     def __init__(
         self,
-        console: Console,
+        console: SafeConsole,
         spec: SearchSpec,
         concurrent: int,
         exporter: MlflowExporter | NullExporter | None = None,
@@ -46,18 +48,20 @@ class Progress(TrialListener):
         self._console, self._spec, self._concurrent, self._exporter = console, spec, concurrent, exporter
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2, transient=True)
+        self._live = Live(console=console, get_renderable=self._renderable, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
-        if self._console.is_terminal:
-            self._live.start()
+        with self._console.never_failing():
+            if self._console.is_terminal:
+                self._live.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._console.is_terminal:
-            self._live.stop()
+        with self._console.never_failing():
+            if self._console.is_terminal:
+                self._live.stop()
 
     # --- a listener of the trial records
 
@@ -66,24 +70,28 @@ class Progress(TrialListener):
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
-        self._print(f"{trial.label}: resumes after epoch {trial.epoch}")
+        self._print(lambda: f"{trial.label}: resumes after epoch {trial.epoch}")
 
     def trial_retried(self, trial: TrialRecord) -> None:
-        self._print(f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
+        self._print(lambda: f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
 
     def epoch_ended(self, trial: TrialRecord) -> None:
         if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
-            self._print(f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
+            self._print(lambda: f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
 
     def trial_ended(self, trial: TrialRecord) -> None:
+        self._print(lambda: self._end(trial))
+
+    def _end(self, trial: TrialRecord) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""
         end = f"{trial.label}: {str(trial.outcome).replace('_', ' ')}{reason} after epoch {trial.epoch}"
         left = self._time_left()
-        self._print(f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}")
+        return f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}"
 
-    def _print(self, line: str) -> None:
-        self._console.print(Text(line), soft_wrap=True)
+    def _print(self, line: Callable[[], str]) -> None:
+        with self._console.never_failing():
+            self._console.print(Text(line()), soft_wrap=True)
 
     def _value(self, trial: TrialRecord) -> str:
         if not trial.metrics:
@@ -104,6 +112,11 @@ class Progress(TrialListener):
             return ""
         minutes = seconds / epochs * epochs_left / min(self._concurrent, self._spec.samples) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+
+    def _renderable(self) -> Table:
+        with self._console.never_failing():
+            return self._table()
+        return Table()
 
     def _table(self) -> Table:
         minutes = (time.monotonic() - self._started) / 60

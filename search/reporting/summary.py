@@ -1,16 +1,17 @@
 """Print on the console what a search is about to do, what it runs on, and what came of it."""
 
-# Every command opens its console here, before it loads anything: heavy modules are imported where they are needed.
+# Commands import this before they load anything: heavy modules are imported where they are needed.
 
 from __future__ import annotations
 
-import sys
-from collections import Counter
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from shlex import quote
 from typing import TYPE_CHECKING
 
-from rich.console import Console
+from search.config.redaction import first_line
+from search.reporting.console import SafeConsole
 
 if TYPE_CHECKING:
     from search.config.settings import Site
@@ -20,27 +21,40 @@ if TYPE_CHECKING:
     from search.tracking.exporter import MlflowExporter, NullExporter
     from search.tuning.resources import Share
 
+_MOST_MISSING = 10  # lines
 
-def open_console(width: int = 120, *, soft_wrap: bool = False) -> Console:
-    """Open standard output as a console that shows text as it is: brackets and colons in names are no markup.
 
-    Parameters
-    ----------
-    width : int
-        Of a log, in characters; a terminal has its own.
-    """
-    log_width = None if sys.stdout.isatty() else width
-    return Console(highlight=False, markup=False, emoji=False, soft_wrap=soft_wrap, width=log_width)
+SLOW_S = 3.0  # after which a step that takes longer says what it does
 
 
 class ConsoleReporter:
     """The lines that a search prints on a console at its beginning and at its end."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: SafeConsole) -> None:
         self.console = console
 
     def print_line(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
+
+    @contextmanager
+    def announcing(self, line: str) -> Iterator[None]:
+        """Print the line where what is done inside takes longer than a few seconds; a fast step prints nothing."""
+        timer = threading.Timer(SLOW_S, self.print_line, (line,))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    @contextmanager
+    def without(self, what: str) -> Iterator[None]:
+        """Go on without what only shows results, where it fails: say so, and keep the traceback in the log."""
+        try:
+            yield
+        except Exception as error:
+            self.print_line(f"warning  {what}: {type(error).__name__}: {first_line(error)}")
+            self.console.log_traceback()
 
     def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """Print one line each for the search, its data, its warnings and its budget."""
@@ -77,10 +91,11 @@ class ConsoleReporter:
                 "local disk, or start a server (see mlflow/README.md) and pass --tracking-uri, or journal for later"
             )
 
-    def print_share(self, share: Share, gpus: str) -> None:
-        """Print how many trials run at a time, and the CPUs and GPUs of each."""
+    def print_share(self, share: Share, gpus: str, most: int) -> None:
+        """Print how many trials run at a time, the CPUs and GPUs of each, and how many it may become."""
         device = f"{share.gpus:g} GPU ({gpus or 'kind unknown'})" if share.gpus else "no GPU"
-        self.print_line(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}")
+        grows = f", up to {most} at a time if nodes join" if most > share.concurrent else ""
+        self.print_line(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}{grows}")
 
     def print_result(self, leaderboard: Leaderboard, folder: SearchDir, site: Site) -> None:
         """Print the leaderboard, its verdicts, the computing time, and where to look."""
@@ -109,14 +124,17 @@ class ConsoleReporter:
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
                 f"folder are whole. When it is back: {sync_command(name, site.storage)}"
             )
-        self.print_refused(exporter.refused)
+        self.print_missing(exporter.missing)
+        if exporter.complete and exporter.missing:
+            command = sync_command(name, site.storage)
+            self.print_line(f"warning  all of it is kept. Once the reason is gone, this delivers it: {command}")
 
-    def print_refused(self, refused: Sequence[str]) -> None:
-        """Print how many writes MLflow refused, and the most frequent reasons."""
-        if refused:
-            self.print_line(f"warning  MLflow refused {len(refused)} writes; the leaderboard and the folder are whole:")
-        for reason, count in Counter(refused).most_common(3):
-            self.print_line(f"warning  {count} times {reason}")
+    def print_missing(self, missing: Sequence[str]) -> None:
+        """Print what MLflow did not take, and why."""
+        for line in missing[:_MOST_MISSING]:
+            self.print_line(f"warning  not in MLflow: {line}")
+        if len(missing) > _MOST_MISSING:
+            self.print_line(f"warning  not in MLflow: {len(missing) - _MOST_MISSING} more")
 
 
 def sync_command(name: str, storage: str) -> str:
@@ -134,5 +152,10 @@ def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:
         return f"no server was asked. Deliver it from a machine that reaches one: {command} --tracking-uri URI"
     page = view_page(experiment_id, objective)
     if site.server is None:
-        return f"make ui STORAGE={folder.storage}, then http://127.0.0.1:5000/{page}"
+        return f"make ui STORAGE={_for_make(str(folder.storage))}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"
+
+
+def _for_make(folder: str) -> str:
+    """Quote a folder for a shell, and for make, which reads a dollar sign as the begin of a variable."""
+    return quote(folder.replace("$", "$$"))

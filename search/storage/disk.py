@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import tempfile
@@ -23,10 +24,14 @@ from trainables.runtime.disk_space import (
     retry,
     size_of,
 )
+from trainables.runtime.output import write_safely
 
 STATE_BYTES = 2**20  # free bytes below which the search itself stops writing; far less than what checkpoints leave
 _BLOCK_BYTES = 4096  # of a file system
 _NETWORK_FILE_SYSTEMS = ("nfs", "lustre", "gpfs", "cifs", "smb", "afs", "beegfs", "ceph", "fuse.sshfs")
+
+log = logging.getLogger(__name__)
+log.setLevel(logging.INFO)  # into the log of the search that runs here; without one, nowhere
 
 _stop_conditions: list[Callable[[], bool]] = []  # of the search that runs in this process
 
@@ -55,7 +60,8 @@ def is_disk_full(error: BaseException) -> bool:
 
 
 def print_to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    write_safely(sys.stderr, f"{line}\n")
+    log.info(line)
 
 
 def has_space(folder: Path, needed_bytes: int = STATE_BYTES) -> bool:

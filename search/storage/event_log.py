@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from pyarrow.fs import FileSystem, LocalFileSystem
 
 from search.storage.disk import append
 from search.storage.location import StoragePath
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord
 
 TRIAL_EVENTS = (
     "trial_started",
@@ -37,7 +38,7 @@ class Entry:
     end: int  # byte of the file at which the line ends
 
 
-class EventLog:
+class EventLog(TrialListener):
     """Append-only log of one search; each entry is written whole or not at all.
 
     A process that is killed may leave its last entry cut off; opening the log again repairs it.
@@ -70,6 +71,26 @@ class EventLog:
         }
         self._logged[trial.number] = now
         self.append(event, at_ms, **(changed | {"number": trial.number}))
+
+    # --- events of trials: the log is the first listener, because what it has not written has not happened
+
+    def trial_started(self, trial: TrialRecord) -> None:
+        self.append_trial("trial_started", now_ms(), trial)
+
+    def trial_resumed(self, trial: TrialRecord) -> None:
+        self.append_trial("trial_resumed", now_ms(), trial)
+
+    def trial_retried(self, trial: TrialRecord) -> None:
+        self.append_trial("trial_retried", now_ms(), trial)
+
+    def epoch_ended(self, trial: TrialRecord) -> None:
+        self.append_trial("epoch_ended", now_ms(), trial)
+
+    def checkpoint_saved(self, trial: TrialRecord) -> None:
+        self.append_trial("checkpoint_saved", now_ms(), trial)
+
+    def trial_ended(self, trial: TrialRecord) -> None:
+        self.append_trial("trial_ended", now_ms(), trial)
 
     def sync(self) -> None:
         """Force everything that was written to the disk itself."""
@@ -177,3 +198,8 @@ def _start_of_last_line(file: BinaryIO, end: int) -> int:
         if newline >= 0:
             return start + newline + 1
     return 0
+
+
+def now_ms() -> int:
+    """Return the time in milliseconds since 1970."""
+    return time.time_ns() // 1_000_000

@@ -4,6 +4,7 @@ EVENT_LOG = "search.journal"
 STUDY = "optuna.journal"
 DESCRIPTION = "search.json"
 LEADERBOARD = "leaderboard.json"
+LOG = "search.log"  # what was printed, and what libraries log; of this machine alone
 TOKEN = "token"  # identifies the search's run in MLflow
 STAGED_FILES = "outbox"  # folder of files that wait for their export to MLflow
 LOCK, OWNER = "lock", "owner.json"  # of the process that runs the search on this machine

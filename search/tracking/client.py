@@ -9,22 +9,22 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # compute nodes often have no way out
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # "View run ..." at each end of a run
 # One more try for each request, because longer waits happen in our own code; ``finalize`` deletes duplicated runs.
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
 from filelock import FileLock
 from mlflow import MlflowClient as MlflowClient
-from mlflow.entities import Dataset, DatasetInput, InputTag
+from mlflow.entities import Dataset, DatasetInput, InputTag, ViewType
 from mlflow.entities import Metric as Metric
 from mlflow.entities import Param as Param
 from mlflow.entities import Run as Run
@@ -36,20 +36,21 @@ from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 from search.config.redaction import first_line, without_passwords
 from search.config.settings import JOURNAL
 from search.errors import TrackingError, UsageError
+from search.tracking.artifact_location import artifact_folder
 from search.tracking.run_info import OwnRun, RunFacts
+from search.tracking.server_calls import NEVER, status_of
 
 for _name in ("mlflow", "alembic"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 CHAMPION = "champion"  # alias of the promoted version of a registered model
-NEVER = {400, 404, 409, 413, 422}  # HTTP statuses that another attempt will not change
 _PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of requests without which a search cannot begin
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 
 
 def embedded_uri(storage: Path) -> str:
-    """Return the URI of the database that is used where no server is named."""
-    return f"sqlite:///{storage / 'mlflow' / 'mlflow.db'}"
+    """Return the URI of the database that is used where no server is named; SQLAlchemy reads a quoted path."""
+    return f"sqlite:///{quote(str(storage / 'mlflow' / 'mlflow.db'))}"
 
 
 @dataclass(frozen=True)
@@ -73,23 +74,21 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         The URI is the word ``journal``: no server is named.
     """
     _refuse_journal(uri)
-    artifacts = None
     if uri is None:
         uri = embedded_uri(storage)
-        artifacts = (storage / "mlflow" / "artifacts" / workload).as_uri()
         (storage / "mlflow").mkdir(parents=True, exist_ok=True)
     try:
         _require_listener(uri)
         with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
-            return Experiment(client, _find_or_create(client, workload, artifacts))
+            return Experiment(client, _find_or_create(client, workload, artifact_folder(uri, storage, workload)))
     except TrackingError:
         raise
     except Exception as error:  # whatever a store or its database driver raises
         raise TrackingError(
             f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}\n"
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
-            f"in {storage}."
+            f"in {storage}. What is in between, as proxies and certificates: python -m search.doctor --only tracking"
         ) from error
 
 
@@ -126,14 +125,6 @@ def _retry(call: Callable[[], Any]) -> Any:
     return call()
 
 
-def status_of(error: Exception) -> int:
-    """Return the HTTP status of an error; 503 for errors without one, as of a connection, a lock or a disk."""
-    if isinstance(error, MlflowException):
-        return int(error.get_http_status_code())
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return int(status) if status else 503
-
-
 def _require_listener(uri: str) -> None:
     """Fail at once where no database listens, because MLflow would try for minutes to reach it."""
     parts = urlsplit(uri)
@@ -155,17 +146,6 @@ def client_of(uri: str | None, storage: Path) -> MlflowClient:
     return MlflowClient(uri or embedded_uri(storage))
 
 
-def log_texts(experiment: Experiment, run_id: str, texts: Mapping[str, str]) -> list[str]:
-    """Add text files to a run that has ended; return the failures."""
-    failures = []
-    for file, text in texts.items():
-        try:
-            experiment.client.log_text(run_id, text, file)
-        except Exception as error:  # a failing server must not end a search
-            failures.append(f"{type(error).__name__}: {first_line(error)}")
-    return failures
-
-
 def find_champion(client: MlflowClient, workload: str) -> ModelVersion | None:
     """Return the promoted version of a workload's registered model, if there is one."""
     try:
@@ -176,13 +156,14 @@ def find_champion(client: MlflowClient, workload: str) -> ModelVersion | None:
         return None
 
 
-def find_runs(client: MlflowClient, experiment_id: str, query: str) -> list[Run]:
-    """Return all runs that match a query, oldest first, from all pages of the answer."""
+def find_runs(client: MlflowClient, experiment_id: str, query: str, *, deleted: bool = False) -> list[Run]:
+    """Return all runs that match a query, oldest first, from all pages of the answer; also deleted ones if asked."""
+    kind = ViewType.ALL if deleted else ViewType.ACTIVE_ONLY
     found: list[Run] = []
     token = None
     while True:
         page = client.search_runs(
-            [experiment_id], query, max_results=1_000, order_by=["attributes.start_time ASC"], page_token=token
+            [experiment_id], query, kind, max_results=1_000, order_by=["attributes.start_time ASC"], page_token=token
         )
         found += page
         token = page.token

@@ -5,58 +5,41 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
 from search.storage.disk import is_stopping, print_to_stderr, wait_for_space
-from search.storage.event_log import Entry, EventLog
+from search.storage.event_log import Entry, EventLog, now_ms
 from search.storage.location import StoragePath
 from search.storage.names import STAGED_FILES
-from search.storage.trial_record import TrialListener, TrialRecord
+from search.storage.trial_record import TrialRecord
 from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER
 from trainables.runtime.disk_space import is_full, retry
 from trainables.runtime.object_store import is_away
 
 
-class EventRecorder(TrialListener):
-    """The first of all listeners: what it has not written to the event log has not happened."""
+class EventRecorder(EventLog):
+    """The event log of a running search, with the files that belong to its events."""
 
-    def __init__(self, log: EventLog, staged: StagedFiles) -> None:
-        self._log, self._staged = log, staged
-
-    # --- trials
-
-    def trial_started(self, trial: TrialRecord) -> None:
-        self._log.append_trial("trial_started", now_ms(), trial)
-
-    def trial_resumed(self, trial: TrialRecord) -> None:
-        self._log.append_trial("trial_resumed", now_ms(), trial)
-
-    def trial_retried(self, trial: TrialRecord) -> None:
-        self._log.append_trial("trial_retried", now_ms(), trial)
-
-    def epoch_ended(self, trial: TrialRecord) -> None:
-        self._log.append_trial("epoch_ended", now_ms(), trial)
-
-    def checkpoint_saved(self, trial: TrialRecord) -> None:
-        self._log.append_trial("checkpoint_saved", now_ms(), trial)
+    def __init__(self, path: Path, staged: StagedFiles) -> None:
+        super().__init__(path)
+        self._staged = staged
 
     def trial_ended(self, trial: TrialRecord) -> None:
         if trial.outcome == "complete":  # first, because files that are missing after the end would stay missing
             self._log_files(self._staged.stage_trial(trial), trial.number)
-        self._log.append_trial("trial_ended", now_ms(), trial)
+        super().trial_ended(trial)
 
     # --- the search itself
 
     def search_opened(self, note: str, views: Mapping[str, str]) -> None:
         """Record the description of the experiment, and tags with its first views of the trials."""
-        self._log.append("search_opened", now_ms(), note=note, views=views)
+        self.append("search_opened", now_ms(), note=note, views=views)
 
     def search_resumed(self) -> None:
-        self._log.append("search_resumed", now_ms())
+        self.append("search_resumed", now_ms())
 
     def log_text(self, text: str, file: str) -> None:
         """Record a text file of the search's own run."""
@@ -68,28 +51,26 @@ class EventRecorder(TrialListener):
 
     def search_described(self, note: str, views: Mapping[str, str]) -> None:
         """Record the description of the result, and tags of the experiment with its views of the trials."""
-        self._log.append("search_described", now_ms(), note=note, views=views)
+        self.append("search_described", now_ms(), note=note, views=views)
 
     def search_result(
         self, label: str, number: int | None, metrics: Mapping[str, float], front: Mapping[int, bool]
     ) -> None:
         """Record the best trial and, for the number of each complete trial, whether it is in the Pareto front."""
-        self._log.append(
-            "search_result", now_ms(), metrics=metrics, label=label, number=number, front=list(front.items())
-        )
+        self.append("search_result", now_ms(), metrics=metrics, label=label, number=number, front=list(front.items()))
 
     def search_ended(self, status: str) -> None:
         """Record the end of the search with a status of MLflow, and force the log to the disk."""
-        self._log.append("search_ended", now_ms(), status=status)
-        self._log.sync()
+        self.append("search_ended", now_ms(), status=status)
+        self.sync()
 
     def _log_files(self, name: str, number: int | None = None) -> None:
         """Record files that are staged under a name: those of a trial or, without a number, of the search."""
-        self._log.append("files", now_ms(), number=number, parcel=name)
+        self.append("files", now_ms(), number=number, parcel=name)
 
 
 class StagedFiles:
-    """Copies of files in the directory of a search, each kept until it is in MLflow.
+    """Copies of files in the directory of a search, each kept until MLflow has it.
 
     What is staged together is one folder; an event refers to it by its name.
     """
@@ -129,24 +110,28 @@ class StagedFiles:
         """Return the folder of an event's files, which exists until they are in MLflow."""
         return self.path / str(entry.content["parcel"])
 
-    def discard(self, entry: Entry) -> None:
-        """Delete the files of an event, which MLflow has now."""
-        shutil.rmtree(self.folder_of(entry), ignore_errors=True)
+    def discard_file(self, path: Path) -> None:
+        """Delete a file, which MLflow has now, and its folders once they are empty."""
+        path.unlink(missing_ok=True)
+        folder = path.parent
+        with suppress(OSError):  # not empty
+            while folder != self.path:
+                folder.rmdir()
+                folder = folder.parent
 
-    def discard_all(self) -> None:
-        """Delete everything, including what a killed process had staged without recording it."""
-        shutil.rmtree(self.path, ignore_errors=True)
+    def discard_except(self, names: Container[str]) -> None:
+        """Delete what a killed process had staged without recording it: all folders but those of these names."""
+        for folder in self.path.iterdir() if self.path.exists() else ():
+            if folder.name not in names:
+                shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # not empty
+            self.path.rmdir()
 
     def _new_folder(self) -> Path:
         wait_for_space(self.path.parent)
         folder = self.path / uuid4().hex[:16]
         folder.mkdir(parents=True)
         return folder
-
-
-def now_ms() -> int:
-    """Return the time in milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from typing import Protocol
 
 from search.storage.event_log import TRIAL_EVENTS, Entry, apply_entry, read_entries
 from search.storage.trial_record import TrialRecord
+from search.tracking.server_calls import UnavailableError
 
 WINDOW = 200  # entries that are written, or tried again, together
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 15.0  # between attempts while the server does not answer
@@ -23,22 +24,19 @@ POLL_S = 0.2
 PATIENCE_S = 20.0  # at the end of a search, with a server that does not answer
 
 
-class UnavailableError(Exception):
-    """The server does not answer, or not now; what was to be written stays in the event log."""
-
-
 @dataclass(frozen=True)
 class PendingEvent:
     """One entry of the event log, with its trial as it was then."""
 
     entry: Entry
-    trial: TrialRecord | None  # None: the event is not a trial's
+    trial: TrialRecord | None  # None: the event is not a trial's, nor one of its files
 
 
 class Sink(Protocol):
     """The receiver of events. Writing an event twice must have the same result as writing it once."""
 
-    refused: list[str]  # what the server will never accept, and why
+    refused: list[str]  # what the server did not accept, and why
+    incomplete: set[int | None]  # numbers of the trials of which it refused something; None: the search itself
 
     def deduplicate(self) -> None:
         """Expect rows that are already there, because the event log has lost entries that were exported."""
@@ -49,12 +47,29 @@ class Sink(Protocol):
     def finalize(self) -> None:
         """Remove what lost answers may have duplicated, after the last event. May raise ``UnavailableError``."""
 
+    def lacks(self, entry: Entry) -> bool:
+        """Return whether files of an entry that was written are still missing."""
+
+    def settle(self, patience_s: float) -> None:
+        """Wait for the files; give up when one has failed and none has arrived for that long."""
+
+    def close(self) -> None:
+        """End what works in the background."""
+
+    @property
+    def missing(self) -> Sequence[str]:
+        """What did not arrive, files too, and why."""
+
+    @property
+    def first_refusal(self) -> str:
+        """The first of it that users should know at once; empty: nothing."""
+
 
 class NullExporter:
     """Exporter of a search that asks no server: everything waits in the event log for a later export."""
 
     trouble, behind, complete = "", 0, True
-    refused: Sequence[str] = ()
+    missing: Sequence[str] = ()
 
     def start(self) -> None: ...
 
@@ -68,7 +83,8 @@ class MlflowExporter:
     Parameters
     ----------
     log : Path
-        The event log, which may grow meanwhile. ``<name>.delivered`` beside it holds the position of the export.
+        The event log, which may grow meanwhile. ``<name>.delivered`` beside it holds the position of the export,
+        ``<name>.refused`` the numbers of trials of which something was refused: a later exporter repeats their events.
     sink : Sink
     say : callable
         Receives a line when the server does not answer, and when it answers again.
@@ -86,9 +102,13 @@ class MlflowExporter:
     ) -> None:
         self._log, self._sink, self._say, self._up_to = log, sink, say, up_to
         self._position_file = log.with_name(log.name + ".delivered")
+        self._refused_file = log.with_name(log.name + ".refused")
         self._records: dict[int, TrialRecord] = {}
-        self._end, self.exported = self._replay()
+        self._incomplete = self._refused_before()
         self._waiting: list[PendingEvent] = []
+        self._end, self.exported = self._replay()
+        self._repeated = len(self._waiting)  # of those that wait: how many were written before
+        self._said_refused = False
         self._size = WINDOW
         self._unavailable_since: float | None = None
         self._closing_since: float | None = None
@@ -118,25 +138,33 @@ class MlflowExporter:
         return sum(1 for _ in read_entries(self._log, self._end))
 
     @property
-    def refused(self) -> Sequence[str]:
-        return self._sink.refused
+    def missing(self) -> Sequence[str]:
+        """What MLflow does not have of the events that were exported, and why."""
+        return self._sink.missing
 
     def close(self, patience_s: float = PATIENCE_S) -> bool:
-        """Export the rest; give up when the server does not answer for that long. True: everything is exported."""
+        """Export the rest; give up when the server does not answer for that long.
+
+        True: all events are exported, and what MLflow did not take of them is ``missing``.
+        """
         self._patience_s, self._closing_since = patience_s, time.monotonic()
         self._wake.set()
         self._thread.join()
         return self._complete
 
     def _replay(self) -> tuple[int, int]:
-        """Rebuild the trials at the position of the export; return that position in bytes and in entries."""
+        """Rebuild the trials at the position of the export; return that position in bytes and in entries.
+
+        Events of which MLflow lacks something wait for being written again.
+        """
         position, end, entries = self._position(), 0, 0
         for entry in read_entries(self._log) if position else ():
             if entry.end > position:
                 break
             end, entries = entry.end, entries + 1
-            if entry.event in TRIAL_EVENTS:
-                apply_entry(self._records, entry)
+            event = self._with_trial(entry)
+            if self._sink.lacks(entry) or self._was_refused(entry):
+                self._waiting.append(event)
         if end < position:  # a repair has cut off the last lines
             self._sink.deduplicate()
         return end, entries
@@ -148,25 +176,58 @@ class MlflowExporter:
         except (OSError, ValueError):
             return 0  # then everything is exported again, which changes nothing
 
+    def _refused_before(self) -> set[int | None]:
+        try:
+            return set(json.loads(self._refused_file.read_text()))
+        except (OSError, ValueError):
+            return set()
+
+    def _was_refused(self, entry: Entry) -> bool:
+        """Return whether an entry may have been refused. The few of the search itself are repeated with any trial's."""
+        of_trial = entry.event in TRIAL_EVENTS
+        return entry.content["number"] in self._incomplete if of_trial else bool(self._incomplete)
+
+    def _with_trial(self, entry: Entry) -> PendingEvent:
+        """Apply an entry to its trial's record, and return it with the trial as it is then."""
+        if entry.event in TRIAL_EVENTS:
+            return PendingEvent(entry, copy(apply_entry(self._records, entry)))
+        number = entry.content.get("number") if entry.event == "files" else None
+        return PendingEvent(entry, copy(self._records[number]) if number in self._records else None)
+
     def _work(self) -> None:
+        try:
+            self._export()
+        finally:
+            self._sink.close()
+
+    def _export(self) -> None:
         while True:
             self._waiting = self._waiting or self._next_events()
             if self._waiting:
                 if not self._retry(self._write_some):
                     return
             elif self._closing_since is not None:
-                self._complete = self._retry(self._sink.finalize)
+                if self._retry(self._sink.finalize):
+                    self._remember_refused()
+                    self._sink.settle(self._patience_s)
+                    self._complete = True
                 return
             else:
                 self._wake.wait(POLL_S)
+            self._report_refusal()
+
+    def _report_refusal(self) -> None:
+        """Say once, while the search runs, that MLflow does not take something."""
+        if not self._said_refused and (refusal := self._sink.first_refusal):
+            self._said_refused = True
+            self._say(f"warning  MLflow does not take {refusal}. It is kept, and the search goes on")
 
     def _next_events(self) -> list[PendingEvent]:
         events, up_to = [], math.inf if self._closing_since is not None else self._up_to()
         for entry in islice(read_entries(self._log, self._end), WINDOW):
             if entry.end > up_to:
                 break
-            trial = copy(apply_entry(self._records, entry)) if entry.event in TRIAL_EVENTS else None
-            events.append(PendingEvent(entry, trial))
+            events.append(self._with_trial(entry))
         return events
 
     def _write_some(self) -> None:
@@ -208,8 +269,24 @@ class MlflowExporter:
         return time.monotonic() - max(self._closing_since, self._unavailable_since) > self._patience_s
 
     def _advance(self, events: Sequence[PendingEvent]) -> None:
-        self._end, self.exported = events[-1].entry.end, self.exported + len(events)
-        draft = self._position_file.with_name(self._position_file.name + ".tmp")
-        with suppress(OSError):  # a full disk: exporting something again does no harm
-            draft.write_text(json.dumps({"end": self._end}))
-            draft.replace(self._position_file)
+        repeated = min(self._repeated, len(events))
+        self._repeated -= repeated
+        self._remember_refused()
+        if new := events[repeated:]:
+            self._end, self.exported = new[-1].entry.end, self.exported + len(new)
+            _replace(self._position_file, {"end": self._end})
+
+    def _remember_refused(self) -> None:
+        """Keep what was refused before until all of it was tried again."""
+        before = self._incomplete if self._repeated else set()
+        now = before | self._sink.incomplete
+        if now != self._incomplete:
+            self._incomplete = now
+            _replace(self._refused_file, sorted(now, key=lambda number: -1 if number is None else number))
+
+
+def _replace(file: Path, content: object) -> None:
+    draft = file.with_name(file.name + ".tmp")
+    with suppress(OSError):  # a full disk: exporting something again does no harm
+        draft.write_text(json.dumps(content))
+        draft.replace(file)

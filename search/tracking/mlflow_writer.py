@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
-from search.config.redaction import first_line
+from search.storage.event_log import Entry
 from search.storage.trial_record import TrialRecord
-from search.tracking.client import NEVER, Metric, MlflowClient, Param, Run, RunTag, dataset, find_runs, status_of
+from search.tracking.artifacts import ArtifactQueue
+from search.tracking.client import Metric, MlflowClient, Param, RunTag, dataset
 from search.tracking.events import StagedFiles
-from search.tracking.exporter import PendingEvent, UnavailableError
-from search.tracking.mlflow_ui import LONGEST, NOTE, colour, with_links, with_result
+from search.tracking.exporter import PendingEvent
+from search.tracking.mlflow_ui import LONGEST, NOTE, with_links, with_result
 from search.tracking.run_info import RunFacts
+from search.tracking.server_calls import RefusedError, UnavailableError, call_server
+from search.tracking.trial_runs import TrialRuns
 from trainables.base.objectives import Goal
 
 _STATUS = {
@@ -22,12 +24,7 @@ _STATUS = {
     "diverged": "FAILED",
     "failed": "FAILED",
 }
-_TRIAL_KINDS = {"search": "trial", "finalists": "finalist"}  # kind of the search's run: kind of its trials' runs
 _ROWS = 1_000  # metrics that MLflow takes in one request
-
-
-class _RefusedError(Exception):
-    """The server will never accept the request; the exception does not leave this module."""
 
 
 class MlflowWriter:
@@ -38,13 +35,16 @@ class MlflowWriter:
 
     def __init__(self, client: MlflowClient, facts: RunFacts, goal: Goal, staged: StagedFiles) -> None:
         self._client, self._facts, self._goal, self._staged = client, facts, goal, staged
-        self._tags = {**facts.tags, "kind": _TRIAL_KINDS[facts.tags.get("kind", "search")]}
-        self._runs: dict[int, str] = {}  # by number of the trial
+        self._runs = TrialRuns(client, facts)
         self._rows: dict[int, list[Metric]] = defaultdict(list)  # metrics to be written, by number of the trial
         self._runs_may_exist = True  # of an earlier process, or of a request whose answer was lost
         self._rows_may_exist = False  # with other times
         self._existing_rows: dict[int, set[tuple[str, int]]] = {}  # metric and step, by number of the trial
+        self._artifacts = ArtifactQueue(client, staged, facts.run_id, self._runs.get)
+        self._labels: dict[int, str] = {}  # of trials, by number
+        self._current: int | None = None  # number of the trial that is written; None: the search itself
         self.refused: list[str] = []
+        self.incomplete: set[int | None] = set()
         self._handlers: Mapping[str, Callable[[PendingEvent], None]] = {
             "trial_started": self._start_trial,
             "trial_resumed": self._resume_trial,
@@ -67,7 +67,8 @@ class MlflowWriter:
         self._rows.clear()
         try:
             if self._runs_may_exist:
-                self._find_trial_runs()
+                self._runs.find()
+                self._runs_may_exist = False
             for event in events:
                 self._handle(event)
             for number in list(self._rows):
@@ -75,19 +76,56 @@ class MlflowWriter:
         except UnavailableError:
             self._runs_may_exist = True
             raise
-        for event in events:
-            if event.entry.event == "files":
-                self._staged.discard(event.entry)
 
     def finalize(self) -> None:
-        self._delete_duplicates()
-        self._staged.discard_all()
+        """Delete second runs of the search and of its trials, which lost answers leave; MLflow's client retries, too.
+
+        The run that was written to stays.
+        """
+        self._current = None
+        try:
+            duplicates = self._runs.duplicates()
+        except RefusedError as refused:
+            self._note(refused)
+            return
+        for run_id in duplicates:
+            self._try(lambda run_id=run_id: self._client.delete_run(run_id))  # type: ignore[misc]
 
     def _handle(self, event: PendingEvent) -> None:
+        self._current = event.trial.number if event.trial else None
+        if event.trial:
+            self._labels[event.trial.number] = event.trial.label
         try:
             self._handlers[event.entry.event](event)
-        except _RefusedError as refused:  # a run for the trial
-            self.refused.append(str(refused))
+        except RefusedError as refused:  # a run for the trial
+            self._note(refused)
+
+    # --- files
+
+    def lacks(self, entry: Entry) -> bool:
+        return entry.event == "files" and self._staged.folder_of(entry).exists()
+
+    def location_problem(self) -> str:
+        """Say why no file will arrive where MLflow keeps artifacts; empty: files arrive, or nobody knows yet."""
+        return self._artifacts.location_problem()
+
+    @property
+    def missing(self) -> Sequence[str]:
+        return [*self.refused, *self._artifacts.missing]
+
+    @property
+    def first_refusal(self) -> str:
+        return self.refused[0] if self.refused else self._artifacts.first_refusal
+
+    def settle(self, patience_s: float) -> None:
+        self._artifacts.settle(patience_s)
+
+    def close(self) -> None:
+        self._artifacts.close()
+
+    def _log_files(self, event: PendingEvent) -> None:
+        number = event.entry.content["number"]
+        self._artifacts.add(event.entry, self._owner(number))
 
     # --- trials
 
@@ -101,7 +139,7 @@ class MlflowWriter:
     def _resume_trial(self, event: PendingEvent) -> None:
         run_id = self._run_of(event)
         self._try(lambda: self._client.update_run(run_id, status="RUNNING"))
-        present = self._request(lambda: self._client.get_run(run_id)).data.tags
+        present = call_server(lambda: self._client.get_run(run_id)).data.tags
         for tag in {"outcome", "reason"} & present.keys():
             self._try(lambda tag=tag: self._client.delete_tag(run_id, tag))  # type: ignore[misc]
 
@@ -142,14 +180,14 @@ class MlflowWriter:
     def _describe_experiment(self, event: PendingEvent) -> None:
         """Write description and views of the experiment, unless there are some already."""
         content, experiment_id = event.entry.content, self._facts.experiment_id
-        present = self._request(lambda: self._client.get_experiment(experiment_id)).tags
+        present = call_server(lambda: self._client.get_experiment(experiment_id)).tags
         ours = {NOTE: with_links(content["note"], experiment_id, {}), **content["views"]}
         self._tag_experiment({key: value for key, value in ours.items() if not present.get(key)})
 
     def _describe_search(self, event: PendingEvent) -> None:
         content, run_id = event.entry.content, self._facts.run_id
-        present = self._request(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
-        note = with_links(content["note"], self._facts.experiment_id, self._runs)
+        present = call_server(lambda: self._client.get_run(run_id)).data.tags.get(NOTE, "")
+        note = with_links(content["note"], self._facts.experiment_id, self._runs.ids)
         self._tag(run_id, {NOTE: with_result(note, present)})
         self._tag_experiment(content["views"])
 
@@ -161,12 +199,6 @@ class MlflowWriter:
     def _resume_search(self, event: PendingEvent) -> None:
         self._try(lambda: self._client.update_run(self._facts.run_id, status="RUNNING"))
 
-    def _log_files(self, event: PendingEvent) -> None:
-        number, folder = event.entry.content["number"], self._staged.folder_of(event.entry)
-        run_id = self._facts.run_id if number is None else self._runs.get(number)
-        if folder.exists() and run_id:  # otherwise a process has written the files and died before it recorded that
-            self._try(lambda: self._client.log_artifacts(run_id, str(folder)))
-
     def _log_result(self, event: PendingEvent) -> None:
         content = event.entry.content
         metrics = [Metric(name, value, event.entry.at_ms, 0) for name, value in content["metrics"].items()]
@@ -175,73 +207,21 @@ class MlflowWriter:
         self._try(lambda: self._client.log_batch(self._facts.run_id, metrics=metrics))
         for number, in_front in content["front"]:
             if run_id := self._runs.get(number):
+                self._current = number
                 self._tag(run_id, {"front": str(in_front).lower()})  # False, too: a resumed search may move the front
 
     def _end_search(self, event: PendingEvent) -> None:
         run_id, status, at_ms = self._facts.run_id, event.entry.content["status"], event.entry.at_ms
         self._try(lambda: self._client.set_terminated(run_id, status, end_time=at_ms))
 
-    # --- runs
-
     def _run_of(self, event: PendingEvent) -> str:
         """Return the id of the trial's run, which is created if need be."""
-        trial = _trial(event)
-        return self._runs.get(trial.number) or self._create_run(trial)
-
-    def _find_trial_runs(self) -> None:
-        """Find the runs that exist; of two for one trial the one with more metrics."""
-        for run in sorted(self._trial_runs(), key=lambda run: len(run.data.metrics)):
-            self._runs[int(run.data.tags["trial_number"])] = run.info.run_id
-        self._runs_may_exist = False
-
-    def _trial_runs(self) -> list[Run]:
-        return self._search_runs(f"tags.`mlflow.parentRunId` = '{self._facts.run_id}'")
-
-    def _search_runs(self, query: str) -> list[Run]:
-        found: list[Run] = self._request(lambda: find_runs(self._client, self._facts.experiment_id, query))
-        return found
-
-    def _create_run(self, trial: TrialRecord) -> str:
-        tags = self._tags | {
-            "mlflow.parentRunId": self._facts.run_id,
-            "mlflow.source.name": "search.run",
-            "mlflow.runColor": colour(trial.number),  # MLflow's own, made of the run's id, are often the same
-            "trial_number": str(trial.number),
-        }
-        tags |= {"mlflow.source.git.commit": trial.commit} if trial.commit else {}
-        tags |= {"preset": trial.preset} if trial.preset else {}
-        started_ms = int(trial.started * 1000)
-        run = self._request(
-            lambda: self._client.create_run(
-                self._facts.experiment_id, start_time=started_ms, tags=tags, run_name=trial.label
-            )
-        )
-        run_id = self._runs[trial.number] = str(run.info.run_id)  # its parameters come with its first event
-        return run_id
-
-    def _delete_duplicates(self) -> None:
-        """Delete second runs of the search and of its trials, which lost answers leave; MLflow's client retries, too.
-
-        The run that was written to stays.
-        """
-        try:
-            token = self._request(lambda: self._client.get_run(self._facts.run_id)).data.tags.get("token", "")
-            found = self._search_runs(f"tags.token = '{token}'")
-            duplicates = [run for run in found if run.info.run_id != self._facts.run_id]
-            for run in self._trial_runs():
-                number = int(run.data.tags["trial_number"])
-                if run.info.run_id != self._runs.setdefault(number, run.info.run_id):
-                    duplicates.append(run)
-        except _RefusedError as refused:  # a user has deleted the search's own run
-            self.refused.append(str(refused))
-            return
-        for run in duplicates:
-            self._try(lambda run=run: self._client.delete_run(run.info.run_id))  # type: ignore[misc]
+        return self._runs.of(_trial(event))
 
     # --- requests
 
     def _write_rows(self, number: int) -> None:
-        rows, run_id = self._rows.pop(number, []), self._runs[number]
+        rows, run_id, self._current = self._rows.pop(number, []), self._runs.ids[number], number
         if rows and self._rows_may_exist:
             existing = self._find_rows(number)
             rows = [row for row in rows if (row.key, row.step) not in existing]
@@ -250,19 +230,19 @@ class MlflowWriter:
 
     def _find_rows(self, number: int) -> set[tuple[str, int]]:
         if number not in self._existing_rows:
-            run_id = self._runs[number]
-            names = self._request(lambda: self._client.get_run(run_id)).data.metrics
-            rows = self._request(lambda: [self._client.get_metric_history(run_id, name) for name in names])
+            run_id = self._runs.ids[number]
+            names = call_server(lambda: self._client.get_run(run_id)).data.metrics
+            rows = call_server(lambda: [self._client.get_metric_history(run_id, name) for name in names])
             self._existing_rows[number] = {(row.key, row.step) for history in rows for row in history}
         return self._existing_rows[number]
 
     def _write_batch(self, run_id: str, rows: list[Metric]) -> None:
         """Write rows; halve the batch when the server refuses it, so that one bad row does not lose the others."""
         try:
-            self._request(lambda: self._client.log_batch(run_id, metrics=rows))
-        except _RefusedError as refused:
-            if len(rows) == 1:
-                self.refused.append(f"metric {rows[0].key} of step {rows[0].step}: {refused}")
+            call_server(lambda: self._client.log_batch(run_id, metrics=rows))
+        except RefusedError as refused:
+            if len(rows) == 1 or self._runs.is_deleted(run_id):
+                self._note(refused, f"metric {rows[0].key} of step {rows[0].step}: ")
                 return
             half = len(rows) // 2
             self._write_batch(run_id, rows[:half])
@@ -275,18 +255,22 @@ class MlflowWriter:
     def _try(self, write: Callable[[], object]) -> None:
         """Write, or note what the server will never accept."""
         try:
-            self._request(write)
-        except _RefusedError as refused:
-            self.refused.append(str(refused))
+            call_server(write)
+        except RefusedError as refused:
+            self._note(refused)
 
-    def _request(self, call: Callable[[], Any]) -> Any:
-        """Return what a call returns; raise by whether it makes sense to try it again."""
-        try:
-            return call()
-        except Exception as error:
-            if status_of(error) in NEVER:
-                raise _RefusedError(first_line(error)) from error
-            raise UnavailableError(first_line(error)) from error
+    def _note(self, refused: RefusedError, what: str = "") -> None:
+        """Remember what the server refused, and that it lacks something of the trial or the search."""
+        self.incomplete.add(self._current)
+        owner, run_id = self._owner(self._current), self._runs.get(self._current)
+        line = f"{what}{refused} ({owner})"
+        if run_id and self._runs.is_deleted(run_id):
+            line = f"{owner}: it was deleted there. To complete it: mlflow runs restore --run-id {run_id}, then --sync"
+        if line not in self.refused:
+            self.refused.append(line)
+
+    def _owner(self, number: int | None) -> str:
+        return "the search" if number is None else self._labels.get(number, f"trial-{number:03d}")
 
 
 def _trial(event: PendingEvent) -> TrialRecord:

@@ -6,7 +6,6 @@ Ray and Tune read these variables when they are imported, so they are set before
 import os
 
 for _name, _value in {
-    "RAY_USAGE_STATS_ENABLED": "0",  # compute nodes often have no way out
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # CPU trials must not hide the GPUs of others
     # Ours are the loggers, the live view and the directories; Tune's own stay off.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 from optuna.trial import TrialState
@@ -19,6 +19,9 @@ from ray.tune.search import Searcher
 from search.config.spec import SearchSpec
 from search.storage.trial_record import Outcome, TrialListener, TrialRecord
 from search.tuning.failures import OUT_OF_MEMORY, cause_of
+
+if TYPE_CHECKING:
+    from search.tuning.concurrency import ConcurrencyLimit
 
 
 class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
@@ -44,6 +47,8 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         self._interrupted = [trial.number for trial in known if trial.state == TrialState.RUNNING]
         self._left = spec.samples - sum(trial.state != TrialState.WAITING for trial in known)
         self._open: dict[int, optuna.Trial] = {}
+        self._live: set[str] = set()  # Tune's ids of trials that were proposed and have not ended
+        self.limit: ConcurrencyLimit | None = None  # None: propose a point whenever Tune asks for one
         queued = {trial.user_attrs.get("preset") for trial in known}
         for name, point in spec.space.presets.items():
             if name not in queued:
@@ -88,11 +93,23 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
     def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
         return True  # the study has its own directions; Tune uses metric and mode for the scheduler
 
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        return self.limit is not None  # then Tune leaves it to us: see ``suggest``
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Propose a point; None, so that Tune asks again, where as many trials run as the cluster holds now."""
+        if not self._interrupted and self._left <= 0:
+            return str(Searcher.FINISHED)
+        if self.limit and len(self._live) >= self.limit.update(len(self._live), self.left):
+            return None
+        self._live.add(trial_id)
+        if self.limit and self.left == 1:  # Tune does not ask again
+            self.limit.close()
+        return self._next()
+
+    def _next(self) -> dict[str, Any]:
         if self._interrupted:
             return self._resume(self._interrupted.pop(0))
-        if self._left <= 0:
-            return str(Searcher.FINISHED)
         self._left -= 1
         trial = self._study.ask()
         self._open[trial.number] = trial
@@ -116,7 +133,8 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         }
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Do nothing: Tune calls this for complete and stopped trials alike. The records tell them apart."""
+        """Count the trial out. How it ended the records say: Tune calls this for complete and stopped trials alike."""
+        self._live.discard(trial_id)
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Do nothing: the study is on disk after every call, newer than any snapshot of Tune's."""
@@ -167,6 +185,8 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
 
     def close(self, interrupted: bool) -> None:
         """Mark never-started points as FAIL, unless the search was interrupted: a resume starts them."""
+        if self.limit:
+            self.limit.close()
         for asked in () if interrupted else self._open.values():
             asked.set_user_attr("reason", "never started")
             self._study.tell(asked, state=TrialState.FAIL)

@@ -120,11 +120,12 @@ class Recorder(tune.Callback):  # type: ignore[misc]
 
     def close(self, outcome: Outcome, reason: str) -> None:
         """End the trials that Tune left open when it was stopped: by a time limit, by Ctrl-C."""
-        for record in self.records.values():
-            if record.outcome is None and record.epoch == record.epochs:
-                self._end(record, "complete", "")  # only its last checkpoint was missing
-            elif record.outcome is None:
-                self._end(record, outcome, reason)
+        with ExitStack() as ends:  # every trial is ended, whatever a listener raises
+            for record in reversed(self.records.values()):
+                if record.outcome is None and record.epoch == record.epochs:
+                    ends.callback(self._end, record, "complete", "")  # only its last checkpoint was missing
+                elif record.outcome is None:
+                    ends.callback(self._end, record, outcome, reason)
 
     def _end(self, record: TrialRecord, outcome: Outcome, reason: str) -> None:
         record.outcome, record.reason, record.ended = outcome, reason, time.time()

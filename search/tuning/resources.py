@@ -6,16 +6,17 @@ import logging
 import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-from ray._private import ray_constants
 
-from search.config.environment import changed_environment
+from search.config.addresses import ray_address, split_address
 from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
+from search.tuning.local_ray import local_ray
+from search.tuning.stopping import hangup_ignored
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 
@@ -63,56 +64,50 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
     Raises
     ------
     ClusterError
-        Nothing answers at ``address``.
+        Nothing answers at ``address``, or no Ray starts on this machine.
     """
+    address = _checked(address)
     if ray.is_initialized():
-        yield _nodes()
+        yield live_nodes()
         return
-    with nullcontext() if address else _on_loopback():
-        _start(address)
-        try:
-            yield _nodes()
-        finally:
-            ray.shutdown()
+    with _joined(address) if address else local_ray():
+        yield live_nodes()
 
 
-def _start(address: str | None) -> None:
-    where = {"address": address} if address else {"address": "local", "include_dashboard": False}
+def _checked(address: str | None) -> str | None:
     try:
-        _require_answer(address)
-        ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
-        raise ClusterError(
-            f"No Ray cluster answers at {address or 'this machine'}: {first_line(error)}\n"
-            "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
-        ) from error
-
-
-def _nodes() -> Nodes:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        return ray_address(address) if address else None
+    except ValueError as error:
+        raise ClusterError(f"--address (or $RAY_ADDRESS): {error}.") from error
 
 
 @contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Let a Ray that starts here listen on 127.0.0.1 only, as it does by itself on a Mac.
-
-    On Linux it would listen on all interfaces, and it has no public setting against that.
-    """
-    before = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
+def _joined(address: str) -> Iterator[None]:
     try:
-        # for the processes that it starts, and for those that search for it
-        with changed_environment({ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR: "0"}):
-            yield
+        _require_answer(address)
+        with hangup_ignored():
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
+        raise ClusterError(
+            f"No Ray cluster answers at {address}: {first_line(error)}\n"
+            "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."
+        ) from error
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
+        ray.shutdown()
 
 
-def _require_answer(address: str | None) -> None:
+def live_nodes() -> Nodes:
+    """Return the resources of each node that is alive now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def _require_answer(address: str) -> None:
     """Require that something listens at the address, because Ray itself retries for many minutes."""
-    host, _, port = (address or "").removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=10).close()
+    scheme, _, rest = address.rpartition("://")
+    if scheme in ("", "ray") and rest not in ("auto", "local"):
+        socket.create_connection(split_address(rest), timeout=10).close()
 
 
 def share_of(
@@ -146,6 +141,11 @@ def share_of(
             f"nodes have {there or 'nothing'}. Lower --cpus-per-trial or --gpus-per-trial."
         )
     return Share(cpus, gpus, min(fits, wanted or fits, samples), memory, gpu_context)
+
+
+def trials_on(nodes: Nodes, share: Share) -> int:
+    """Return the number of trials of this share that fit on the nodes."""
+    return sum(_fits(node, share.cpus, share.gpus, share.memory) for node in nodes)
 
 
 def has_gpus(nodes: Nodes) -> bool:

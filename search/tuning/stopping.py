@@ -5,6 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
@@ -30,6 +32,15 @@ class StopController(tune.Stopper):  # type: ignore[misc]
     def request_stop(self, reason: str) -> None:
         self.reason = self.reason or reason
 
+    @contextmanager
+    def resumable(self) -> Iterator[None]:
+        """Leave the trials for a resume if anything is raised inside: only reasons of its own close them for good."""
+        try:
+            yield
+        except BaseException:
+            self.reason = "interrupted"
+            raise
+
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
@@ -42,6 +53,19 @@ class StopController(tune.Stopper):  # type: ignore[misc]
         if time.monotonic() > self._deadline:
             self.request_stop("time limit")
         return bool(self.reason)
+
+
+@contextmanager
+def hangup_ignored() -> Iterator[None]:
+    """Let processes that are started inside ignore the SIGHUP of a closed terminal: the driver ends them itself."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class SignalGuard(tune.Callback):  # type: ignore[misc]

@@ -13,6 +13,7 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from search.config.spec import SearchSpec
 from search.storage.disk import checkpoint_patience
 from search.storage.location import StoragePath
+from search.tuning.concurrency import ConcurrencyLimit
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
@@ -41,10 +42,14 @@ def make_tuner(spec: SearchSpec, data: Any, share: Share, path: StoragePath, hoo
     data : object
         What trials receive. It goes into Ray's object store once, and every trial on a node maps the same memory.
     share : Share
-        Resources of one trial, and the number of concurrent trials.
+        Resources of one trial, and the number of trials that run at a time when the search begins.
     path : StoragePath
         Directory of the search; its last part is the search's name.
     """
+    most = None  # a population takes turns on what there is
+    if spec.scheduler != "pbt":  # other trials wait until there is room for a whole one
+        most = spec.most_concurrent
+        hooks.searcher.limit = ConcurrencyLimit(share, most)
     parent, _, name = path.path.rpartition("/")
     if path.url:
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = _NO_SNAPSHOTS_S
@@ -57,8 +62,7 @@ def make_tuner(spec: SearchSpec, data: Any, share: Share, path: StoragePath, hoo
             search_alg=hooks.searcher,
             scheduler=make_scheduler(spec),
             num_samples=hooks.searcher.left,
-            # a population takes turns on what there is; other trials wait until there is room for a whole one
-            max_concurrent_trials=None if spec.scheduler == "pbt" else share.concurrent,
+            max_concurrent_trials=most,  # for Tune's own bookkeeping: the searcher holds points back
             reuse_actors=True,
             trial_dirname_creator=lambda trial: f"{trial.config['number']:05d}_{trial.trial_id}",
         ),

@@ -24,6 +24,7 @@ from trainables.base.training import Training, TrainingConfig
 from trainables.runtime.disk_space import Patience, after, is_full, retry, size_of
 from trainables.runtime.gpu_memory import GpuPart, keep_to
 from trainables.runtime.object_store import as_folder, checkpoints_up_to, is_away
+from trainables.runtime.output import print_safely
 
 T = TypeVar("T")
 
@@ -88,7 +89,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
                 if not self._training.finished:
                     break
             except Exception as error:  # torch may raise anything at a broken file
-                print(f"checkpoint {checkpoint} cannot be used: {error}")
+                print_safely(f"checkpoint {checkpoint} cannot be used: {error}")
             self._start_fresh(config)
 
     def _load(self, checkpoint: str) -> None:
@@ -102,7 +103,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
 
     def _retry(self, read: Callable[[], T]) -> T:
         """Retry while a store is away."""
-        return retry(read, lambda: None, dict, print, leave=after(self._patience.limit_s), passing=self._may_pass)
+        leave = after(self._patience.limit_s)
+        return retry(read, lambda: None, dict, print_safely, leave=leave, passing=self._may_pass)
 
     def _may_pass(self, error: BaseException) -> bool:
         return is_full(error) or is_away(error, self._files)
@@ -174,7 +176,7 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._save_once,
             lambda: self._undo_save(before),
             self._needed_bytes,
-            print,  # into the worker's own log; the search reports it where people look
+            print_safely,  # into the worker's own log; the search reports it where people look
             leave=after(self._patience.limit_s),
             passing=self._may_pass,
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import struct
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +12,10 @@ from typing import Any, BinaryIO, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
+from trainables.data.root_header import check_whole
 from trainables.data.split import VALIDATION_SHARE
 
 SAMPLE_BYTES = 1 << 16  # of the head and of the tail of a file, and as much again spread between them
-ROOT_HEADER_BYTES = 64
 
 
 class DataSettings(BaseModel):
@@ -154,12 +153,13 @@ def stamp_root_file(file: str) -> dict[str, int | str]:
     Raises
     ------
     UnreadableFile
-        Absent, not permitted, not a ROOT file, shorter than its own header says.
+        Absent, not permitted, not a ROOT file, cut off, or never closed by the job that wrote it.
     """
     try:
         size, modified, stream = _open(file)
         with stream:
-            _check_header(file, stream.read(ROOT_HEADER_BYTES), size)
+            if problem := check_whole(stream, size):
+                raise UnreadableFile(f"{file}: {problem}")
             sample = _content_sample(stream, size)
     except OSError as error:
         raise UnreadableFile(f"{file}: cannot be read ({error.strerror or error}).{_similar(file)}") from error
@@ -175,19 +175,6 @@ def _open(file: str) -> tuple[int, str, BinaryIO]:
         return int(info["size"]), str(info.get("mtime", "")), filesystem.open(path, "rb")
     status = Path(file).stat()
     return status.st_size, str(status.st_mtime_ns), Path(file).open("rb")
-
-
-def _check_header(file: str, header: bytes, size: int) -> None:
-    if header[:4] != b"root" or len(header) < 20:
-        found = f"{size} bytes that begin with {header[:8]!r}" if size else "an empty file"
-        raise UnreadableFile(f"{file}: not a ROOT file: expected it to begin with b'root', found {found}.")
-    version = struct.unpack(">i", header[4:8])[0]
-    end = struct.unpack(">q", header[12:20])[0] if version >= 1_000_000 else struct.unpack(">i", header[12:16])[0]
-    if size < end:
-        raise UnreadableFile(
-            f"{file}: truncated: its header names {end} bytes, found {size}. "
-            "Copy it again; if that does not help, the job that wrote it was cut off."
-        )
 
 
 def _content_sample(stream: BinaryIO, size: int) -> str:

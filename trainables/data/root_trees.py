@@ -17,11 +17,14 @@ from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data.files import UnreadableFile
+from trainables.data.root_header import NOT_CLOSED
 
 if TYPE_CHECKING:
     import awkward as ak
 
 CHUNK_BYTES = "4 MB"  # of branches read at a time; small enough for the caches of a processor
+TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD")  # that are read
+TREE_MARKS = ("RNTuple", "Tree", "Ntuple", "TChain")  # what the name of any class of trees holds
 
 
 @dataclass(frozen=True)
@@ -122,9 +125,15 @@ def opened(file: str) -> Iterator[Any]:
 
 
 def trees_in(root_file: Any) -> dict[str, str]:
-    """Return name and class of each tree in an open file."""
-    classes: dict[str, str] = root_file.classnames(recursive=True, cycle=False)
-    return {name: kind for name, kind in classes.items() if kind in ("TTree", "TNtuple", "TNtupleD", "ROOT::RNTuple")}
+    """Return name and class of each tree in an open file, also of classes that are not read."""
+    return {name: kind for name, kind in _classes(root_file).items() if any(mark in kind for mark in TREE_MARKS)}
+
+
+def _classes(root_file: Any) -> dict[str, str]:
+    """Return name and class of each object; of the cycles of a name, the newest counts."""
+    keys: list[str] = root_file.keys(recursive=True)
+    newest = sorted(keys, key=lambda key: int(key.rpartition(";")[2]))
+    return {key.rpartition(";")[0]: str(root_file.classname_of(key)) for key in newest}
 
 
 def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) -> Any:
@@ -143,13 +152,17 @@ def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) 
     UnreadableFile
         No such tree, or it cannot be read.
     DataError
-        It is no TTree.
+        It is a tree of a class that is not read.
     """
-    trees = trees_in(root_file)
-    if name not in trees:
-        raise no_tree(file, expected, trees, advice)
-    if trees[name] == "ROOT::RNTuple":
-        raise DataError(f"{file}: expected '{name}' to be a TTree, found an RNTuple. Write it as a TTree.")
+    kind = trees_in(root_file).get(name)
+    if kind is None:
+        raise no_tree(root_file, file, expected, advice)
+    if kind not in TREE_CLASSES:
+        what = "an RNTuple" if kind.endswith("RNTuple") else f"a {kind}"
+        raise DataError(
+            f"{file}: '{name}' is {what} (class {kind}), which this version does not read: expected a TTree. Write it "
+            "as a TTree (podio: the ROOT writer, not the RNTuple writer)."
+        )
     try:
         return root_file[name]
     except MemoryError:
@@ -158,10 +171,33 @@ def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) 
         raise _unreadable(file, f"in its tree '{name}'", error) from error
 
 
-def no_tree(file: str, expected: str, trees: Mapping[str, str], advice: str) -> UnreadableFile:
-    """Make the error for a missing tree; it names the trees that are there."""
-    there = ", ".join(repr(name) for name in sorted(trees)) or "none"
+def no_tree(root_file: Any, file: str, expected: str, advice: str) -> UnreadableFile:
+    """Make the error for a missing tree; it names the trees that are there, and what else has the expected name.
+
+    Parameters
+    ----------
+    root_file
+        Of ``opened``.
+    file : str
+    expected : str
+        Name of the tree in quotes, or of several.
+    advice : str
+        The end of the message, unless the reason is known.
+    """
+    classes, trees = _classes(root_file), trees_in(root_file)
+    if not classes:
+        return UnreadableFile(f"{file}: not closed: it holds nothing at all: {NOT_CLOSED}")
+    there = ", ".join(f"'{name}'" + _unless_read(kind) for name, kind in sorted(trees.items())) or "none"
+    for name, kind in classes.items():
+        if f"'{name}'" in expected:
+            advice = f"'{name}' is a {kind} there. {advice}"
+        elif name in trees and f"'{name.rpartition('/')[2]}'" in expected:
+            advice = f"Trees are read from the top of a file alone: rootcp --recreate '{file}:{name}' NEW.root"
     return UnreadableFile(f"{file}: no such tree: expected {expected}; trees there: {there}. {advice}")
+
+
+def _unless_read(kind: str) -> str:
+    return "" if kind in TREE_CLASSES else f" ({kind})"
 
 
 def entries_of(tree: Any, file: str, name: str) -> int:
@@ -214,8 +250,15 @@ def _next_step(steps: Iterator[ak.Array], file: str, entry: int) -> ak.Array | N
         raise _unreadable(file, f"from entry {entry} on", error) from error
 
 
-def _unreadable(file: str, where: str, error: Exception) -> UnreadableFile:
+def _unreadable(file: str, where: str, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
+    if isinstance(error, ImportError):  # true of every such file, so that none may be left out
+        return DataError(f"{file}: cannot be read {where}: a package is missing here ({reason}). Install it.")
+    if "compression algorithm" in reason:
+        return UnreadableFile(
+            f"{file}: cannot be read {where} ({reason}). Copy it again; if that does not help, write it with another "
+            "compression: zlib, lzma, lz4 or zstd."
+        )
     return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
 
 

@@ -20,6 +20,7 @@ from torch import nn
 
 from trainables.base.batches import on_device
 from trainables.base.errors import DataError
+from trainables.export.inputs import Inputs, as_array, refusal
 from trainables.export.manifest import Column
 from trainables.export.package import Package, PackageError, read_package
 
@@ -55,15 +56,13 @@ class Served:
         self.package = package
         self.module = _module(package)
 
-    def predict(
-        self, data: pd.DataFrame | NDArray[Any], params: Mapping[str, Any] | None = None
-    ) -> NDArray[np.float32]:
+    def predict(self, data: Inputs, params: Mapping[str, Any] | None = None) -> NDArray[np.float32]:
         """Predict from raw physical values.
 
         Parameters
         ----------
-        data : DataFrame or array (N, C)
-            The manifest's columns: of a DataFrame by name, in any order, others ignored; of an array in their order.
+        data : DataFrame, array (N, C), mapping of column to values, list of mappings or of lists
+            The manifest's columns: by name in any order, others ignored; or without names in their order.
         params : mapping, optional
             Of a hit map: ``sample`` true draws hits of 0 and 1 from the probabilities, the same hits for the same
             ``seed`` and events.
@@ -78,6 +77,12 @@ class Served:
         DataError
             A column or parameter is missing or unknown, a value is not finite or impossible.
         """
+        try:
+            return self._predict(data, params)
+        except DataError as error:
+            raise refusal(error) from error
+
+    def _predict(self, data: Inputs, params: Mapping[str, Any] | None) -> NDArray[np.float32]:
         wanted = self._parameters(params)
         input_NC = checked(data, self.package.manifest.inputs)
         with torch.no_grad():
@@ -134,7 +139,7 @@ def requirements() -> list[str]:
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in REQUIREMENTS]
 
 
-def checked(data: pd.DataFrame | NDArray[Any], columns: tuple[Column, ...]) -> NDArray[np.float32]:
+def checked(data: Inputs, columns: tuple[Column, ...]) -> NDArray[np.float32]:
     """Check raw values; return them as (N, C) in the order of the columns.
 
     Raises
@@ -142,21 +147,7 @@ def checked(data: pd.DataFrame | NDArray[Any], columns: tuple[Column, ...]) -> N
     DataError
         A column is missing, a value is no number, not finite or impossible.
     """
-    names = [column.name for column in columns]
-    if isinstance(data, pd.DataFrame):
-        if missing := [name for name in names if name not in data.columns]:
-            there = ", ".join(str(name) for name in data.columns)
-            raise DataError(
-                f"no column '{missing[0]}' ({len(missing)} missing): expected {', '.join(names)}; found {there}."
-            )
-        data = data[names].to_numpy()
-    if data.ndim != 2 or data.shape[1] != len(names):
-        raise DataError(f"expected an array of events x {len(names)} columns ({', '.join(names)}), found {data.shape}.")
-    try:
-        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused below
-            input_NC = np.ascontiguousarray(data, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise DataError(f"expected numbers, found {data.dtype} ({error}).") from error
+    input_NC = as_array(data, [column.name for column in columns])
     for number, column in enumerate(columns):
         _check_column(column, input_NC[:, number])
     return input_NC
@@ -181,7 +172,7 @@ def _check_column(column: Column, value_N: NDArray[np.float32]) -> None:
             f"{int(outside_N.sum())} of {len(value_N)} events lie outside, as event {event} with {value_N[event]:g}: "
             "their predictions are guesses",
             ExtrapolationWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -35,6 +35,7 @@ from trainables.pt.layouts import TREE
 from trainables.pt.metrics import PtBinning
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, naive_predictions
 from trainables.pt.selection import Charge, select
+from trainables.runtime.output import print_safely
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 TRUTH = "PrimaryG4P_"  # float in the experiment's own files, where positions and energies are double
@@ -283,7 +284,7 @@ def main(
         Positions and energies as double, like the experiment's own files; otherwise float.
     """
     written = write_file(out, simulate_batches(events, seed, charge), doubles)
-    print(f"{out}: {written} events, charge {charge:+d}, {out.stat().st_size / 1e6:.1f} MB")
+    print_safely(f"{out}: {written} events, charge {charge:+d}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ T = TypeVar("T")
 Say = Callable[[str], object]
 
 POLL_S = 3.0  # between two looks at a full disk
+_STEP_S = 0.1  # between two questions whether to stop waiting
 _REMIND_S = 600.0
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # torch.save to a path reports a full disk without its number
@@ -105,7 +106,7 @@ def wait_for_room(
     by_writing : bool
         Try to write instead of trusting the free room that the disk names: see ``can_write``.
     leave : callable
-        Whether to stop waiting; asked after each look.
+        Whether to stop waiting; asked many times a second.
 
     Raises
     ------
@@ -114,15 +115,24 @@ def wait_for_room(
     """
     started, said = time.monotonic(), -_REMIND_S
     while free_bytes(folder) < needed_bytes or (by_writing and not can_write(folder, needed_bytes)):
-        waited = time.monotonic() - started
-        if leave():
-            raise DiskFullError(f"{lacking(folder, needed_bytes)}, and no space was freed in {waited:.0f} s")
-        if waited - said >= _REMIND_S:
+        if (waited := time.monotonic() - started) - said >= _REMIND_S:
             say(f"{lacking(folder, needed_bytes)}: waiting, nothing is lost. Delete something there; it then continues")
             said = waited
-        time.sleep(POLL_S)
+        if not _pause(leave):
+            waited = time.monotonic() - started
+            raise DiskFullError(f"{lacking(folder, needed_bytes)}, and no space was freed in {waited:.0f} s")
     if said >= 0:
         say(f"disk of {folder} has room again: continuing")
+
+
+def _pause(leave: Callable[[], bool]) -> bool:
+    """Wait until the next look at the disk; return False at once when it is time to leave."""
+    end = time.monotonic() + POLL_S
+    while (left_s := end - time.monotonic()) > 0:
+        if leave():
+            return False
+        time.sleep(min(_STEP_S, left_s))
+    return True
 
 
 def lacking(folder: Path, needed_bytes: int) -> str:
@@ -132,11 +142,13 @@ def lacking(folder: Path, needed_bytes: int) -> str:
 
 def after(limit_s: float) -> Callable[[], bool]:
     """Make a condition that becomes true ``limit_s`` after it was first asked."""
-    asked: list[float] = []
+    end_s: list[float] = []
 
     def passed() -> bool:
-        asked.append(time.monotonic())
-        return asked[-1] - asked[0] >= limit_s
+        now_s = time.monotonic()
+        if not end_s:
+            end_s.append(now_s + limit_s)
+        return now_s >= end_s[0]
 
     return passed
 
@@ -181,10 +193,9 @@ def retry(
             if not passing(error):
                 raise
             failed_at = failed_at or time.monotonic()
-            if leave():
+            if not _pause(leave):
                 if not is_full(error):
                     raise
                 raise DiskFullError(
                     f"{error}, again and again for {(time.monotonic() - failed_at) / 60:.3g} min"
                 ) from error
-            time.sleep(POLL_S)

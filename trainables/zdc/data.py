@@ -66,24 +66,7 @@ class ZDCData:
 
 
 def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
-    """Load train and validation events of the user's files, or of the carried sample where none is named.
-
-    Parameters
-    ----------
-    settings : ZDCDataSettings
-    cache_dir : Path
-        Folder of the columnar caches; created where it does not exist.
-
-    Returns
-    -------
-    ZDCData
-
-    Raises
-    ------
-    DataError
-        The files cannot be read, their content cannot be right, they do not fit the binning, or they share
-        events with the holdout.
-    """
+    """Load train and validation events; also refuse data that do not fit the binning."""
     sample = _sample(settings, cache_dir)
     binning, binning_line = choose_binning(settings.binning, sample, None if settings.data else SAMPLE_BIN_WIDTH_MEV)
     energy_lines = check_energies(binning, sample)
@@ -97,7 +80,7 @@ def load_data(settings: ZDCDataSettings, cache_dir: Path) -> ZDCData:
 
 
 def load_holdout(settings: ZDCDataSettings, cache_dir: Path) -> Events:
-    """Load the events that no trial sees, for promotion alone. Raises as ``load_data`` does."""
+    """Load the events that no trial sees."""
     return _events(_sample(settings, cache_dir).hidden, "test")
 
 

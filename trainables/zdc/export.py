@@ -43,26 +43,7 @@ def package(
     about: Mapping[str, Any],
     folder: Path,
 ) -> Package:
-    """Write a model with its ONNX file, and check the file on the holdout.
-
-    Parameters
-    ----------
-    model : TrainedModel
-    branches : mapping
-        Empty: this workload has no upstream models.
-    holdout : Events
-    settings : ZDCDataSettings
-        Settings of the data that the model was trained on.
-    about : mapping of str to JSON values
-        Provenance: search, trial, seed, commit, fingerprint, objective version ...
-    folder : Path
-        Must not exist, or be empty.
-
-    Raises
-    ------
-    DataError
-        The outputs of the ONNX file differ from those of PyTorch.
-    """
+    """Write a model with its ONNX file of hit probabilities; there are no upstream models."""
     mask = build_mask(model)
     condition_N6 = np.asarray(holdout.condition_N6)
     graph = Graph(ONNX, mask, "condition", CONDITIONS, "hit_probability", SMALL_PROBABILITY)

@@ -38,25 +38,10 @@ class Reading:
 
 
 def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
-    """Open or build the cache of these files.
+    """Open or build the cache of these files, as ``trainables.data.ingest.ingest`` does.
 
-    Parameters
-    ----------
-    files : tuple of str
-        Of ``expand_files``.
-    reading : Reading
-    cache_dir : Path
-
-    Returns
-    -------
-    Cache
-        Columns ``COLUMNS``; parts those of ``reading.split``. Its ``meta`` holds, beside the entries of every
-        ingest, the counts of ``FileTally`` summed over files, and ``without_hits`` (files).
-
-    Raises
-    ------
-    DataError
-        A file is wrong, or all of them together. Nothing is cached then.
+    It holds ``COLUMNS``. Its ``meta`` holds besides the counts of ``FileTally`` summed over files, and ``without_hits``
+    (files).
     """
     key = {"reader": READER_VERSION, **asdict(reading)}
     request = Request("zdc", key, COLUMNS, reading.split, reading.skip_bad_files)

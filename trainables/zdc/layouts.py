@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import awkward as ak
-
 from trainables.base.errors import DataError
 from trainables.data import root_trees as trees
 
 Layout = Literal["mytree", "edm4hep"]
 TREES: dict[Layout, str] = {"mytree": "myTree", "edm4hep": "events"}
-HIT_COLLECTIONS = (
+HIT_COLLECTIONS = (  # of simulated, of reconstructed files; then by their names before 2023
     "EcalFarForwardZDCHits",
     "EcalFarForwardZDCRecHits",
-)  # of simulated, of reconstructed files
+    "ZDCEcalHits",
+    "ZDCEcalRecHits",
+)
 TREE_ADVICE = "Check --layout and --data."
 BRANCH_ADVICE = "Layout {} needs it: pass the other --layout, or write the file with this branch."
 ADVICE = "Pass the other --layout, or write the file so."
@@ -59,12 +59,13 @@ def detect_layout(file: str) -> Layout:
     with trees.opened(file) as root_file:
         there = trees.trees_in(root_file)
         found = [layout for layout, tree in TREES.items() if tree in there]
+        if not found:
+            expected = "'myTree' (layout mytree) or 'events' (layout edm4hep)"
+            raise trees.no_tree(root_file, file, expected, TREE_ADVICE)
     if len(found) > 1:
         raise DataError(
             f"{file}: holds both 'myTree' and 'events'. Say which one: --layout mytree or --layout edm4hep."
         )
-    if not found:
-        raise trees.no_tree(file, "'myTree' (layout mytree) or 'events' (layout edm4hep)", there, TREE_ADVICE)
     return found[0]
 
 
@@ -86,7 +87,7 @@ def count_entries(file: str, layout: Layout) -> int:
 
 def count_hits(file: str, layout: Layout) -> int:
     """Count the entries of the hit collection of a whole file."""
-    return sum(int(ak.count(chunk.fields["hit_energy"])) for chunk in read_chunks(file, layout))
+    return sum(int(chunk.counts("hit_energy").sum()) for chunk in read_chunks(file, layout))
 
 
 def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[Chunk]:
@@ -133,11 +134,22 @@ def branch_names(file: str, layout: Layout, present: list[str]) -> dict[str, str
     found = {field: _find(branch, present) for field, branch in needed.items()}
     for field, branch in found.items():
         if branch is None:
-            raise trees.no_branch(file, TREES[layout], needed[field], present, BRANCH_ADVICE.format(layout))
+            advice = _collections_advice(present) if field == "hit_cell_id" else BRANCH_ADVICE.format(layout)
+            raise trees.no_branch(file, TREES[layout], needed[field], present, advice)
     extra = {field: _find(branch, present) for field, branch in optional.items()}
     if any(branch is None for branch in extra.values()):
         extra = {}
     return {field: branch for field, branch in (found | extra).items() if branch is not None}
+
+
+def _collections_advice(present: list[str]) -> str:
+    """Name the collections of hits that are read, and those that a file has."""
+    names = [name.rpartition("/")[2] for name in present]
+    there = [name.removesuffix(".cellID") for name in names if name.endswith(".cellID")]
+    return (
+        f"Layout edm4hep reads the hits of {', '.join(HIT_COLLECTIONS[:-1])} or {HIT_COLLECTIONS[-1]}; collections "
+        f"with a cellID there: {', '.join(there) or 'none'}. Write the file with one of the former."
+    )
 
 
 def _find(branch: str, present: list[str]) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import awkward as ak
 import numpy as np
 from numpy.typing import NDArray
 
@@ -181,6 +180,8 @@ def check_file(file: str, tally: FileTally) -> None:
 
 def _primaries(chunk: Chunk) -> dict[str, NDArray[np.float64]]:
     """Return the fields of the one generated particle of each event, each of shape (N,)."""
+    import awkward as ak  # it takes a second, which data from a cache need not pay
+
     particle = {name: values for name, values in chunk.fields.items() if not name.startswith("hit_")}
     if chunk.layout == "edm4hep":
         final = particle.pop("status") == 1

@@ -13,20 +13,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import awkward as ak
 import numpy as np
 import tyro
-import uproot
 from numpy.typing import NDArray
 
 from trainables.data.split import SPLIT_TWO, hash_events, parts_of
+from trainables.runtime.output import print_safely
 from trainables.zdc import geometry, showers
 from trainables.zdc.binning import Binning
 from trainables.zdc.data import ZDCData
 from trainables.zdc.events import Events
 from trainables.zdc.layouts import TREES, Layout
+
+if TYPE_CHECKING:
+    import awkward as ak
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
 
@@ -166,6 +168,8 @@ def write_file(path: Path, layout: Layout, batches: Iterable[Showers]) -> int:
 
     Memory: one batch.
     """
+    import uproot  # it takes a second, which a simulation in memory need not pay
+
     columns = mytree_columns if layout == "mytree" else edm4hep_columns
     separator = "_" if layout == "mytree" else "."
     events, tree = 0, None
@@ -181,7 +185,7 @@ def write_file(path: Path, layout: Layout, batches: Iterable[Showers]) -> int:
 
 
 def _type(values: Any) -> Any:
-    return values.type.content if isinstance(values, ak.Array) else values.dtype
+    return values.dtype if isinstance(values, np.ndarray) else values.type.content
 
 
 def mytree_columns(batch: Showers) -> dict[str, Any]:
@@ -252,6 +256,8 @@ def _hits_of_event(batch: Showers) -> NDArray[np.int64]:
 
 
 def _jagged(fields: Mapping[str, NDArray[Any]], counts_N: NDArray[np.int64]) -> ak.Array:
+    import awkward as ak
+
     return ak.unflatten(ak.zip(dict(fields)), counts_N)
 
 
@@ -275,7 +281,7 @@ def main(
         Seed; the same seed gives the same events.
     """
     written = write_file(out, layout, simulate_batches(events, seed))
-    print(f"{out}: {written} events, layout {layout}, {out.stat().st_size / 1e6:.1f} MB")
+    print_safely(f"{out}: {written} events, layout {layout}, {out.stat().st_size / 1e6:.1f} MB")
 
 
 if __name__ == "__main__":

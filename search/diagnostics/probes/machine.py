@@ -23,10 +23,12 @@ def limits(variables: Sequence[str]) -> dict[str, Any]:
     """Return ``files`` that a process may open (-1: no limit), ``cores``, and those variables that are set."""
     import resource
 
+    from search.tuning.machine_limits import machine_limits
+
     environment = inherited_environment()
     return {
         "files": resource.getrlimit(resource.RLIMIT_NOFILE)[0],
-        "cores": os.cpu_count() or 1,
+        "cores": machine_limits().cpus,
         "environment": {name: environment[name] for name in variables if name in environment},
     }
 

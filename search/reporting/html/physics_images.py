@@ -59,7 +59,10 @@ def load_images(search: SearchSnapshot) -> PhysicsImages:
         side = [record.label for record in _choose_trials(search, _SIDE_BY_SIDE)]
         pictures = {label: _load_images(report) for label, report in reports.items() if label in side}
     bare = [label for label, found in pictures.items() if not found and any(pictures.values())]
-    missing += [f"{label}: its figures were deleted with its checkpoint; --keep holds more of them." for label in bare]
+    missing += [
+        f"{label}: its figures were deleted with its checkpoint; --keep-checkpoints keeps more of them."
+        for label in bare
+    ]
     rows, shared = _arrange({label: found for label, found in pictures.items() if found})
     return PhysicsImages(together, rows, shared, missing + failed)
 

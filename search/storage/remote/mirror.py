@@ -16,7 +16,7 @@ from pyarrow import fs
 from search.config.redaction import first_line
 from search.storage.disk import write_bytes_atomically
 from search.storage.location import StoragePath
-from search.storage.names import LOCK, OWNER, STAGED_FILES
+from search.storage.names import LOCK, LOG, OWNER, STAGED_FILES
 from search.storage.trial_record import TrialListener, TrialRecord
 from trainables.runtime.object_store import refuses
 
@@ -166,7 +166,7 @@ class Mirror(TrialListener):
             for name in names:
                 relative = str((Path(place) / name).relative_to(self._folder))
                 temporary = name.startswith(".") or ".lock" in name or name.endswith((".damaged", ".lost"))
-                if relative not in (*self._append_only, LOCK, OWNER) and not temporary:
+                if relative not in (*self._append_only, LOCK, OWNER, LOG) and not temporary:
                     yield relative
 
     def _send(self) -> bool:

@@ -13,6 +13,7 @@ from search.tuning.autosize.benchmark import Measurement
 from search.tuning.autosize.placement import BenchmarkError, run_on_cluster, smallest_gpu_memory
 from search.tuning.autosize.share import Proposal, on_cpus, on_gpus
 from search.tuning.autosize.worst_case import describe_sizes, largest_point
+from search.tuning.concurrency import nodes_with_room
 from search.tuning.failures import OUT_OF_MEMORY, cause_of, reason_of
 from search.tuning.resources import Nodes, Share, share_of
 from trainables.runtime.disk_space import megabytes
@@ -57,6 +58,7 @@ def resolve_share(spec: SearchSpec, data: Any, nodes: Nodes, folder: Path, repor
         Not a single trial fits.
     """
     site, max_concurrent = spec.site, spec.budget.max_concurrent
+    nodes = nodes_with_room(site, nodes, report)
     unmeasured = share_of(site, nodes, max_concurrent, spec.samples)
     if not _needs_benchmark(site, unmeasured):
         return unmeasured

@@ -1,0 +1,185 @@
+"""Laws of a cluster that grows and shrinks: as many trials run as it holds, and no point is drawn early."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from proxy import free_port
+from server import _Process
+
+from search.cluster.node import wait_for_port
+from search.storage.event_log import read_entries
+from search.storage.names import EVENT_LOG
+
+QUICK = {  # a dead node is noticed within seconds
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "3",
+    "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+    "RAY_FAKE_CLUSTER": "1",
+}
+HEAD_ID = 51 * "f" + "00000"  # of the autoscaler's provider for one machine
+STEADY = ("--epochs", "6", "--set", "epoch_seconds=0.5", "--scheduler", "none")  # trials of three seconds
+BY_HAND = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
+
+
+class Elastic:
+    """A Ray on this machine whose nodes come and go, and one search on it in a process of its own."""
+
+    def __init__(self, folder: Path, nodes: Path) -> None:
+        self._folder, self._nodes = folder, nodes
+        self.address = f"127.0.0.1:{free_port()}"
+        outside = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "MLFLOW_"))}
+        self._environment = outside | QUICK | {
+            "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_USAGE_STATS_ENABLED": "0",
+        }  # fmt: skip
+        self._processes: list[_Process] = []
+        self._search: subprocess.Popen[bytes] | None = None
+
+    def head(self, cpus: int, *options: str) -> None:
+        port = self.address.rpartition(":")[2]
+        self._ray("--head", f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false", *options)
+        if not wait_for_port(self.address, 120):
+            raise RuntimeError((self._folder / "node-0.log").read_text())
+
+    def autoscaling_head(self, workers: int) -> None:
+        """A head without CPUs, and an autoscaler that adds workers of one CPU, at most so many."""
+        from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
+
+        kinds = {
+            "head": {"resources": {}, "node_config": {}, "max_workers": 0},
+            "worker": {
+                "resources": {"CPU": 1, "object_store_memory": 80 * 2**20},
+                "node_config": {}, "min_workers": 0, "max_workers": workers,
+            },
+        }  # fmt: skip
+        provider = {"type": "fake_multinode", "head_node_id": HEAD_ID, "gcs_address": self.address}
+        config = {"max_workers": workers, "provider": provider, "available_node_types": kinds, "head_node_type": "head"}
+        file = self._folder / "autoscaler.json"
+        file.write_text(json.dumps(BASE_READONLY_CONFIG | {"idle_timeout_minutes": 5} | config))
+        self.head(0, f"--autoscaling-config={file}")
+
+    def join(self, cpus: int) -> _Process:
+        return self._ray(f"--address={self.address}", f"--num-cpus={cpus}")
+
+    def _ray(self, *options: str) -> _Process:
+        number = len(self._processes)
+        command = [
+            str(Path(sys.executable).parent / "ray"),
+            "start",
+            "--block",
+            "--object-store-memory=80000000",
+            *options,
+        ]
+        command += [*BY_HAND, "--node-ip-address=127.0.0.1", f"--temp-dir={self._nodes}/{number}"]
+        self._processes.append(_Process(command, self._folder / f"node-{number}.log", env=self._environment))
+        return self._processes[-1]
+
+    def start_search(self, *flags: str) -> None:
+        tests = Path(__file__).parent
+        words = (
+            "tiny",
+            "--storage",
+            self._folder,
+            "--name",
+            "s",
+            "--presets",
+            "none",
+            "--tracking-uri",
+            "journal",
+            *STEADY,
+        )
+        environment = self._environment | {"RAY_ADDRESS": self.address, "PYTHONPATH": f"{tests.parent}:{tests}"}
+        with (self._folder / "search.log").open("w") as log:
+            self._search = subprocess.Popen(
+                [sys.executable, tests / "alone.py", *words, *flags],
+                env=environment, stdout=log, stderr=subprocess.STDOUT, cwd=self._folder,
+            )  # fmt: skip
+
+    @property
+    def words(self) -> str:
+        return (self._folder / "search.log").read_text()
+
+    def epochs(self) -> list[tuple[float, int]]:
+        """Time and trial of each epoch so far."""
+        log = self._folder / "searches" / "s" / EVENT_LOG
+        entries = read_entries(log) if log.exists() else ()
+        return [(entry.at_ms / 1000, entry.content["number"]) for entry in entries if entry.event == "epoch_ended"]
+
+    def at_once(self, seconds: float) -> int:
+        """Trials that ended an epoch in the last seconds."""
+        return len({trial for at, trial in self.epochs() if at > time.time() - seconds})
+
+    def wait_until(self, there: Callable[[], bool], seconds: float = 120) -> None:
+        deadline = time.monotonic() + seconds
+        while not there():
+            assert self._search
+            assert self._search.poll() is None, self.words
+            assert time.monotonic() < deadline, self.words
+            time.sleep(0.2)
+
+    def end(self) -> int:
+        assert self._search
+        return self._search.wait(180)
+
+    def close(self) -> None:
+        if self._search:
+            self._search.kill()
+            self._search.wait()
+        for process in self._processes:
+            process.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def elastic(tmp_path: Path) -> Iterator[Elastic]:
+    nodes = Path(tempfile.mkdtemp(prefix="el", dir="/tmp"))
+    cluster = Elastic(tmp_path, nodes)
+    yield cluster
+    cluster.close()
+    shutil.rmtree(nodes, ignore_errors=True)
+
+
+@pytest.mark.slow
+def test_trials_follow_nodes_that_join_and_leave(elastic: Elastic) -> None:
+    elastic.head(1)
+    elastic.start_search("--trials", "8", "--epochs", "6", "--retries", "5")
+    elastic.wait_until(lambda: len(elastic.epochs()) >= 2)
+    assert "1 trials at a time, each 1 CPU and no GPU, up to 8 at a time if nodes join" in elastic.words
+    assert len({trial for _, trial in elastic.epochs()}) == 1, "a trial was proposed that has no room"
+    joined = elastic.join(1)
+    elastic.wait_until(lambda: elastic.at_once(1.5) >= 2)
+    joined.end(signal.SIGKILL)
+    left = time.time()
+    elastic.wait_until(lambda: len({trial for at, trial in elastic.epochs() if at > left + 3}) >= 2)
+    assert elastic.end() == 0, elastic.words
+    later = sorted((at, trial) for at, trial in elastic.epochs() if at > left + 3)
+    turns = sum(trial != before for (_, trial), (_, before) in zip(later[1:], later, strict=False))
+    assert turns <= len({trial for _, trial in later}), "two trials took turns on what is left"
+    assert "8 complete" in elastic.words, elastic.words[-3000:]
+
+
+@pytest.mark.slow
+def test_an_autoscaler_that_begins_with_no_room_is_asked_for_as_much_as_is_wanted(elastic: Elastic) -> None:
+    elastic.autoscaling_head(3)
+    elastic.start_search("--trials", "6", "--epochs", "6", "--max-concurrent", "2")
+    elastic.wait_until(lambda: elastic.at_once(1.5) >= 2)
+    assert "no node has room for a trial yet: waiting for one with 1 CPU and 0 GPU" in elastic.words
+    assert "up to 2 at a time if nodes join" in elastic.words
+    assert elastic.end() == 0, elastic.words
+    assert "6 complete" in elastic.words, elastic.words[-3000:]
+    # An epoch is logged a moment after it ended, so that a trial and its successor may share a second.
+    seconds = {int(at) for at, _ in elastic.epochs()}
+    at_once = [len({trial for at, trial in elastic.epochs() if second <= at < second + 1}) for second in seconds]
+    assert sorted(at_once)[len(at_once) // 2] <= 2, "more than the cap"
