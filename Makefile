@@ -6,8 +6,10 @@ STORAGE ?= results
 export STORAGE
 PORT ?= 5000
 JOBS ?= 3
-# its path as SQLAlchemy reads it in a URI, with any character in it
-DATABASE = import os, urllib.parse; print(urllib.parse.quote(os.path.abspath(os.environ["STORAGE"]) + "/mlflow/mlflow.db"))
+# prints the URI of a database, as search.tracking.client.embedded_uri makes it
+DATABASE = import os; path = os.path.abspath(os.environ["STORAGE"]) + "/mlflow/mlflow.db"; \
+	quoted = path.replace("%", "%25").replace("?", "%3F"); \
+	print("sqlite" + "+pysqlite" * (quoted != path) + ":///" + quoted)
 PYTEST = $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .PHONY: zdc pt ui screenshots test check lint bench clean help
@@ -23,7 +25,7 @@ ui: export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 ui: $(READY)  ## serve the MLflow pages of the searches in STORAGE on http://127.0.0.1:PORT
 	@mkdir -p "$$STORAGE/mlflow"
 	$(PYTHON) -m mlflow server --host 127.0.0.1 --port $(PORT) --workers 1 \
-		--backend-store-uri "sqlite:///$$($(PYTHON) -c '$(DATABASE)')"
+		--backend-store-uri "$$($(PYTHON) -c '$(DATABASE)')"
 
 screenshots: $(READY)  ## take docs/ui_*.png again, in the test of MLflow's pages
 	SCREENSHOTS="$(CURDIR)/docs" $(PYTHON) -m pytest tests/test_ui.py

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -113,3 +115,19 @@ def test_a_search_in_a_storage_with_a_nasty_name_is_whole(tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == [storage.name]
     assert done.parent.data.tags["search"] == "mine"
     assert "leaderboard.csv" in done.files(done.parent)
+
+
+@pytest.mark.slow
+def test_trials_run_where_the_path_of_python_has_a_space(tmp_path: Path) -> None:
+    """As in a checkout with one, where make sets .venv up. Ray gives the path to a shell."""
+    environment = tmp_path / "an environment"
+    environment.symlink_to(sys.prefix)
+    python, alone = environment / "bin" / "python", ROOT / "tests" / "alone.py"
+    where = ("--storage", str(tmp_path / "results"), "--name", "mine", "--tracking-uri", "journal")
+    budget = ("--trials", "1", "--presets", "none", "--epochs", "1", "--scheduler", "none", "--retries", "0")
+    ended = subprocess.run(
+        [python, alone, "tiny", *where, *budget],
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "1 complete" in ended.stdout

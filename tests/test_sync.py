@@ -137,7 +137,7 @@ def test_an_object_store_needs_no_server_then(monkeypatch: pytest.MonkeyPatch) -
         Storage.of(Site(storage="s3://bucket/results"))
     assert Storage.of(Site(storage="s3://bucket/results", tracking_uri="journal")).url
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "journal")
-    assert Site(storage="s3://bucket/results").silent
+    assert Site(storage="s3://bucket/results").offline
 
 
 def test_a_batch_script_says_so_too(monkeypatch: pytest.MonkeyPatch) -> None:

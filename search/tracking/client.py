@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # "View run ..." at each end of a run
@@ -49,8 +49,14 @@ _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI op
 
 
 def embedded_uri(storage: Path) -> str:
-    """Return the URI of the database that is used where no server is named; SQLAlchemy reads a quoted path."""
-    return f"sqlite:///{quote(str(storage / 'mlflow' / 'mlflow.db'))}"
+    """Return the URI of the database that is used where no server is named.
+
+    SQLAlchemy reads ``%`` and ``?`` of a path as parts of a URI, so they are quoted. MLflow would make a folder of the
+    quoted name; it does not where the URI names the driver.
+    """
+    path = str(storage / "mlflow" / "mlflow.db")
+    quoted = path.replace("%", "%25").replace("?", "%3F")
+    return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
 
 
 @dataclass(frozen=True)

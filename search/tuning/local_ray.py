@@ -6,10 +6,12 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import psutil
@@ -47,6 +49,8 @@ def local_ray() -> Iterator[None]:
         folder = stack.enter_context(ray_folder())
         stack.enter_context(_token())
         options = _resources()
+        if quote(sys.executable) != sys.executable:  # Ray gives it to a shell as it is
+            options["runtime_env"] = {"py_executable": quote(sys.executable)}
         if folder != default_folder():
             options["object_spilling_directory"] = stack.enter_context(_spill_folder())
         try:
