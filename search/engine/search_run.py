@@ -118,7 +118,7 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
         return replace(leaderboard, share=share.as_dict())
 
     with open_ray(spec.site.address, reporter) as nodes:
-        with reporter.announcing("sizing   measuring what one trial takes ..."):
+        with reporter.announcing("autosize measuring what one trial takes ..."):
             share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
         reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
         facts = run_facts(spec, prepared, share, directory)
