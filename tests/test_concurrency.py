@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import shutil
@@ -53,23 +52,6 @@ class Elastic:
         self._ray("--head", f"--port={port}", f"--num-cpus={cpus}", "--include-dashboard=false", *options)
         if not wait_for_port(self.address, 120):
             raise RuntimeError((self._folder / "node-0.log").read_text())
-
-    def autoscaling_head(self, workers: int) -> None:
-        """A head without CPUs, and an autoscaler that adds workers of one CPU, at most so many."""
-        from ray.autoscaler._private.monitor import BASE_READONLY_CONFIG
-
-        kinds = {
-            "head": {"resources": {}, "node_config": {}, "max_workers": 0},
-            "worker": {
-                "resources": {"CPU": 1, "object_store_memory": 80 * 2**20},
-                "node_config": {}, "min_workers": 0, "max_workers": workers,
-            },
-        }  # fmt: skip
-        provider = {"type": "fake_multinode", "head_node_id": HEAD_ID, "gcs_address": self.address}
-        config = {"max_workers": workers, "provider": provider, "available_node_types": kinds, "head_node_type": "head"}
-        file = self._folder / "autoscaler.json"
-        file.write_text(json.dumps(BASE_READONLY_CONFIG | {"idle_timeout_minutes": 5} | config))
-        self.head(0, f"--autoscaling-config={file}")
 
     def join(self, cpus: int) -> _Process:
         return self._ray(f"--address={self.address}", f"--num-cpus={cpus}")
@@ -168,18 +150,3 @@ def test_trials_follow_nodes_that_join_and_leave(elastic: Elastic) -> None:
     turns = sum(trial != before for (_, trial), (_, before) in zip(later[1:], later, strict=False))
     assert turns <= len({trial for _, trial in later}), "two trials took turns on what is left"
     assert "8 complete" in elastic.words, elastic.words[-3000:]
-
-
-@pytest.mark.slow
-def test_an_autoscaler_that_begins_with_no_room_is_asked_for_as_much_as_is_wanted(elastic: Elastic) -> None:
-    elastic.autoscaling_head(3)
-    elastic.start_search("--trials", "6", "--epochs", "6", "--max-concurrent", "2")
-    elastic.wait_until(lambda: elastic.at_once(1.5) >= 2)
-    assert "no node has room for a trial yet: waiting for one with 1 CPU and 0 GPU" in elastic.words
-    assert "up to 2 at a time if nodes join" in elastic.words
-    assert elastic.end() == 0, elastic.words
-    assert "6 complete" in elastic.words, elastic.words[-3000:]
-    # An epoch is logged a moment after it ended, so that a trial and its successor may share a second.
-    seconds = {int(at) for at, _ in elastic.epochs()}
-    at_once = [len({trial for at, trial in elastic.epochs() if second <= at < second + 1}) for second in seconds]
-    assert sorted(at_once)[len(at_once) // 2] <= 2, "more than the cap"

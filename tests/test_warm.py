@@ -202,7 +202,7 @@ def test_mlflow_alone_gives_the_same_trials(past: Finished, tmp_path: Path) -> N
     experiment = open_experiment(None, past.storage, "tiny")
     facts = []
     for source, storage in zip(SOURCES, (past.storage, tmp_path), strict=True):
-        trials, (line,) = Ask(storage, experiment)(limit=("size=0.2",))
+        trials, (line,) = Ask(storage, experiment)(constraint=("size=0.2",))
         assert f"({source})" in line
         facts.append({
             trial.user_attrs["trial"]: (trial.params, trial.distributions, trial.values, trial.constraints)
@@ -213,7 +213,7 @@ def test_mlflow_alone_gives_the_same_trials(past: Finished, tmp_path: Path) -> N
 
 
 def test_limits_of_today_are_told_as_constraints(ask: Ask, past: Finished) -> None:
-    trials, _ = ask(limit=("size=0.2",))
+    trials, _ = ask(constraint=("size=0.2",))
     for trial in trials:
         size = complete(past)[trial.user_attrs["trial"]]["metrics"]["size"]
         assert trial.constraints == {"size": pytest.approx(size / 0.2 - 1)}
@@ -241,7 +241,7 @@ def test_a_search_of_which_nothing_fits_is_refused_with_the_reason(
 
 
 def test_what_was_held_and_is_searched_now_has_its_one_value(ask: Ask, past: Finished) -> None:
-    trials, _ = ask(also=("optional",))
+    trials, _ = ask(free=("optional",))
     assert labels_of(trials) == complete(past).keys()
     assert {trial.params["optional"] for trial in trials} == {1}
 
@@ -320,7 +320,7 @@ def test_a_trial_with_nothing_in_common_is_left(ask: Ask) -> None:
 def test_a_metric_that_is_limited_today_must_be_there(ask: Ask, past: Finished) -> None:
     workload = replace(make_tiny(), objectives={"loss": "min", "weight": "min"})
     with pytest.raises(UsageError) as told:
-        ask(workload, limit=("weight=1",))
+        ask(workload, constraint=("weight=1",))
     assert f"{len(complete(past))} without a metric that is an objective or limited (weight)" in str(told.value)
 
 

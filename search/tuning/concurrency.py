@@ -11,6 +11,7 @@ from search.tuning.autoscaler import Demand, autoscales
 from search.tuning.resources import Nodes, Share, live_nodes, share_of, trials_on
 
 FIRST_NODE_S = 900.0  # in which an autoscaler adds a node with room for a trial, its image and its start included
+REPORT_S = 30.0  # in which an autoscaler that has just started reports itself
 _LOOK_EVERY_S = 2.0
 
 
@@ -25,10 +26,21 @@ def nodes_with_room(site: Site, nodes: Nodes, report: Callable[[str], object]) -
     try:
         share_of(site, nodes, None, 1)
     except ClusterError as error:
-        if not autoscales():
+        if not _autoscales(nodes):
             raise
         return _first_node(site, error, report)
     return nodes
+
+
+def _autoscales(nodes: Nodes) -> bool:
+    """Whether an autoscaler adds nodes. One that has just started reports itself some seconds later.
+
+    That is waited for only where no node has any CPU, as on a cluster that begins with its head alone.
+    """
+    deadline = time.monotonic() + (0.0 if any(node.get("CPU") for node in nodes) else REPORT_S)
+    while not (found := autoscales()) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY_S)
+    return found
 
 
 def _first_node(site: Site, lacking: ClusterError, report: Callable[[str], object]) -> Nodes:
