@@ -29,7 +29,6 @@ QUICK = {  # a dead node is noticed within seconds
     "AUTOSCALER_UPDATE_INTERVAL_S": "1",
     "RAY_FAKE_CLUSTER": "1",
 }
-HEAD_ID = 51 * "f" + "00000"  # of the autoscaler's provider for one machine
 STEADY = ("--epochs", "6", "--set", "epoch_seconds=0.5", "--scheduler", "none")  # trials of three seconds
 BY_HAND = ("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0")
 
