@@ -98,12 +98,11 @@ def _storage(storage: str) -> str:
     return str(Storage(storage))
 
 
-def _workload(name: str) -> str:
-    from search.workloads import WORKLOADS  # here, because a machine may be checked that cannot import them
+def _workload(word: str) -> str:
+    from search.config.catalogue import find_workload  # here, because a machine may be checked that cannot import them
 
-    if name not in WORKLOADS:
-        raise UsageError(f"--workload {name}: there is none of that name; there are {', '.join(WORKLOADS)}.")
-    return name
+    find_workload(word)
+    return word
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from search.config.catalogue import find_workload
 from search.config.redaction import first_line
 from search.config.settings import Budget, ExecutionFlags, FixedShareFlags, Site, WhereFlags
-from search.config.spec import unknown
 from search.errors import SearchError, UsageError
 from search.reporting.console import SafeConsole, libraries_logged, open_console, run_command
 from search.reporting.summary import ConsoleReporter
 from search.workload import Workload
-from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 
 if TYPE_CHECKING:
@@ -119,10 +118,11 @@ def _administer(flags: Flags, console: SafeConsole) -> int:
     return DONE
 
 
-def _workload(name: str) -> Workload:
-    if name not in WORKLOADS or not WORKLOADS[name].promotion:
-        raise unknown("workload to promote", name, tuple(name for name in WORKLOADS if WORKLOADS[name].promotion))
-    return WORKLOADS[name]
+def _workload(word: str) -> Workload:
+    workload = find_workload(word)
+    if not workload.promotion:
+        raise UsageError(f"Workload {workload.name} cannot be promoted: it gives no promotion.")
+    return workload
 
 
 if __name__ == "__main__":

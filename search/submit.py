@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
+from search.config import catalogue
 from search.errors import SearchError
 from search.reporting.console import SafeConsole, open_console, run_command
 from search.reporting.summary import ConsoleReporter
-from search.workloads import CHAINS, WORKLOADS
 
 # Functions import what they need, so that --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ TARGET is one of
   slurm    a batch script, written and (with --submit) submitted
   kuberay  a RayJob manifest for kubectl apply
 Its flags: {PROGRAM} WORKLOAD --to TARGET --help
-WORKLOAD is one of {{known}}
+WORKLOAD is one of {{known}}, or FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE
 """
 
 
@@ -137,13 +137,13 @@ def _parse(arguments: list[str]) -> tuple[TargetFlags | JobQuery, list[str]]:
     if ours[:1] and ours[0] in ("status", "logs", "stop"):
         return tyro.cli(JobQuery, prog=PROGRAM, args=ours), []
     target = _TARGETS.get(_value(ours, "--to"))
-    known = ", ".join([*WORKLOADS, *CHAINS])
+    known = ", ".join(catalogue.titles())
     if target is None:
         asked_for_help = "--help" in ours or "-h" in ours
         print(_USAGE.format(known=known), file=sys.stdout if asked_for_help else sys.stderr)
         raise SystemExit(0 if asked_for_help else 2)
     parsed = tyro.cli(target, prog=PROGRAM, args=ours)
-    if parsed.workload not in {*WORKLOADS, *CHAINS}:
+    if parsed.workload not in catalogue.titles() and ":" not in parsed.workload:
         print(f"{PROGRAM}: no workload named {parsed.workload!r}; choose one of {known}", file=sys.stderr)
         raise SystemExit(2)
     return parsed, search_flags
@@ -163,9 +163,11 @@ def _submit_to_ray(flags: RayFlags, search_flags: list[str], console: SafeConsol
     from search.cluster.ray_jobs import JobServer
 
     job = make_job_spec(flags.workload, search_flags, may_restart=False, remote=True)
+    word, code = catalogue.for_a_job(flags.workload)
+    job, include = replace(job, workload=word), [*flags.include, *code]
     with ConsoleReporter(console).announcing("job      packing the code and sending it ..."):
         server = JobServer(flags.address)
-        id = server.submit(job, pip=flags.pip, include=flags.include, exclude=flags.exclude)
+        id = server.submit(job, pip=flags.pip, include=include, exclude=flags.exclude)
     console.print(f"job      {id}, search {job.name}, at {server.address}")
     return _follow(server, id, console) if flags.wait else DONE
 

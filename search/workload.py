@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from search.errors import UsageError
 from trainables.contract import (
     CompareTrials,
     Data,
@@ -13,22 +16,38 @@ from trainables.contract import (
     EvaluateBaselines,
     EvaluateModel,
     JoinModels,
+    LoadArrays,
     LoadData,
     LoadHoldout,
     PackageModel,
     ScoreBaselines,
     SimulateData,
+    SuggestPoint,
 )
+from trainables.data.array_loader import ArrayLoader
+from trainables.data.files import DataSettings
 
 if TYPE_CHECKING:
-    import optuna
-
     from trainables.base.objectives import Mode
     from trainables.base.training import Training, TrainingConfig
-    from trainables.data.files import DataSettings
     from trainables.data.ingest import FileKind
 
 __all__ = ["Chain", "Data", "Defaults", "Promotion", "Ranked", "Tolerance", "Workload"]
+
+
+def not_given(_settings: Any, _cache_dir: Path, /) -> Data:
+    """Stand for a ``load_data`` that a workload did not give."""
+    raise NotImplementedError
+
+
+def no_figures(_reports: Mapping[str, Path], _folder: Path, /) -> None:
+    """Draw nothing."""
+
+
+def nothing(_data: Any, /) -> Mapping[str, Mapping[str, float]]:
+    """Score no naive predictor, quote no result."""
+    return {}
+
 
 Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete trials, best first: point, metrics
 
@@ -37,10 +56,10 @@ Ranked = Sequence[tuple[Mapping[str, Any], Mapping[str, float]]]  # complete tri
 class Defaults:
     """A workload's own budget of a search, where the user gives none."""
 
-    trials: int
-    epochs: int
-    presets: tuple[str, ...]
-    fixed: Mapping[str, Any]  # hyperparameters that are not searched
+    trials: int = 20
+    epochs: int = 20
+    presets: tuple[str, ...] | None = None  # None: all
+    fixed: Mapping[str, Any] = field(default_factory=dict)  # hyperparameters that are not searched
 
 
 @dataclass(frozen=True)
@@ -77,33 +96,89 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
-    """One model problem: everything the platform needs to know of it."""
+    """One model problem: everything the platform needs to know of it.
 
-    name: str
-    title: str
+    The first five fields and one of ``load`` and ``load_data`` are required. Each of the others adds a capability.
+
+    Raises
+    ------
+    UsageError
+        A field cannot be right. The message names it.
+    """
+
+    name: str  # of its MLflow experiment and registered model
     training: type[Training]
     config: type[TrainingConfig]
-    settings: type[DataSettings]
-    load_data: LoadData
-    simulate_data: SimulateData
-    suggest: Callable[[optuna.Trial], dict[str, Any]]
-    presets: Mapping[str, Mapping[str, Any]]
-    optional: tuple[str, ...]  # hyperparameters fixed at their default unless freed with --free
-    mutable: tuple[str, ...]  # hyperparameters that population based training may change within a run
-    # hyperparameters that make a trial take more memory, and by what their values are compared
-    sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
+    suggest: SuggestPoint
     objectives: Mapping[str, Mode]  # the first is the default
+    load: LoadArrays | None = None  # arrays by name, one row an event: splits, fingerprint and holdout are made of them
+    load_data: LoadData = not_given  # in place of ``load``: for streams and caches of its own
+
+    # what people read
+    title: str = ""  # empty: the name
+    columns: tuple[str, ...] = ()  # metrics beside the objective in every leaderboard; X_error is shown as that of X
+    compare: CompareTrials = no_figures  # of several trials
+
+    # the space: points to begin with, what is searched on demand, what may change within a run, what takes memory
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    optional: tuple[str, ...] = ()  # hyperparameters fixed at their default unless freed with --free
+    mutable: tuple[str, ...] = ()  # hyperparameters that population based training may change
+    # hyperparameters that make a trial take more memory, and by what their values are compared; none: every integer
+    sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
+
+    # scores
     limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
-    columns: tuple[str, ...]  # metrics beside the objective in every leaderboard; X_error is shown as that of X
-    baselines: ScoreBaselines  # naive predictors
-    references: ScoreBaselines = field(default=lambda data: {})  # published results
-    compare: CompareTrials
-    demo: Defaults  # without --data: the carried sample on two cores, in minutes
-    full: Defaults  # with --data
+    baselines: ScoreBaselines = nothing  # naive predictors
+    references: ScoreBaselines = nothing  # published results
+    objective_version: str = "1"  # with ``load``: change it where the meaning of a score changes
+
+    # data
+    settings: type[DataSettings] = DataSettings
+    files: FileKind | None = None  # how input files are checked before a search
+    simulate_data: SimulateData | None = None  # lets tests and the doctor train without files
+
+    # budgets
+    demo: Defaults = Defaults()  # without --data: the carried sample on two cores, in minutes
+    full: Defaults = Defaults()  # with --data
+
+    # chains
     builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
     join: JoinModels | None = None  # which this makes of them
-    files: FileKind | None = None  # how input files are checked before a search
+
     promotion: Promotion | None = None
+    word: str = ""  # by which commands find it: its name, or FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE
+
+    def __post_init__(self) -> None:
+        _require_fields(self)
+        made: dict[str, Any] = {"title": self.title or self.name, "word": self.word or self.name}
+        if self.load is not None:
+            made["load_data"] = ArrayLoader(self.load, self.name, self.objective_version)
+            if self.load_data not in (not_given, made["load_data"]):
+                raise UsageError(f"Workload {self.name!r} gives both load and load_data. Leave one of them out.")
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+
+def _require_fields(workload: Workload) -> None:
+    """Refuse what would only be noticed when trials run."""
+    name, fields = f"Workload {workload.name!r}", workload.config.model_fields
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,59}", workload.name):
+        raise UsageError(
+            f"{name}: expected a name of up to 60 letters, digits, dots, dashes and underscores, the first a letter or "
+            "digit, because it becomes a part of file names and of MLflow's."
+        )
+    if workload.load is None and workload.load_data is not_given:
+        raise UsageError(f"{name} gives neither load(files) nor load_data(settings, cache): it needs one of them.")
+    if not workload.objectives:
+        raise UsageError(f'{name} has no objective. Give at least one, as in objectives={{"auc": "max"}}.')
+    for metric, mode in workload.objectives.items():
+        if mode not in ("min", "max"):
+            raise UsageError(f'{name}: objective {metric!r} is {mode!r}, expected "min" or "max".')
+    for what in ("optional", "mutable", "sizing"):
+        if unknown := [key for key in getattr(workload, what) if key not in fields]:
+            raise UsageError(f"{name}: {what} names {unknown[0]!r}, which {workload.config.__name__} does not have.")
+    if bool(workload.builds_on) != (workload.join is not None):
+        raise UsageError(f"{name}: builds_on and join go together; one of them is missing.")
 
 
 @dataclass(frozen=True, kw_only=True)

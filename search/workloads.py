@@ -103,7 +103,7 @@ def _zdc(name: str, title: str) -> Workload:
             fixed={"hidden_dim": 8, "batch_size": 128},
         ),
         # 250,000 training events in batches of 1,024 are the report's 244 steps an epoch
-        full=Defaults(trials=50, epochs=50, presets=tuple(spaces.zdc.PRESETS), fixed={}),
+        full=Defaults(trials=50, epochs=50),
         files=trainables.zdc.ingest.FILES,
         promotion=Promotion(
             preset="test26-lr4",
@@ -121,27 +121,51 @@ def _zdc(name: str, title: str) -> Workload:
     )
 
 
-PT_SMALL = {"batch_size": 64, "width": 64}  # for a sample of ten thousand events
-PT_SIZING: dict[str, Callable[[Any], float]] = {"width": float, "depth": float, "batch_size": float}
+def _pt_training(name: str, title: str, training: str, full_epochs: int, **more: Any) -> Workload:
+    """Make one of the three pT models.
 
-
-def _pt_common() -> dict[str, Any]:
-    """Return what the three pT models have in common."""
+    Parameters
+    ----------
+    training : str
+        Its word in the names of classes and spaces: ``energy``, ``dphi`` or ``combined``.
+    full_epochs : int
+        Epochs of a whole training, as in the report.
+    more : fields of the workload, in which it differs from the others
+    """
     import spaces.pt
+    import trainables.pt.config
     import trainables.pt.data
     import trainables.pt.evaluation
     import trainables.pt.export
     import trainables.pt.ingest
     import trainables.pt.metrics
+    import trainables.pt.naive
     import trainables.pt.plots
+    import trainables.pt.simulate
+    import trainables.pt.train
 
-    return {
+    of = f"Pt{training.capitalize()}"
+    fields: dict[str, Any] = {
+        "name": name,
+        "title": title,
+        "training": getattr(trainables.pt.train, f"{of}Training"),
+        "config": getattr(trainables.pt.config, f"{of}Config"),
         "settings": trainables.pt.data.PtDataSettings,
         "load_data": trainables.pt.data.load_data,
+        "simulate_data": trainables.pt.simulate.simulate_data,
+        "suggest": getattr(spaces.pt, f"suggest_{training}"),
+        "presets": getattr(spaces.pt, f"PRESETS_{training.upper()}"),
         "optional": spaces.pt.OPTIONAL,
+        "mutable": getattr(spaces.pt, f"MUTABLE_{training.upper()}"),
+        "sizing": {"width": float, "depth": float, "batch_size": float},
         "objectives": trainables.pt.metrics.OBJECTIVES,
         "limits": trainables.pt.metrics.CONSTRAINTS,
+        "columns": ("bias", "core_sigma", "tail"),
+        "baselines": trainables.pt.naive.naive_predictors,
         "compare": trainables.pt.plots.compare_trials,
+        # width and batch for a sample of ten thousand events
+        "demo": Defaults(3, 25, ("report", "small-sample"), {"batch_size": 64, "width": 64}),
+        "full": Defaults(50, full_epochs),
         "files": trainables.pt.ingest.FILES,
         "promotion": Promotion(
             preset="report",
@@ -153,82 +177,34 @@ def _pt_common() -> dict[str, Any]:
             package=trainables.pt.export.package,
         ),
     }
+    fields["sizing"] |= more.pop("also_sizing", {})
+    fields["columns"] += more.pop("also_columns", ())
+    return Workload(**fields | more)
 
 
 def _pt_energy(name: str, title: str) -> Workload:
-    import spaces.pt
-    import trainables.pt.naive
-    import trainables.pt.simulate
-    from trainables.pt.config import PtEnergyConfig
-    from trainables.pt.train import PtEnergyTraining
-
-    return Workload(
-        name=name,
-        title=title,
-        training=PtEnergyTraining,
-        config=PtEnergyConfig,
-        **_pt_common(),
-        sizing=PT_SIZING | {"features": ("energy", "full").index},
-        simulate_data=trainables.pt.simulate.simulate_data,
-        suggest=spaces.pt.suggest_energy,
-        presets=spaces.pt.PRESETS_ENERGY,
-        mutable=spaces.pt.MUTABLE_ENERGY,
-        columns=("bias", "core_sigma", "tail"),
-        baselines=trainables.pt.naive.naive_predictors,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
-        full=Defaults(trials=50, epochs=200, presets=tuple(spaces.pt.PRESETS_ENERGY), fixed={}),
-    )
+    return _pt_training(name, title, "energy", 200, also_sizing={"features": ("energy", "full").index})
 
 
 def _pt_dphi(name: str, title: str) -> Workload:
-    import spaces.pt
-    import trainables.pt.naive
-    import trainables.pt.simulate
-    from trainables.pt.config import PtDphiConfig
-    from trainables.pt.train import PtDphiTraining
-
-    return Workload(
-        name=name,
-        title=title,
-        training=PtDphiTraining,
-        config=PtDphiConfig,
-        **_pt_common(),
-        sizing=PT_SIZING | {"monotonic": float, "boundary": float},
-        simulate_data=trainables.pt.simulate.simulate_data,
-        suggest=spaces.pt.suggest_dphi,
-        presets=spaces.pt.PRESETS_DPHI,
-        mutable=spaces.pt.MUTABLE_DPHI,
-        columns=("bias", "core_sigma", "tail", "monotonic_violation", "boundary_error"),
-        baselines=trainables.pt.naive.naive_predictors,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
-        full=Defaults(trials=50, epochs=500, presets=tuple(spaces.pt.PRESETS_DPHI), fixed={}),
-    )
+    penalties = {"monotonic": float, "boundary": float}
+    columns = ("monotonic_violation", "boundary_error")
+    return _pt_training(name, title, "dphi", 500, also_sizing=penalties, also_columns=columns)
 
 
 def _pt_combined(name: str, title: str) -> Workload:
-    import spaces.pt
     import trainables.pt.combined
     import trainables.pt.naive
     import trainables.pt.simulate
-    from trainables.pt.config import PtCombinedConfig
-    from trainables.pt.train import PtCombinedTraining
 
-    return Workload(
-        name=name,
-        title=title,
-        training=PtCombinedTraining,
-        config=PtCombinedConfig,
-        **_pt_common(),
-        sizing=PT_SIZING,
+    return _pt_training(
+        name,
+        title,
+        "combined",
+        300,
         simulate_data=trainables.pt.simulate.simulate_combined_data,
-        suggest=spaces.pt.suggest_combined,
-        presets=spaces.pt.PRESETS_COMBINED,
-        mutable=spaces.pt.MUTABLE_COMBINED,
-        columns=("bias", "core_sigma", "tail"),
         baselines=trainables.pt.combined.combined_baselines,
         references=trainables.pt.naive.references,
-        demo=Defaults(trials=3, epochs=25, presets=("report", "small-sample"), fixed=PT_SMALL),
-        full=Defaults(trials=50, epochs=300, presets=tuple(spaces.pt.PRESETS_COMBINED), fixed={}),
         builds_on=trainables.pt.combined.BRANCHES,
         join=trainables.pt.combined.join_branches,
     )

@@ -325,7 +325,7 @@ def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
 @pytest.mark.parametrize(
     ("flags", "reported"),
     [
-        (["--workload", "zcd"], "there are zdc, pt-energy"),
+        (["--workload", "zcd"], "There are: zdc, pt-energy"),
         (["--time-limit", "5 minutes"], "90s, 30m, 1h30m or 2d"),
         (["--only", "stoarge"], "storage"),
         (["--cpus-per-trial", "0"], "greater than 0"),

@@ -21,6 +21,10 @@ class Data(Protocol):
     """The data of a trial, never the holdout."""
 
     @property
+    def validation(self) -> Any:
+        """The events that trials are scored on."""
+
+    @property
     def fingerprint(self) -> str:
         """Hash of everything that the arrays depend on: equal fingerprints, equal arrays."""
 
@@ -31,6 +35,16 @@ class Data(Protocol):
     @property
     def objective_version(self) -> str:
         """Everything that the meaning of a score depends on; values of different versions are never compared."""
+
+
+class SuggestPoint(Protocol):
+    def __call__(self, trial: Any, /) -> dict[str, Any]:
+        """Ask an Optuna trial for each hyperparameter that is searched; return the point."""
+
+
+class LoadArrays(Protocol):
+    def __call__(self, files: tuple[str, ...], /) -> Mapping[str, Any]:
+        """Read files, given as absolute names, into arrays by name; row i of every array is event i."""
 
 
 class LoadData(Protocol):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from search.config.catalogue import absolute_word
 from search.config.flags import parse
 from search.config.redaction import without_passwords
 from search.config.settings import JOURNAL, SearchFlags
@@ -77,8 +78,8 @@ def make_job_spec(
     for flag in ("--name", "--seed", "--resume"):
         flags = without_flag(flags, flag)
     return JobSpec(
-        workload=workload,
-        name=command.site.name or new_name(workload),
+        workload=absolute_word(workload),  # valid in any folder
+        name=command.site.name or new_name(subject.name),
         seed=command.budget.seed,
         flags=tuple(flags),
         resume="auto" if may_restart else command.site.resume,

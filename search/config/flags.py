@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import tyro
 
+from search.config import catalogue
 from search.config.settings import SearchFlags, Site
 from search.workload import Chain, Workload
 from search.workloads import CHAINS, WORKLOADS, Catalogue
@@ -25,18 +25,22 @@ PROGRAM = "python -m search.run"
 def parse(arguments: list[str]) -> tuple[Workload | Chain, SearchFlags[Any]]:
     """Turn arguments into settings; wrong ones end the program with code 2, --help with 0.
 
-    Only the workload that the first argument names is imported.
+    Only the workload that the first argument names is imported. Raises UsageError where it cannot be.
     """
     name = arguments[0] if arguments else ""
-    if name not in WORKLOADS and name not in CHAINS:
+    if name not in catalogue.titles() and ":" not in name and not name.endswith(".py"):
         _refuse_name(arguments)
-    catalogue: Catalogue[Any] = WORKLOADS if name in WORKLOADS else CHAINS
-    title = catalogue.titles[name]
+    if name in WORKLOADS or name in CHAINS:
+        carried: Catalogue[Any] = WORKLOADS if name in WORKLOADS else CHAINS
+        title, settings = carried.titles[name], carried.settings(name)
+    else:
+        found = catalogue.find_workload(name)
+        title, settings = found.title, found.settings
 
     def flags(flags: Any) -> SearchFlags[Any]:
         return flags  # type: ignore[no-any-return]
 
-    flags.__annotations__["flags"] = SearchFlags[catalogue.settings(name)]  # type: ignore[misc]
+    flags.__annotations__["flags"] = SearchFlags[settings]  # type: ignore[valid-type]
     flags.__doc__ = title
     given = tyro.cli(
         flags,
@@ -45,7 +49,7 @@ def parse(arguments: list[str]) -> tuple[Workload | Chain, SearchFlags[Any]]:
         args=standard_spelling(arguments[1:]),
         config=(tyro.conf.OmitArgPrefixes,),
     )
-    return catalogue[name], given
+    return catalogue.find(name), given
 
 
 def _refuse_name(arguments: list[str]) -> None:
@@ -57,11 +61,11 @@ def _refuse_name(arguments: list[str]) -> None:
         nothing.__doc__ = title
         return nothing
 
-    titles: Mapping[str, str] = {**WORKLOADS.titles, **CHAINS.titles}
     tyro.extras.subcommand_cli_from_dict(
-        {name: command(title) for name, title in titles.items()},
+        {name: command(title) for name, title in catalogue.titles().items()},
         prog=PROGRAM,
-        description=f"Run one hyperparameter search. Its flags: {PROGRAM} WORKLOAD --help",
+        description=f"Run one hyperparameter search. Its flags: {PROGRAM} WORKLOAD --help. "
+        "A workload of your own: FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE",
         args=arguments,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import os
 import platform
 import subprocess
@@ -52,6 +53,20 @@ def git_commit() -> str:
     return code_state().commit
 
 
+def state_of_file(file: Path) -> str:
+    """Return a hash of a file, and the commit of the checkout that it is in, if any."""
+    state = f"{file.name} blake2b {hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()}"
+    try:
+        return f"{state}, commit {_describe(file.parent).stdout.strip()}"
+    except (OSError, subprocess.SubprocessError):
+        return state
+
+
+def _describe(folder: Path) -> subprocess.CompletedProcess[str]:
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+    return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True, env=os.environ | {"LC_ALL": "C"})
+
+
 @cache
 def code_state() -> CodeState:
     """Ask git which commit this code is.
@@ -63,11 +78,8 @@ def code_state() -> CodeState:
     given = os.environ.get("SEARCH_GIT_COMMIT", "").strip()
     if not (root / ".git").exists():
         return CodeState(given or f"unknown (version {version('hep-search')} without a checkout)")
-    git = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
     try:
-        run = subprocess.run(
-            git, capture_output=True, text=True, timeout=20, check=True, env=os.environ | {"LC_ALL": "C"}
-        )
+        run = _describe(root)
     except FileNotFoundError:
         reason, fix = "git is not installed", "Install git, or set SEARCH_GIT_COMMIT"
     except subprocess.TimeoutExpired:

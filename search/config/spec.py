@@ -215,7 +215,9 @@ def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:
 
 
 def _presets(workload: Workload, asked: str | None, defaults: Defaults) -> Mapping[str, Mapping[str, Any]]:
-    names = {None: defaults.presets, "all": tuple(workload.presets), "none": ()}.get(asked)
+    every = tuple(workload.presets)
+    own = every if defaults.presets is None else defaults.presets
+    names = {None: own, "all": every, "none": ()}.get(asked)
     if names is None:
         names = tuple(name.strip() for name in str(asked).split(","))
     for name in names:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
+from search.config.catalogue import find_workload
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.nodes import Node
@@ -30,7 +31,13 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
     if free.errors:
         what, found = f"trial on {', '.join(free.errors)}", "no free place just now"
         yield warning(what, found, "one to try it in", "look again when the cluster is idle")
-    workload = WORKLOADS[context.workload or next(iter(WORKLOADS))]
+    workload = find_workload(context.workload or next(iter(WORKLOADS)))
+    if workload.simulate_data is None:
+        yield fine(
+            "trial", f"{workload.name} not checked, it has no simulate_data; {next(iter(WORKLOADS))} in its place"
+        )
+        workload = WORKLOADS[next(iter(WORKLOADS))]
+    assert workload.simulate_data is not None
     data, config = workload.simulate_data(EVENTS, 0), workload.config(epochs=1, **workload.demo.fixed)
     results = cluster.run(
         train_one_epoch, workload.training, config, data, share.device, share.threads,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 
-from search.config.provenance import code_state, command_line
+from search.config.catalogue import file_of
+from search.config.provenance import code_state, command_line, state_of_file
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
@@ -19,7 +22,7 @@ from search.tracking.client import Experiment, client_of, create_search_run, ope
 from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
 from search.tuning.resources import Share
 from search.tuning.study import read_study
-from search.workload import Data
+from search.workload import Data, Workload
 
 
 def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:
@@ -56,6 +59,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         "objective": ",".join(spec.goal.objectives),
         "objective_version": data.objective_version,
         **prepared.upstream.tags,
+        **_code_of(spec.workload),
         **spec.tags,
     }
     facts = new_facts(tags, data.fingerprint, "\n".join(data.summary))
@@ -76,8 +80,24 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         branches=prepared.upstream.runs,
         method=method,
         commit=code_state().commit,
+        **_word_of(spec.workload),
     )
     return facts
+
+
+def _code_of(workload: Workload) -> dict[str, str]:
+    """Return the tag that says which state of the user's code a workload from outside is."""
+    if not _word_of(workload):
+        return {}
+    try:
+        return {"workload_code": state_of_file(file_of(workload.word) or Path(inspect.getfile(workload.training)))}
+    except (OSError, TypeError):  # of a notebook
+        return {"workload_code": "in no file"}
+
+
+def _word_of(workload: Workload) -> dict[str, str]:
+    """Return how a search's directory names a workload from outside; a carried one is found by its name."""
+    return {"word": workload.word} if workload.word != workload.name else {}
 
 
 def known_facts(experiment: Experiment | None, directory: SearchDir) -> RunFacts:

@@ -61,7 +61,7 @@ def export(registry: Registry, folder: Path, console: SafeConsole) -> None:
     """
     champion = registry.champion()
     if champion is None:
-        raise UsageError(f"There is no champion of {registry.name} yet: python -m search.promote {registry.name}")
+        raise UsageError(f"There is no champion of {registry.name} yet. Promote one with search.promote.")
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or (present and MANIFEST not in present)):
         raise UsageError(f"--export {folder}: expected a new folder, or one of an earlier export; found other files.")

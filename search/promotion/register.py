@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -54,7 +55,7 @@ class Registration:
             return False
         say(f"promoted version {version.number} of {name} is the champion")
         say(f"use      {_code_to_load(registry.uri, name)}".replace("\n", "\n         "))
-        say(f"export   python -m search.promote {name} --export DIR")
+        say(f"export   python -m search.promote {quote(self.source.workload.word)} --export DIR")
         return True
 
     def _pending(self, registry: Registry) -> Version | None:

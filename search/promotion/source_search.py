@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from search.config.spec import unknown
@@ -120,12 +121,16 @@ def _newest(workload: Workload, storage: Storage) -> SearchDir:
         name = ended[0].path.name
         raise UsageError(
             f"No search of {workload.name} has ended in good order in {storage}: {name} was interrupted. Resume "
-            f"it: python -m search.run {workload.name} --name {name} --resume; or promote what it has: --search {name}"
+            f"it: {_command(workload)} --name {name} --resume; or promote what it has: --search {name}"
         )
     raise UsageError(
-        f"No search of {workload.name} has ended in {storage}. Run one first: python -m search.run {workload.name}; or "
-        "name another --storage."
+        f"No search of {workload.name} has ended in {storage}. Run one first: {_command(workload)}; or name another "
+        "--storage."
     )
+
+
+def _command(workload: Workload) -> str:
+    return f"python -m search.run {quote(workload.word)}"
 
 
 def _ended(workload: Workload, storage: Storage) -> Iterator[SearchDir]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import ray
 
 from search.config.addresses import ray_address, split_address
+from search.config.catalogue import modules_to_send
 from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
@@ -67,6 +68,8 @@ def ray_session(address: str | None) -> Iterator[Nodes]:
         Nothing answers at ``address``, or no Ray starts on this machine.
     """
     address = _checked(address)
+    for module in modules_to_send():
+        ray.cloudpickle.register_pickle_by_value(module)
     if ray.is_initialized():
         yield live_nodes()
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import psutil
 from optuna.trial import FrozenTrial
 
+from search.config.catalogue import workload_of
 from search.config.spec import unknown
 from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
@@ -21,7 +22,6 @@ from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_lead
 from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
 from search.storage.search_dir import SearchDir
 from search.tuning.study import read_study
-from search.workloads import WORKLOADS
 from trainables.base.objectives import Goal
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class SearchSnapshot:
 
     @property
     def workload(self) -> Workload | None:
-        return WORKLOADS.get(self.description["workload"])
+        return workload_of(self.description)
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:
@@ -163,11 +163,10 @@ def _make_leaderboard(
     name: str, description: Mapping[str, Any], records: list[TrialRecord], stored: Leaderboard | None
 ) -> Leaderboard:
     """Rank the trials so far, with the naive predictors and references of an earlier end of the search."""
-    workload = WORKLOADS.get(description["workload"])
-    if workload is None:
-        raise unknown("workload", description["workload"], tuple(WORKLOADS))
+    workload = workload_of(description)
+    columns = workload.columns if workload else ()
     goal = Goal(description["objectives"], description["limits"])
-    spec = LeaderboardSpec(name, workload.name, goal, workload.columns, description["objective version"])
+    spec = LeaderboardSpec(name, description["workload"], goal, columns, description["objective version"])
     scores: dict[str, dict[str, dict[str, float]]] = {"naive": {}, "reference": {}}
     for row in stored.rows if stored else ():
         if row.kind in scores:

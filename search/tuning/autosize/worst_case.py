@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -19,7 +19,7 @@ def largest_point(spec: SearchSpec) -> dict[str, Any]:
     space, config = spec.space, spec.workload.config
     point = {**space.preset_fixed, **space.fixed, "epochs": spec.epochs}
     ranges = space.distributions if spec.trials else {}
-    for name, size in spec.workload.sizing.items():
+    for name, size in _sizing(spec).items():
         values = [*_sampled_values(spec, name, ranges), *_preset_values(spec, name)]
         point[name] = max(values, key=size)
     return config(**point).model_dump()
@@ -27,7 +27,15 @@ def largest_point(spec: SearchSpec) -> dict[str, Any]:
 
 def describe_sizes(spec: SearchSpec, point: Mapping[str, Any]) -> str:
     """List the values of the hyperparameters that determine a trial's size."""
-    return ", ".join(f"{name}={point[name]}" for name in spec.workload.sizing)
+    return ", ".join(f"{name}={point[name]}" for name in _sizing(spec))
+
+
+def _sizing(spec: SearchSpec) -> Mapping[str, Callable[[Any], float]]:
+    """Return what makes a trial larger; where the workload does not say, every integer that is searched may."""
+    if spec.workload.sizing:
+        return spec.workload.sizing
+    ranges = spec.space.distributions if spec.trials else {}
+    return {name: float for name, found in ranges.items() if isinstance(found, IntDistribution)}
 
 
 def _sampled_values(spec: SearchSpec, name: str, ranges: Mapping[str, BaseDistribution]) -> Iterator[Any]:
