@@ -254,8 +254,8 @@ def test_a_preset_is_a_point_of_the_space(name: str, preset: str) -> None:
 def test_presets_differ_from_each_other(workload: Workload) -> None:
     points = [tuple(sorted(point.items())) for point in workload.presets.values()]
     assert len(set(points)) == len(points)
-    assert set(workload.demo.presets) <= workload.presets.keys()
-    assert set(workload.full.presets) <= workload.presets.keys()
+    for defaults in (workload.demo, workload.full):
+        assert set(defaults.presets or ()) <= workload.presets.keys()
 
 
 ZDC_TABLE = {
@@ -306,7 +306,7 @@ class Direct(EpochTrainable):
 
 
 def trainable_of(workload: Workload, **hyperparameters: Any) -> Direct:
-    point = dict(workload.presets[workload.demo.presets[-1]])
+    point = dict(workload.presets[(workload.demo.presets or tuple(workload.presets))[-1]])
     return Direct(
         {"workload": workload.name, "hyperparameters": point | cheap(workload) | hyperparameters},
     )
