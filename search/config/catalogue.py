@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from difflib import get_close_matches
-from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from search.errors import UsageError
 from search.workload import Chain, Workload
 from search.workloads import CHAINS, WORKLOADS
+from trainables.base.errors import DataError
+from trainables.runtime.imports import existing, file_of, import_word, is_from_file, modules_to_send
 
 GROUP = "hep_search.workloads"  # entry points of installed packages
 _FORMS = "a name, FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE"
@@ -42,9 +39,9 @@ def find(word: str) -> Workload | Chain:
     if word in WORKLOADS:
         return WORKLOADS[word]
     if entry := _offered().get(word):
-        return _as_workload(_imported(entry.value, word), word, word)
+        return _as_workload(_imported(entry.value), word, word)
     if ":" in word:
-        return _as_workload(_imported(word, word), word, absolute_word(word))
+        return _as_workload(_imported(word), word, absolute_word(word))
     if word.endswith(".py"):
         raise UsageError(f"{word}: say which workload of the file, as in {word}:WORKLOAD.")
     near = get_close_matches(word, list(titles()), n=3, cutoff=0.45)
@@ -83,110 +80,27 @@ def word_of(workload: Workload) -> str:
         for attribute, value in vars(there).items() if there else ():
             if isinstance(value, Workload) and replace(value, word="") == replace(workload, word=""):
                 file = getattr(there, "__file__", None)
-                if module == "__main__" or module in _from_files:
+                if module == "__main__" or is_from_file(module):
                     return f"{Path(file).resolve()}:{attribute}" if file else workload.name
                 return f"{module}:{attribute}"
     return workload.name
 
 
-def file_of(word: str) -> Path | None:
-    """Return the file that a word names; None for all other words."""
-    place, colon, _ = word.rpartition(":")
-    return Path(place).expanduser() if colon and place.endswith(".py") else None
-
-
 def absolute_word(word: str) -> str:
     """Return a word that is valid in any folder of this machine."""
     file = file_of(word)
-    return word if file is None else f"{_existing(file).resolve()}:{word.rpartition(':')[2]}"
-
-
-def _existing(file: Path) -> Path:
-    """Return the file, or one of its name in this folder: that is where a job of a cluster finds what was sent."""
-    here = Path(file.name)
-    return here if not file.exists() and here.exists() else file
+    return word if file is None else f"{existing(file).resolve()}:{word.rpartition(':')[2]}"
 
 
 def _offered() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=GROUP)}
 
 
-def _imported(reference: str, word: str) -> Any:
-    """Import what FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE names."""
-    place, _, attribute = reference.rpartition(":")
+def _imported(reference: str) -> Any:
     try:
-        module = _import_file(_existing(Path(place).expanduser())) if place.endswith(".py") else _import(place)
-    except (UsageError, KeyboardInterrupt):
-        raise
-    except BaseException as error:  # a module may raise anything, even SystemExit
-        where = _last_place(error)
-        raise UsageError(f"{word}: importing it failed{where}: {type(error).__name__}: {error}") from error
-    try:
-        return getattr(module, attribute)
-    except AttributeError:
-        there = [name for name, value in vars(module).items() if isinstance(value, Workload)]
-        hint = f"It has {', '.join(there)}" if there else "It has no workload at all"
-        raise UsageError(f"{word}: {place} has no attribute {attribute!r}. {hint}.") from None
-
-
-def _last_place(error: BaseException) -> str:
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
-    outside = [frame for frame in frames if frame.filename != __file__]
-    return f" ({Path(outside[-1].filename).name}:{outside[-1].lineno})" if outside else ""
-
-
-def _import(name: str) -> ModuleType:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # as python -m has it
-    return import_module(name)
-
-
-_from_files: dict[str, Path] = {}  # modules that were imported by a file's name
-
-
-def _import_file(file: Path) -> ModuleType:
-    """Import a file under its own name, with what lies beside it; again only if it is another file."""
-    file = file.resolve()
-    if not file.is_file():
-        near = get_close_matches(file.name, [path.name for path in file.parent.glob("*.py")], n=3)
-        hint = f" Nearest in that folder: {', '.join(near)}." if near else ""
-        raise UsageError(f"{file}: there is no such file.{hint}")
-    name = _module_name(file)
-    if name in sys.modules:
-        return sys.modules[name]
-    if str(file.parent) not in sys.path:
-        sys.path.append(str(file.parent))
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name], _from_files[name] = module, file
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name], _from_files[name]
-        raise
-    return module
-
-
-def _module_name(file: Path) -> str:
-    """Return the file's own name, unless another module has it: then one of its own."""
-    taken = sys.modules.get(file.stem)
-    if taken is None:
-        found = importlib.util.find_spec(file.stem) if file.stem.isidentifier() else None
-        free = file.stem.isidentifier() and (found is None or found.origin == str(file))
-    else:
-        free = getattr(taken, "__file__", None) == str(file)
-    return file.stem if free else f"{file.stem}_{hashlib.blake2b(str(file).encode(), digest_size=4).hexdigest()}"
-
-
-def modules_to_send() -> Iterator[ModuleType]:
-    """Yield the modules that workers cannot import by name: those of files, and what lies beside these."""
-    folders = {file.parent for file in _from_files.values()}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if file and name != "__main__" and Path(file).suffix == ".py" and Path(file).resolve().parent in folders:
-            yield module
+        return import_word(reference)
+    except DataError as error:
+        raise UsageError(str(error)) from error
 
 
 def for_a_job(word: str) -> tuple[str, list[Path]]:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from search.config.catalogue import file_of
 from search.config.provenance import code_state, command_line, state_of_file
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
@@ -23,6 +22,7 @@ from search.tracking.run_info import OwnRun, RunFacts, new_facts, new_run
 from search.tuning.resources import Share
 from search.tuning.study import read_study
 from search.workload import Data, Workload
+from trainables.runtime.imports import file_of
 
 
 def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:

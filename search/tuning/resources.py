@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import ray
 
 from search.config.addresses import ray_address, split_address
-from search.config.catalogue import modules_to_send
 from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
@@ -20,6 +19,7 @@ from search.tuning.local_ray import local_ray
 from search.tuning.stopping import hangup_ignored
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
+from trainables.runtime.imports import modules_to_send
 
 Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
 
