@@ -120,8 +120,11 @@ def _administer(flags: Flags, console: SafeConsole) -> int:
 
 def _workload(word: str) -> Workload:
     workload = find_workload(word)
-    if not workload.promotion:
-        raise UsageError(f"Workload {workload.name} cannot be promoted: it gives no promotion.")
+    if workload.promoted_by is None:
+        raise UsageError(
+            f"Workload {workload.name} cannot be promoted: it gives no promotion, and the default one needs "
+            "load(files) and a training with from_weights, score and predict, as TorchTraining has."
+        )
     return workload
 
 

@@ -26,13 +26,15 @@ from trainables.contract import (
 )
 from trainables.data.array_loader import ArrayLoader
 from trainables.data.files import DataSettings
+from trainables.export.array_models import NEEDED, ArrayModels
 
 if TYPE_CHECKING:
     from trainables.base.objectives import Mode
     from trainables.base.training import Training, TrainingConfig
     from trainables.data.ingest import FileKind
+    from trainables.evaluation.scores import Evaluation
 
-__all__ = ["Chain", "Data", "Defaults", "Promotion", "Ranked", "Tolerance", "Workload"]
+__all__ = ["Chain", "Data", "DefaultPromotion", "Defaults", "Promotion", "Ranked", "Tolerance", "Workload"]
 
 
 def not_given(_settings: Any, _cache_dir: Path, /) -> Data:
@@ -42,6 +44,18 @@ def not_given(_settings: Any, _cache_dir: Path, /) -> Data:
 
 def no_figures(_reports: Mapping[str, Path], _folder: Path, /) -> None:
     """Draw nothing."""
+
+
+def no_evaluations(_data: Any, _holdout: Any, _replicas: int, /) -> Mapping[str, Evaluation]:
+    """Evaluate no naive predictor."""
+    return {}
+
+
+def draw_evaluations(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None, /) -> None:
+    """Draw all evaluations as those of models."""
+    from trainables.evaluation.holdout_plots import draw_evaluations  # draws, so not for --help
+
+    draw_evaluations(evaluations, (), file, reference)
 
 
 def nothing(_data: Any, /) -> Mapping[str, Mapping[str, float]]:
@@ -95,6 +109,19 @@ class Promotion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DefaultPromotion:
+    """How models of a workload with ``load`` are promoted: the same score on resampled events of the holdout.
+
+    Their training offers ``from_weights``, ``score`` and ``predict``, as ``TorchTraining`` does.
+    """
+
+    preset: str = ""  # the reference beside the champion; empty: none
+    watched: Mapping[str, Tolerance] = field(default_factory=dict)
+    replicas: int = 200  # each costs as much as one scoring
+    onnx: bool = False  # write an ONNX file, too
+
+
+@dataclass(frozen=True, kw_only=True)
 class Workload:
     """One model problem: everything the platform needs to know of it.
 
@@ -145,7 +172,7 @@ class Workload:
     builds_on: tuple[str, ...] = ()  # workloads whose trained models are part of this one's data,
     join: JoinModels | None = None  # which this makes of them
 
-    promotion: Promotion | None = None
+    promotion: Promotion | DefaultPromotion | None = DefaultPromotion()
     word: str = ""  # by which commands find it: its name, or FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE
 
     def __post_init__(self) -> None:
@@ -157,6 +184,26 @@ class Workload:
                 raise UsageError(f"Workload {self.name!r} gives both load and load_data. Leave one of them out.")
         for name, value in made.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def promoted_by(self) -> Promotion | None:
+        """How its models are promoted; None: they cannot be."""
+        given = self.promotion
+        if not isinstance(given, DefaultPromotion):
+            return given
+        if not isinstance(self.load_data, ArrayLoader) or not all(hasattr(self.training, name) for name in NEEDED):
+            return None
+        models = ArrayModels(self.training, self.config, self.word, next(iter(self.objectives)), given.onnx)
+        return Promotion(
+            preset=given.preset,
+            watched=given.watched,
+            load_holdout=self.load_data.load_holdout,
+            evaluate=models.evaluate,
+            naive=no_evaluations,
+            draw=draw_evaluations,
+            package=models.package,
+            replicas=given.replicas,
+        )
 
 
 def _require_fields(workload: Workload) -> None:

@@ -187,7 +187,7 @@ def escaped(manifest: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format=2), "expected format 1, found 2. Update hep-search"),
+        (lambda m: m.update(format=3), "expected format 2, found 3. Update hep-search"),
         (lambda m: m.pop("format"), "not the manifest of a model package"),
         (lambda m: m.update(execute="rm -rf"), "'execute': Extra inputs are not permitted"),
         (lambda m: escaped(m, "../../.bashrc"), "'files.*String should match pattern"),
@@ -196,8 +196,8 @@ def escaped(manifest: dict[str, Any], name: str) -> None:
         (lambda m: m["files"].pop("weights.safetensors"), "no checksum of weights.safetensors"),
         (lambda m: m["files"].pop("scaler_MLEproj.json"), "no checksum of scaler_MLEproj.json"),
         (lambda m: m["files"]["weights.safetensors"].update(sha256="0"), "files.*String should match pattern"),
-        (lambda m: m["inputs"][0].pop("unit"), "'inputs.0.unit': Field required"),
-        (lambda m: m["inputs"][0].update(lowest=float("nan")), "'inputs.0.lowest': Input should be a finite number"),
+        (lambda m: m["inputs"][0].pop("name"), "'inputs.*0.name': Field required"),
+        (lambda m: m["inputs"][0].update(lowest=float("nan")), "'inputs.*0.lowest': Input should be a finite number"),
     ],
 )
 def test_a_manifest_of_another_kind_is_refused(copy: Path, change: Any, message: str) -> None:

@@ -61,13 +61,13 @@ def choose_finalists(source: SourceSearch, top: int, seeds: int) -> list[Finalis
 
 
 def preset_to_train(source: SourceSearch, finalists: Sequence[Finalist], seeds: int) -> Finalist | None:
-    """Return the preset that models are compared with; None where it is a finalist.
+    """Return the preset that models are compared with; None where it is a finalist, or where there is none.
 
     It has as many new seeds as a finalist, because a mean over seeds is compared with it: the single run of the search
     may have been a lucky or an unlucky one.
     """
     name = source.promotion.preset
-    if name in {finalist.label for finalist in finalists}:
+    if not name or name in {finalist.label for finalist in finalists}:
         return None
     config = source.workload.config(**{**source.held, **source.workload.presets[name]})
     return Finalist(name, None, _point(config.model_dump()), seeds)

@@ -1,6 +1,7 @@
 """Save a package as an MLflow model for ``mlflow.pyfunc.load_model`` and ``mlflow models serve``.
 
-The model's files are data only. MLflow loads them with ``trainables.export.mlflow_loader``, which must be installed.
+The model's files are data, and of a workload from outside its own code. MLflow loads them with
+``trainables.export.mlflow_loader``, which must be installed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from mlflow.types import ParamSchema, ParamSpec, Schema, TensorSpec
 
 from trainables.export.mlflow_loader import input_example, requirements, signature_of
 from trainables.export.package import Package
+from trainables.runtime.imports import file_of, modules_to_send
 
 PACKAGE = "data/package"  # folder of the package in the model
 _TYPES = {bool: "boolean", int: "long", float: "double", str: "string"}
@@ -39,12 +41,26 @@ def save_model(package: Package, folder: Path) -> None:
             input_example=input_example(package),
             model_config={"digest": package.digest},
             pip_requirements=requirements(),
+            code_paths=_user_code(package) or None,
             metadata={
                 "workload": package.manifest.model.workload,
                 "package": package.digest,
                 "inputs": {column.name: column.unit for column in package.manifest.inputs},
             },
         )
+
+
+def load_saved(folder: Path) -> mlflow.pyfunc.PyFuncModel:
+    """Load a model from its folder."""
+    return mlflow.pyfunc.load_model(str(folder))
+
+
+def _user_code(package: Package) -> list[str]:
+    """List the files of a workload from outside: they travel with the model, because no package has them."""
+    file = file_of(str(package.manifest.data.get("word", "")))
+    if file is None:
+        return []
+    return [str(module.__file__) for module in modules_to_send() if Path(str(module.__file__)).parent == file.parent]
 
 
 def _signature(package: Package) -> ModelSignature:

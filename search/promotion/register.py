@@ -18,6 +18,7 @@ from search.promotion.result import RESULT, PromotionResult
 from search.promotion.source_search import SourceSearch
 from search.tracking.client import CHAMPION
 from trainables.evaluation.scores import Evaluation
+from trainables.export.manifest import Array, Column
 from trainables.export.package import Package
 
 FOLDER = "promotion"  # of the artifacts of the training's run
@@ -122,7 +123,7 @@ class Registration:
             origin=self._origin(),
             hyperparameters=package.model.hyperparameters,
             data=[line for line in self.source.data.summary if not line.startswith("cache ")],
-            inputs=[f"{column.name} ({column.unit})" for column in manifest.inputs],
+            inputs=[_described(one) for one in manifest.inputs],
             rules=manifest.rules,
             load=_code_to_load(uri, self.result.workload),
         )
@@ -132,6 +133,13 @@ class Registration:
         reference = CHAMPION if CHAMPION in self.scores else None
         self.source.promotion.draw(self.scores, folder / FIGURE, reference)
         return card
+
+
+def _described(one: Column | Array) -> str:
+    """Describe an input of a model: its name, with the shape and unit that it has."""
+    shape = f"{one.shape} {one.type}" if isinstance(one, Array) else ""
+    more = " ".join(word for word in (shape, one.unit) if word)
+    return f"{one.name} ({more})" if more else one.name
 
 
 def _code_to_load(uri: str, name: str) -> str:

@@ -14,6 +14,7 @@ import mlflow
 
 from search.config.redaction import first_line, without_passwords
 from search.errors import TrackingError, UsageError
+from search.promotion.load_check import require_loadable
 from search.promotion.mlflow_model import PACKAGE, save_model
 from search.tracking.artifact_location import find_problem
 from search.tracking.client import CHAMPION, MlflowClient, MlflowException, ModelVersion, find_champion
@@ -107,11 +108,18 @@ class Registry:
     # --- a new champion
 
     def register(self, package: Package, run_id: str, tags: Mapping[str, str], description: str) -> Version:
-        """Log the package to its training's run as a model for ``mlflow.pyfunc``, and create a pending version."""
+        """Log the package to its training's run as a model for ``mlflow.pyfunc``, and create a pending version.
+
+        Raises
+        ------
+        UsageError
+            The model does not load in a fresh process.
+        """
         with self._explaining_errors(), TemporaryDirectory() as temporary:
             self._create_if_missing()
             self._require_place(run_id)
             save_model(package, Path(temporary) / _MODEL)
+            require_loadable(Path(temporary) / _MODEL)
             self._client.log_artifacts(run_id, str(Path(temporary) / _MODEL), _MODEL)
             source = f"{self._client.get_run(run_id).info.artifact_uri}/{_MODEL}"
             tags = {**tags, "package": package.digest, "state": "pending"}

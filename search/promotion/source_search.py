@@ -44,8 +44,9 @@ class SourceSearch:
 
     @property
     def promotion(self) -> Promotion:
-        assert self.workload.promotion is not None
-        return self.workload.promotion
+        promotion = self.workload.promoted_by
+        assert promotion is not None
+        return promotion
 
 
 def find_search(workload: Workload, name: str | None, storage: Storage) -> SearchDir:

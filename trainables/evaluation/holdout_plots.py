@@ -143,8 +143,10 @@ def _name_axes(upper: Axes, lowest: Axes, curve: Curve) -> None:
     upper.set_ylabel(curve.y + _unit(curve))
     if curve.scale == "log":
         upper.set_yscale("log")
-    else:
+    elif curve.scale == "percent":
         upper.set_ylim(bottom=0)
+    if len(curve.events_K) == 1:
+        lowest.set_xticks([])  # one bin of everything
     lowest.set(xlabel=curve.x, xlim=(curve.low_edge_K[0], curve.high_edge_K[-1]))
 
 

@@ -19,7 +19,7 @@ class Curve:
 
     x: str  # the quantity that is binned, with its unit, as a label of an axis
     y: str  # the score
-    scale: Literal["log", "percent"]  # of its axis in figures; percent: linear, a hundred times the values
+    scale: Literal["log", "linear", "percent"]  # of its axis in figures; percent: from 0, a hundred times the values
     low_edge_K: NDArray[np.float64]
     high_edge_K: NDArray[np.float64]
     events_K: NDArray[np.int64]

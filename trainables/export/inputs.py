@@ -6,13 +6,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
+
+if TYPE_CHECKING:
+    from trainables.export.manifest import Array
 
 Inputs = pd.DataFrame | NDArray[Any] | Mapping[str, Any] | Sequence[Any]
 
@@ -53,6 +56,48 @@ def as_array(data: Inputs, names: Sequence[str]) -> NDArray[np.float32]:
             return np.ascontiguousarray(values, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"expected numbers, found {values.dtype} ({error}).") from error
+
+
+def as_arrays(data: Inputs, arrays: Sequence[Array]) -> list[NDArray[Any]]:
+    """Return the arrays of a model that takes arrays, in their order, each (N, *shape) in its own type.
+
+    Parameters
+    ----------
+    data : mapping of name to values, or the values of a single array
+    arrays : sequence of Array
+
+    Raises
+    ------
+    DataError
+        One is missing, of another shape or length, or holds no numbers or none that are finite.
+    """
+    names = ", ".join(array.name for array in arrays)
+    if isinstance(data, Mapping):
+        if missing := [array.name for array in arrays if array.name not in data]:
+            raise DataError(f"no array '{missing[0]}': expected {names}; found {', '.join(map(str, data)) or 'none'}.")
+        values = [data[array.name] for array in arrays]
+    elif len(arrays) == 1:
+        values = [data]
+    else:
+        raise DataError(f"expected a mapping with the arrays {names}, found {type(data).__name__}.")
+    found = [_one_array(value, array) for value, array in zip(values, arrays, strict=True)]
+    if len({len(array) for array in found}) > 1:
+        raise DataError(f"expected equally many events in {names}, found {', '.join(str(len(one)) for one in found)}.")
+    return found
+
+
+def _one_array(value: Any, array: Array) -> NDArray[Any]:
+    expected = f"array '{array.name}': expected events of shape {array.shape} and type {array.type}"
+    try:
+        made = np.ascontiguousarray(np.asarray(value), dtype=np.dtype(array.type))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{expected} ({error}).") from error
+    if made.shape[1:] != array.shape:
+        raise DataError(f"{expected}, found shape {made.shape[1:]}.")
+    if np.issubdtype(made.dtype, np.inexact) and not np.isfinite(made).all():
+        event = int(np.argmax(~np.isfinite(made.reshape(len(made), -1)).all(axis=1)))
+        raise DataError(f"event {event}: '{array.name}': expected finite numbers. Leave such events out.")
+    return made
 
 
 def _frame(data: Any) -> pd.DataFrame:

@@ -89,7 +89,9 @@ def _check_steady(graph: Graph, input_NF: NDArray[np.float32]) -> None:
         before = graph.network(torch.from_numpy(input_NF.copy())).numpy()
         for number, column in enumerate(graph.columns):
             moved_NF = input_NF.copy()
-            moved_NF[:, number] = np.nextafter(moved_NF[:, number], np.float32(np.inf))
+            value_N = moved_NF[:, number]
+            # exact zeros are padding: a network may ask whether a value is 0
+            moved_NF[:, number] = np.where(value_N == 0, value_N, np.nextafter(value_N, np.float32(np.inf)))
             change_N = _difference(graph, graph.network(torch.from_numpy(moved_NF)).numpy(), before).max(axis=1)
             share = float((change_N > STEADY).mean())
             if share > STEADY_SHARE:

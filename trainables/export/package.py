@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainables.base.errors import DataError
 from trainables.base.training import TrainedModel
+from trainables.export.format_1 import upgraded
 from trainables.export.manifest import FORMAT, WEIGHTS, Description, Manifest, Source, Stored
 
 MANIFEST = "model.json"
@@ -125,10 +126,12 @@ def _parsed(folder: Path, text: bytes) -> Manifest:
         version = written["format"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise PackageError(f"{folder / MANIFEST}: not the manifest of a model package ({error!r}). {ADVICE}") from error
-    if version != FORMAT:
+    if version not in (1, FORMAT):
         raise PackageError(f"{folder / MANIFEST}: expected format {FORMAT}, found {version!r}. Update hep-search.")
     try:
-        return Manifest.model_validate(written)
+        return Manifest.model_validate(upgraded(written) if version == 1 else written)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PackageError(f"{folder / MANIFEST}: not the manifest of a model package ({error!r}). {ADVICE}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -48,6 +48,7 @@ RULES = (
     "there, else 0",
     f"ONNX files: on the holdout within {LIMIT:g} of PyTorch, relative to pT or, if that is more, to {SMALL_GEV:g} GeV",
 )
+UNDEFINED = "are two of its points at the same place, or all on one line?"
 FULL_RULES = (
     "mvtx_0 ... 2: the cluster of each layer nearest to the line through the INTT clusters, zeros where there is none; "
     "volume_centre: the EMCal cluster there; tower_0 ... 8: the towers with most energy, highest first, else zeros",
@@ -81,8 +82,9 @@ def package(
     graph = Graph(f"{model.workload.replace('-', '_')}_raw.onnx", built, INPUT, built.raw.columns, OUTPUT, SMALL_GEV)
     files[graph.file], onnx[graph.file] = export_graph(graph, raw_NC)
     description = Description(
+        loader="trainables.pt.inference:load",
         inputs=Column.all_of(built.raw.columns, raw_NC),
-        output=Output(name="pt_gev", unit="GeV", shape=(), description="transverse momentum"),
+        output=Output(name="pt_gev", unit="GeV", shape=(), description="transverse momentum", undefined=UNDEFINED),
         rules=RULES + FULL_RULES * ("x_mvtx_0_cm" in built.raw.columns),
         data={"charge": settings.charge, "selection": settings.selection},
         onnx=onnx,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from trainables.pt.data import Events
 from trainables.pt.features import FEATURE_NAMES, feature_set, features
 from trainables.pt.model import PtNetwork, in_chunks, network_of
 from trainables.pt.selection import Charge
+
+if TYPE_CHECKING:
+    from trainables.export.package import Package
 
 INNER, OUTER, FACE = "inner_intt", "outer_intt", "inner_face"
 CLUSTER_ENERGY = "e_inner_face_gev"
@@ -171,6 +175,11 @@ def arctangent(tangent_N: Tensor) -> Tensor:
 
 
 RawModel = FromEnergy | FromAngle | FromBoth
+
+
+def load(package: Package) -> RawModel:
+    """Make the model of a package; raises as ``build_model`` does."""
+    return build_model(package.model, package.branches, cast("Charge", package.manifest.data["charge"]))
 
 
 def build_model(model: TrainedModel, branches: Mapping[str, TrainedModel], charge: Charge) -> RawModel:

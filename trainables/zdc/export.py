@@ -49,12 +49,14 @@ def package(
     graph = Graph(ONNX, mask, "condition", CONDITIONS, "hit_probability", SMALL_PROBABILITY)
     content, exported = export_graph(graph, condition_N6)
     description = Description(
+        loader="trainables.zdc.inference:load",
         inputs=_columns(mask, condition_N6),
         output=Output(
             name="hit_probability",
             unit="1",
             shape=(SIDE, SIDE),
             description=f"of a summed deposit above {settings.hit_threshold_mev:g} MeV in crystal [ix][iy]",
+            sampled=True,
         ),
         rules=RULES,
         data={"hit_threshold_mev": settings.hit_threshold_mev},

@@ -4,11 +4,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor, nn
 
 from trainables.base.training import TrainedModel
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.model import Generator, load_generator
+
+if TYPE_CHECKING:
+    from trainables.export.package import Package
 
 
 class Mask(nn.Module):
@@ -25,6 +30,11 @@ class Mask(nn.Module):
     def forward(self, condition_B6: Tensor) -> Tensor:
         mask_logit_BHW: Tensor = self.generator(condition_B6)
         return 1 / (1 + (-mask_logit_BHW).exp())
+
+
+def load(package: Package) -> Mask:
+    """Make the model of a package; raises as ``build_mask`` does."""
+    return build_mask(package.model)
 
 
 def build_mask(model: TrainedModel) -> Mask:
