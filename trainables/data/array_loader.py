@@ -91,9 +91,9 @@ class ArrayLoader:
             if part.events == 0:
                 total = sum(other.events for other in parts.values())
                 raise DataError(f"too few events: of the {total} found, none falls into the {name} part. Add files.")
+        _refuse_shared(train, validation, "in the validation files", "--validation")
         for seen in (train, validation):
             _refuse_shared(seen, holdout, "in the holdout", "--holdout")
-        _refuse_shared(train, validation, "in the validation files", "--validation")
         events = f"{train.events} train, {validation.events} validation, holdout {holdout.events}"
         return ArrayData(
             train=train.arrays,
