@@ -1,4 +1,4 @@
-"""Open trees of ROOT files, RNTuples too, and stream their lists of numbers; an error names what the file holds instead."""
+"""Open trees of ROOT files, RNTuples too, and stream their lists of numbers; an error names what is there instead."""
 
 # uproot and awkward take a second to import: only functions that read a file do it.
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
-from trainables.data.files import UnreadableFile
+from trainables.data.files import UnreadableFile, unreadable
 from trainables.data.root_header import NOT_CLOSED
 from trainables.data.root_ntuples import NTUPLE_CLASS, is_ntuple, steps
 
@@ -256,14 +256,12 @@ def _next_step(chunks: Iterator[Mapping[str, ak.Array]], file: str, entry: int) 
 
 def _unreadable(file: str, where: str, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
-    if isinstance(error, ImportError):  # true of every such file, so that none may be left out
-        return DataError(f"{file}: cannot be read {where}: a package is missing here ({reason}). Install it.")
-    if "compression algorithm" in reason:
+    if "compression algorithm" in reason and not isinstance(error, ImportError):
         return UnreadableFile(
             f"{file}: cannot be read {where} ({reason}). Copy it again; if that does not help, write it with another "
             "compression: zlib, lzma, lz4 or zstd."
         )
-    return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
+    return unreadable(file, where, error)
 
 
 def _number_type(array: ak.Array) -> np.dtype[Any]:
