@@ -96,8 +96,8 @@ def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(
     file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
     crashed = the_one("data", context(data=(file,), workload="no such workload"))
     assert crashed.level == "wrong"
-    assert "KeyError" in crashed.found
-    assert "read_first_entries" in crashed.details
+    assert "UsageError" in crashed.found
+    assert "find_workload" in crashed.details
 
 
 def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(

@@ -9,18 +9,24 @@ from typing import Any
 import awkward as ak
 import h5py
 import numpy as np
+import optuna
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tables
+import torch
 import uproot
 from tables import FORMATS, WRITERS, table, write
 
+from search.workload import Workload
 from trainables.base.errors import DataError
+from trainables.base.training import Training, TrainingConfig
 from trainables.data import root_tables, table_file
-from trainables.data.files import UnreadableFile
+from trainables.data.array_loader import ArrayData
+from trainables.data.files import DataSettings, UnreadableFile
 from trainables.data.stamps import stamp_file
+from trainables.data.table_loader import TableLoader
 from trainables.data.tables import open_table, read_table
 
 
@@ -243,3 +249,157 @@ def test_a_missing_h5py_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         DataError, match=r"x\.h5: reading HDF5 files needs h5py\. Run: pip install 'hep-search\[hdf5\]'"
     ):
         read_table(path)
+
+
+# ---------------------------------------------------------------- through the cache
+
+
+class FitConfig(TrainingConfig):
+    """Hyperparameters of a straight line."""
+
+    lr: float = 0.1
+
+
+class FitTraining(Training):
+    """Fits a straight line to the energy by gradient descent."""
+
+    def __init__(self, config: FitConfig, data: ArrayData, device: torch.device) -> None:
+        self.config: FitConfig = config
+        self.data, self.epoch, self.slope = data, 0, np.zeros(3)
+
+    def train_epoch(self) -> dict[str, float]:
+        self.epoch += 1
+        shape_N3, energy_N = self.data.train["shape"], self.data.train["energy"]
+        self.slope -= self.config.lr * shape_N3.T @ (shape_N3 @ self.slope - energy_N) / len(energy_N)
+        return {}
+
+    def validate(self) -> dict[str, float]:
+        return {
+            "loss": float(((self.data.validation["shape"] @ self.slope - self.data.validation["energy"]) ** 2).mean())
+        }
+
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self.epoch, "slope": self.slope.copy()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.epoch, self.slope = state["epoch"], state["slope"].copy()
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {"slope": torch.tensor(self.slope)}
+
+    def write_report(self, folder: Path) -> None:
+        pass
+
+
+def suggest(trial: optuna.Trial) -> dict[str, Any]:
+    return {"lr": trial.suggest_float("lr", 0.01, 0.5)}
+
+
+LOADER = TableLoader(columns=("shape", "energy", "layer", "photon"))
+LINE = Workload(
+    name="line", training=FitTraining, config=FitConfig, suggest=suggest, objectives={"loss": "min"},
+    load_data=LOADER, files=LOADER.files,
+)  # fmt: skip
+
+
+def loaded(cache: Path, *files: Path, loader: TableLoader = LOADER, **flags: Any) -> ArrayData:
+    return loader(DataSettings(**{"data": tuple(str(file) for file in files), **flags}), cache)
+
+
+def rows_of(*parts: Any) -> set[tuple[bytes, ...]]:
+    return {
+        row for part in parts for row in zip(*([v.tobytes() for v in values] for values in part.values()), strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_parts_are_the_same_in_every_format_and_hold_every_event_once(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, table())
+    data = loaded(tmp_path / "cache", path)
+    holdout = LOADER.load_holdout(DataSettings(data=(str(path),)), tmp_path / "cache")
+    parts = (data.train, data.validation, holdout.arrays)
+    assert rows_of(*parts) == rows_of(table())
+    assert sum(len(part["energy"]) for part in parts) == 200
+    reference = loaded(tmp_path / "cache", write(tmp_path / "reference", "parquet", table()))
+    assert data.fingerprint == reference.fingerprint
+    assert data.summary[0].startswith("200 events in 1 file: ")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_a_truncated_file_can_be_left_out_and_a_wrong_one_never(tmp_path: Path, kind: str) -> None:
+    whole = write(tmp_path, kind, table(), "a")
+    alone = loaded(tmp_path / "cache", whole)
+    cut = write(tmp_path, kind, table(seed=2), "b")
+    cut.write_bytes(cut.read_bytes()[:-50])
+    with pytest.raises(DataError, match=rf"{cut.name}: (truncated|not closed).*\n1 of 2 files .*--skip-bad-files"):
+        loaded(tmp_path / "cache", tmp_path)
+    rest = loaded(tmp_path / "cache", tmp_path, skip_bad_files=True)
+    assert rest.fingerprint == alone.fingerprint
+    assert any(line.startswith(f"skipped: {cut}: ") for line in rest.summary)
+    for name, wrong in (("layer", table()["energy"]), ("enregy", table()["energy"])):
+        columns = {**table(), name: wrong}
+        write(tmp_path, kind, columns if name == "layer" else {k: v for k, v in columns.items() if k != "energy"}, "b")
+        with pytest.raises(DataError, match=rf"{cut.name}: .*'{'layer' if name == 'layer' else 'energy'}'"):
+            loaded(tmp_path / "cache", tmp_path, skip_bad_files=True)
+
+
+def test_a_damaged_file_leaves_nothing_in_the_cache(tmp_path: Path) -> None:
+    whole = write(tmp_path, "npz", table(), "a")
+    alone = loaded(tmp_path / "cache", whole)
+    damaged = tmp_path / "b.npz"
+    np.savez(damaged, **table(5000, seed=2))
+    content = bytearray(damaged.read_bytes())
+    content[len(content) * 3 // 4] ^= 0xFF
+    damaged.write_bytes(content)
+    with pytest.raises(
+        DataError, match=r"b\.npz: cannot be read in its array .*Bad CRC.*--skip-bad-files leaves it out"
+    ):
+        loaded(tmp_path / "cache", tmp_path)
+    assert loaded(tmp_path / "cache", tmp_path, skip_bad_files=True).fingerprint == alone.fingerprint
+
+
+def test_an_event_is_known_by_its_identity(tmp_path: Path) -> None:
+    """Equal energies lie in one part, whatever the other columns are."""
+    columns = table()
+    columns["energy"] = np.repeat(columns["energy"][:100], 2)
+    loader = TableLoader(columns=("shape", "energy"), identity=("energy",))
+    data = loaded(tmp_path / "cache", write(tmp_path, "parquet", columns), loader=loader)
+    energies = set(data.train["energy"]), set(data.validation["energy"])
+    assert not energies[0] & energies[1]
+    assert all(np.unique(part["energy"], return_counts=True)[1].tolist() == [2] * len(set(part["energy"]))
+               for part in (data.train, data.validation))  # fmt: skip
+    with pytest.raises(ValueError, match=r"identity names \['enregy'\]"):
+        TableLoader(columns=("energy",), identity=("enregy",))
+
+
+def test_holdout_and_validation_files_hold_other_events_of_the_same_types(tmp_path: Path) -> None:
+    data, other = write(tmp_path, "parquet", table()), write(tmp_path, "npz", table(50, seed=2), "other")
+    found = loaded(tmp_path / "cache", data, validation=(str(other),))
+    assert rows_of(found.validation) == rows_of(table(50, seed=2))
+    with pytest.raises(DataError, match=r"\d+ events of the data are in the holdout too"):
+        loaded(tmp_path / "cache", data, holdout=(str(data),))
+    wrong = write(tmp_path, "hdf5", {**table(50, seed=3), "layer": table(50)["energy"]}, "wrong")
+    with pytest.raises(DataError, match=r"wrong\.h5: column 'layer': expected int32 as in the files before it"):
+        loaded(tmp_path / "cache", data, holdout=(str(wrong),))
+
+
+def test_what_is_odd_is_said(tmp_path: Path) -> None:
+    columns = table()
+    columns["energy"][:3] = np.nan
+    assert "3 values are not finite numbers" in loaded(tmp_path / "cache", write(tmp_path, "hdf5", columns)).summary
+    with pytest.raises(DataError, match=r"carries no sample of its own. Name files with --data"):
+        loaded(tmp_path / "cache")
+    with pytest.raises(DataError, match=r"too few events: expected at least 20 .* found 10 rows"):
+        loaded(tmp_path / "cache", write(tmp_path / "few", "npz", table(10)))
+
+
+def test_a_training_on_a_table_learns_and_sees_no_holdout(tmp_path: Path) -> None:
+    columns = table(500)
+    columns["energy"] = columns["shape"] @ np.array([1.0, -2.0, 0.5])
+    data = loaded(tmp_path / "cache", write(tmp_path, "parquet", columns))
+    training = LINE.training(FitConfig(epochs=50), data, torch.device("cpu"))
+    before = training.validate()["loss"]
+    for _ in range(50):
+        training.train_epoch()
+    assert training.validate()["loss"] < before / 1000
+    assert len(data.train["energy"]) + len(data.validation["energy"]) < 500

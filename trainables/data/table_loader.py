@@ -13,6 +13,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.data.array_loader import ArrayData, ArrayHoldout
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
 from trainables.data.files import DataSettings, expand_files
@@ -24,17 +25,6 @@ from trainables.data.table_headers import SUFFIXES
 from trainables.data.tables import no_rows, open_table, read_rows, table_types
 
 READER_VERSION = 1  # raise it when the same files give other arrays than before
-
-
-@dataclass(frozen=True)
-class TableData:
-    """Training and validation events of a trial as read-only maps of the cache, by column."""
-
-    train: Mapping[str, NDArray[Any]]
-    validation: Mapping[str, NDArray[Any]]
-    fingerprint: str
-    summary: tuple[str, ...]
-    objective_version: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +58,16 @@ class TableLoader:
         """The kind of the files, for ``Workload.files``: checked before a search."""
         return FileKind(suffixes=SUFFIXES, stamp=stamp_file, reader=lambda: _TableReader(self, None))
 
-    def __call__(self, settings: DataSettings, cache_dir: Path) -> TableData:
-        """Load train and validation events. Raises DataError as ``trainables.contract.LoadData`` says."""
+    def __call__(self, settings: DataSettings, cache_dir: Path) -> ArrayData:
+        """Load train and validation events, as read-only maps of the cache.
+
+        Raises
+        ------
+        DataError
+            As ``trainables.contract.LoadData`` says.
+        """
         sample = self._sample(settings, cache_dir)
-        return TableData(
+        return ArrayData(
             train=self._arrays(sample.data, "train"),
             validation=self._arrays(sample.validation, "validation"),
             fingerprint=sample.fingerprint,
@@ -83,9 +79,10 @@ class TableLoader:
             objective_version=self.objective_version,
         )
 
-    def load_holdout(self, settings: DataSettings, cache_dir: Path) -> Mapping[str, NDArray[Any]]:
+    def load_holdout(self, settings: DataSettings, cache_dir: Path) -> ArrayHoldout:
         """Load the events that no trial sees; only a promotion calls this."""
-        return self._arrays(self._sample(settings, cache_dir).hidden, "test")
+        hidden = self._sample(settings, cache_dir).hidden
+        return ArrayHoldout(self._arrays(hidden, "test"), hidden.fingerprint(("test",)))
 
     def _sample(self, settings: DataSettings, cache_dir: Path) -> Sample:
         types = table_types(expand_files(settings.data, SUFFIXES), self.columns, self.tree) if settings.data else {}
