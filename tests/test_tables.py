@@ -22,7 +22,7 @@ from tables import FORMATS, WRITERS, table, write
 from search.workload import Workload
 from trainables.base.errors import DataError
 from trainables.base.training import Training, TrainingConfig
-from trainables.data import root_tables, table_file
+from trainables.data import root_trees, table_file
 from trainables.data.array_loader import ArrayData
 from trainables.data.files import DataSettings, UnreadableFile
 from trainables.data.stamps import stamp_file
@@ -40,7 +40,7 @@ def assert_equal(found: tables.Table, expected: tables.Table) -> None:
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table_file, "CHUNK_BYTES", 600)
-    monkeypatch.setattr(root_tables, "CHUNK_BYTES", 600)
+    monkeypatch.setattr(root_trees, "CHUNK_BYTES", 600)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

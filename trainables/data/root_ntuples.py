@@ -18,7 +18,9 @@ def is_ntuple(tree: Any) -> bool:
     return bool(tree.classname == NTUPLE_CLASS)
 
 
-def steps(ntuple: Any, names: Sequence[str], chunk_bytes: int) -> Iterator[Mapping[str, ak.Array]]:
+def steps(
+    ntuple: Any, names: Sequence[str], chunk_entries: int | None, chunk_bytes: int
+) -> Iterator[Mapping[str, ak.Array]]:
     """Yield consecutive entries by the names of fields. Memory: two clusters of these fields.
 
     Parameters
@@ -27,8 +29,9 @@ def steps(ntuple: Any, names: Sequence[str], chunk_bytes: int) -> Iterator[Mappi
         Of uproot.
     names : sequence of str
         Of ``ntuple.keys()``: a field, or a path into records and collections, ``MCParticles.momentum.x``.
+    chunk_entries : int, optional
+        Of one step; a cluster may end before. None: so many that they have about ``chunk_bytes``.
     chunk_bytes : int
-        Of one step, about.
     """
     top = {field.name for field in ntuple.fields}
     columns: dict[str, Any] = {}  # arrays of uproot, by cluster: reading one touches the next
@@ -42,7 +45,7 @@ def steps(ntuple: Any, names: Sequence[str], chunk_bytes: int) -> Iterator[Mappi
         )
         for key in read_before:
             del columns[key]
-        step = max(1, entries * chunk_bytes // max(arrays.nbytes, 1))
+        step = chunk_entries or max(1, entries * chunk_bytes // max(arrays.nbytes, 1))
         for start in range(0, entries, step):
             part = arrays[start : start + step]
             yield {name: part[name] if name in top else _inner(part, name) for name in names}

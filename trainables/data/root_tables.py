@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data import root_trees as trees
-from trainables.data.table_file import CHUNK_BYTES, Rows, TableFile
+from trainables.data.table_file import Rows, TableFile
 
 
 @contextmanager
@@ -61,7 +61,7 @@ class RootTable(TableFile):
         branches = {name: self._branches[name] for name in names}
         if self.rows(names) == 0:
             return
-        for entry, fields in trees.stream(self._tree, self.file, branches, CHUNK_BYTES):
+        for entry, fields in trees.stream(self._tree, self.file, branches):
             yield {name: self._column(name, fields[name], entry) for name in names}
 
     def _column(self, name: str, array: Any, entry: int) -> NDArray[Any]:

@@ -217,7 +217,7 @@ def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice:
 
 
 def stream(
-    tree: Any, file: str, branches: Mapping[str, str], chunk_bytes: int
+    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None
 ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
     """Yield first entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
 
@@ -227,7 +227,8 @@ def stream(
         Of ``find_tree``.
     file : str
     branches : mapping of field to branch
-    chunk_bytes : int
+    chunk_entries : int, optional
+        None: so many that they have ``CHUNK_BYTES``.
 
     Raises
     ------
@@ -236,9 +237,9 @@ def stream(
     """
     names = list(branches.values())
     if is_ntuple(tree):
-        chunks = steps(tree, names, chunk_bytes)
+        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES)
     else:
-        chunks = tree.iterate(names, step_size=f"{chunk_bytes} B", library="ak")
+        chunks = tree.iterate(names, step_size=chunk_entries or f"{CHUNK_BYTES} B", library="ak")
     entry = 0
     while (arrays := _next_step(chunks, file, entry)) is not None:
         yield entry, {field: arrays[branch] for field, branch in branches.items()}

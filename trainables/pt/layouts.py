@@ -42,7 +42,7 @@ def count_entries(file: str) -> int:
         return trees.entries_of(tree, file, TREE)
 
 
-def read_chunks(file: str, chunk_bytes: int = trees.CHUNK_BYTES) -> Iterator[trees.Chunk]:
+def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.Chunk]:
     """Stream a file. Memory: one chunk and the baskets it lies in.
 
     Fields have the names of the branches; floats and doubles, any integers are accepted.
@@ -50,7 +50,8 @@ def read_chunks(file: str, chunk_bytes: int = trees.CHUNK_BYTES) -> Iterator[tre
     Parameters
     ----------
     file : str
-    chunk_bytes : int
+    chunk_entries : int, optional
+        None: so many that they have some MB.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def read_chunks(file: str, chunk_bytes: int = trees.CHUNK_BYTES) -> Iterator[tre
         tree = _tree(root_file, file)
         collections = _collections(file, tree.keys(recursive=True))
         branches = {name: name for names in collections.values() for name in names}
-        for entry, fields in trees.stream(tree, file, branches, chunk_bytes):
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
             chunk = trees.Chunk(file, entry, fields, branches)
             for names in collections.values():
                 chunk.check_lists(names, LIST_ADVICE)
