@@ -83,12 +83,12 @@ def write_by_columns(path: Path, columns: Table) -> None:
 
 def write_tree(path: Path, columns: Table) -> None:
     with uproot.recreate(path) as file:
-        file.mktree("events", {name: (v.dtype, v.shape[1:]) for name, v in columns.items()}).extend(columns)
+        file.mktree("showers", {name: (v.dtype, v.shape[1:]) for name, v in columns.items()}).extend(columns)
 
 
 def write_ntuple(path: Path, columns: Table) -> None:
     with uproot.recreate(path) as file:
-        file.mkrntuple("events", columns)
+        file.mkrntuple("showers", columns)
 
 
 WRITERS: dict[str, tuple[str, Callable[[Path, Table], None]]] = {
