@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import awkward as ak
+import fsspec
 import h5py
 import numpy as np
 import optuna
@@ -19,7 +22,7 @@ import torch
 import uproot
 from tables import FORMATS, WRITERS, table, write
 
-from search.workload import Workload
+from search.workload import Workload, not_given
 from trainables.base.errors import DataError
 from trainables.base.training import Training, TrainingConfig
 from trainables.data import root_trees, table_file
@@ -106,6 +109,17 @@ def test_the_tree_or_group_can_be_named(tmp_path: Path) -> None:
         read_table(tmp_path / "x.h5")
     with pytest.raises(DataError, match=r"x\.h5: no group or dataset 'three'; there are: one, two"):
         read_table(tmp_path / "x.h5", tree="three")
+
+
+@pytest.mark.parametrize("kind", ["parquet", "hdf5", "newest-hdf5", "npz"])
+def test_a_remote_file_is_read_as_a_local_one_is(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, table())
+    remote = f"memory://tables/{path.name}?token=x.y"
+    fsspec.filesystem("memory").pipe(f"/tables/{path.name}?token=x.y", path.read_bytes())
+    assert stamp_file(remote)["sample"] == stamp_file(str(path))["sample"]
+    with open_table(remote) as opened:
+        (rows,) = opened.chunks(opened.choose(None))
+    assert_equal(rows, table())
 
 
 # ---------------------------------------------------------------- bad files
@@ -403,3 +417,29 @@ def test_a_training_on_a_table_learns_and_sees_no_holdout(tmp_path: Path) -> Non
         training.train_epoch()
     assert training.validate()["loss"] < before / 1000
     assert len(data.train["energy"]) + len(data.validation["energy"]) < 500
+
+
+# ---------------------------------------------------------------- the load of a workload, into memory
+
+IN_MEMORY = replace(LINE, load_data=not_given, load=partial(read_table, columns=LOADER.columns), files=None)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_read_table_as_the_load_of_a_workload_gives_the_parts_of_the_cache(tmp_path: Path, kind: str) -> None:
+    path = write(tmp_path, kind, table())
+    data = IN_MEMORY.load_data(DataSettings(data=(str(path),)), tmp_path)
+    streamed = loaded(tmp_path / "cache", path)
+    assert rows_of(data.train) == rows_of(streamed.train)
+    assert rows_of(data.validation) == rows_of(streamed.validation)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_load_of_a_workload_gets_whole_files_alone(tmp_path: Path, kind: str) -> None:
+    alone = IN_MEMORY.load_data(DataSettings(data=(str(write(tmp_path, kind, table(), "a")),)), tmp_path)
+    cut = write(tmp_path, kind, table(seed=2), "b")
+    cut.write_bytes(cut.read_bytes()[:-50])
+    with pytest.raises(DataError, match=rf"{cut.name}: (truncated|not closed).*\n1 of 2 files .*--skip-bad-files"):
+        IN_MEMORY.load_data(DataSettings(data=(str(tmp_path),)), tmp_path)
+    rest = IN_MEMORY.load_data(DataSettings(data=(str(tmp_path),), skip_bad_files=True), tmp_path)
+    assert rest.fingerprint == alone.fingerprint
+    assert any(line.startswith(f"skipped: {cut}: ") for line in rest.summary)

@@ -16,7 +16,7 @@ from trainables.data.files import expand_files
 from trainables.data.root_trees import no_tree, opened, trees_in
 from trainables.data.stamps import Stamp as StampOfFile
 from trainables.data.stamps import stamp_file
-from trainables.data.table_headers import SUFFIXES
+from trainables.data.table_headers import SUFFIXES, suffix_of
 from trainables.runtime.disk_space import megabytes
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def workload_of(file: str) -> str:
     DataError
         There is none, or the file cannot be read.
     """
-    kinds, suffix = _file_kinds(None), Path(file).suffix.lower()
+    kinds, suffix = _file_kinds(None), suffix_of(file)
     any_tree = [name for name, kind in kinds.items() if not kind.trees and suffix in kind.suffixes]
     wanted = sorted({tree for kind in kinds.values() for tree in kind.trees})
     if any_tree and suffix != ".root":

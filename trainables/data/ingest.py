@@ -18,7 +18,7 @@ from trainables.data.cache import Cache, CacheSpec, open_or_build
 from trainables.data.cache_writer import CacheWriter, Column
 from trainables.data.files import UnreadableFile
 from trainables.data.split import parts_of, positions
-from trainables.data.stamps import Stamp
+from trainables.data.stamps import Stamp, nothing_left, stamp_all
 
 HASH = "event_hash"  # the column that identifies an event
 HASH_COLUMN = Column("<u8")
@@ -101,7 +101,7 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
     DataError
         Anything is wrong with a file or with all of them together. Nothing is cached then.
     """
-    stamps, absent = _stamps(files, request)
+    stamps, absent = stamp_all(files, request.stamp, request.skip_bad_files)
     spec = CacheSpec(
         name=request.name,
         key={"files": list(stamps.values()), "absent": absent, **request.key},
@@ -109,28 +109,6 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
         parts=tuple(request.split),
     )
     return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, request, reader, writer))
-
-
-def _stamps(files: tuple[str, ...], request: Request) -> tuple[dict[str, Stamp], list[str]]:
-    """Stamp the files that look readable; also return what is wrong with the others."""
-    stamps: dict[str, Stamp] = {}
-    problems: list[str] = []
-    for file in files:
-        try:
-            stamps[file] = request.stamp(file)
-        except UnreadableFile as problem:
-            problems.append(str(problem))
-    if problems and not request.skip_bad_files:
-        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        hint = f"\n{len(problems)} of {len(files)} files cannot be read; --skip-bad-files leaves them out."
-        raise DataError("\n".join(problems[:10]) + more + (hint if len(files) > 1 else ""))
-    if not stamps:
-        raise _nothing_left(problems)
-    return stamps, problems
-
-
-def _nothing_left(problems: list[str]) -> DataError:
-    return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
 
 
 def _build(
@@ -155,7 +133,7 @@ def _build(
         some_hashes.append(hashes)
         whole += 1
     if whole == 0:
-        raise _nothing_left(skipped)
+        raise nothing_left(skipped)
     meta = reader.finish()
     repeated = sum(len(hashes) for hashes in some_hashes) - len(np.unique(np.concatenate(some_hashes)))
     return meta | {"files": whole, "skipped": skipped, "repeated": round(repeated / sampled)}
@@ -170,7 +148,7 @@ def _count_entries(files: tuple[str, ...], request: Request, reader: FileReader,
         except UnreadableFile as problem:
             _skip(problem, request, skipped)
     if not entries:
-        raise _nothing_left(skipped)
+        raise nothing_left(skipped)
     if sum(entries.values()) < MIN_EVENTS:
         raise DataError(
             f"{', '.join(files)}: too few events: expected at least {MIN_EVENTS} in all, to train and to "

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from trainables.base.errors import DataError
 from trainables.data.files import UnreadableFile
 from trainables.data.root_header import check_whole
-from trainables.data.table_headers import FORMATS, check_hdf5, check_npz, check_parquet
+from trainables.data.table_headers import FORMATS, check_hdf5, check_npz, check_parquet, suffix_of
 
 SAMPLE_BYTES = 1 << 16  # of the head and of the tail of a file, and as much again spread between them
 
@@ -37,12 +38,52 @@ def stamp_file(file: str) -> Stamp:
     UnreadableFile
         Absent, not permitted, empty, not of the format of its suffix, cut off, or never closed.
     """
-    return _stamp(file, CHECKS.get(FORMATS.get(Path(file).suffix.lower(), ""), _check_any))
+    return _stamp(file, CHECKS.get(FORMATS.get(suffix_of(file), ""), _check_any))
 
 
 def stamp_root_file(file: str) -> Stamp:
     """Stamp one state of a ROOT file, whatever its suffix, as ``stamp_file`` does."""
     return _stamp(file, check_whole)
+
+
+def stamp_all(
+    files: Sequence[str], stamp: Callable[[str], Stamp], skip_bad_files: bool
+) -> tuple[dict[str, Stamp], list[str]]:
+    """Stamp the files that are whole; also return what is wrong with the others.
+
+    Parameters
+    ----------
+    files : sequence of str
+        Of ``expand_files``.
+    stamp : callable
+        ``stamp_file``, or the one of a ``FileKind``.
+    skip_bad_files : bool
+        Whether files may be left out.
+
+    Raises
+    ------
+    DataError
+        A file is not whole and none may be left out, or none is whole.
+    """
+    stamps: dict[str, Stamp] = {}
+    problems: list[str] = []
+    for file in files:
+        try:
+            stamps[file] = stamp(file)
+        except UnreadableFile as problem:
+            problems.append(str(problem))
+    if problems and not skip_bad_files:
+        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
+        hint = f"\n{len(problems)} of {len(files)} files cannot be read; --skip-bad-files leaves them out."
+        raise DataError("\n".join(problems[:10]) + more + (hint if len(files) > 1 else ""))
+    if not stamps:
+        raise nothing_left(problems)
+    return stamps, problems
+
+
+def nothing_left(problems: Sequence[str]) -> DataError:
+    """Make the error for a sample of which no file can be read."""
+    return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
 
 
 def _stamp(file: str, check: Check) -> Stamp:

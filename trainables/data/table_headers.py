@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+from pathlib import PurePath
 from typing import BinaryIO
 
 FORMATS = {".root": "ROOT", ".parquet": "Parquet", ".h5": "HDF5", ".hdf5": "HDF5", ".npz": ".npz"}  # by suffix
@@ -11,6 +12,11 @@ SUFFIXES = tuple(FORMATS)
 MARKS = {"ROOT": b"root", "Parquet": b"PAR1", "HDF5": b"\x89HDF\r\n\x1a\n", ".npz": b"PK"}  # first bytes
 HDF5_LARGEST_USER_BLOCK = 1 << 20  # HDF5 begins at 0, 512, 1024, 2048 ...
 COPY_AGAIN = "Copy it again; if that does not help, the job that wrote it was cut off."
+
+
+def suffix_of(file: str) -> str:
+    """Return the suffix of a file or URL in small letters: ``.root`` of ``root://host//x.root?token=y`` too."""
+    return PurePath(file.partition("?")[0] if "://" in file else file).suffix.lower()
 
 
 def not_of(expected: str, data: bytes, size: int) -> str:

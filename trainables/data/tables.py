@@ -18,7 +18,7 @@ from trainables.data.cache_writer import Column
 from trainables.data.files import UnreadableFile, expand_files
 from trainables.data.stamps import stamp_file
 from trainables.data.table_file import Rows, TableFile
-from trainables.data.table_headers import FORMATS, SUFFIXES
+from trainables.data.table_headers import FORMATS, SUFFIXES, suffix_of
 
 _READERS = {"ROOT": "root_tables", "Parquet": "parquet_files", "HDF5": "hdf5_files", ".npz": "npz_files"}
 
@@ -64,11 +64,11 @@ def open_table(file: str, tree: str = "") -> AbstractContextManager[TableFile]:
     DataError
         Another suffix; h5py is missing; nothing has the name ``tree``.
     """
-    kind = FORMATS.get(Path(file).suffix.lower())
+    kind = FORMATS.get(suffix_of(file))
     if kind is None:
         raise DataError(
             f"{file}: expected a file that ends with {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}; found "
-            f"'{Path(file).suffix}'. Name other files, or write them in one of these formats."
+            f"'{suffix_of(file)}'. Name other files, or write them in one of these formats."
         )
     opened: AbstractContextManager[TableFile] = import_module(f"trainables.data.{_READERS[kind]}").opened(file, tree)
     return opened
