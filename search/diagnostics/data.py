@@ -89,6 +89,7 @@ def _check_readable(
     yield from _unreadable(problems)
     if not entries:
         return
+    how = f"there{_on(context, nodes)} and read as {workload} here"
     if context.cluster and workload in WORKLOADS:
         results = context.cluster.run(
             read_first_entries, next(iter(entries)), workload, limit_s=context.node_limit_s / 2, nodes=nodes
@@ -96,7 +97,8 @@ def _check_readable(
         fix = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
         yield from _problems_of_nodes(context.cluster, results.errors, "that the first entries can be read", fix)
         nodes = [node for node in nodes if node.name in results.values]
-    yield fine("data", f"{_sample(stamps, files)}, there and read as {workload} here{_on(context, nodes)}")
+        how = f"there and read as {workload} here{_on(context, nodes)}"
+    yield fine("data", f"{_sample(stamps, files)}, {how}")
 
 
 def _sample(stamps: Mapping[str, Stamp], files: int) -> str:
