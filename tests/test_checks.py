@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,11 +19,13 @@ from typing import Any
 
 import pytest
 import requests
+import tables
 from broken import wait_until
 from bucket import SECRETS, USER, Bucket
 from proxy import free_port
 from server import MlflowServer, Postgres, running_server
 from test_disk import mounted
+from tiny import make_tiny
 from zdc_files import flat_branches, showers, write
 
 import search.doctor
@@ -31,6 +34,9 @@ from search.diagnostics.finding import Finding
 from search.diagnostics.probes.storage import exchange_tokens, read_token, write_token
 from search.diagnostics.runner import CHECKS, Check, findings_of, run_checks
 from search.tracking.client import MlflowClient, embedded_uri
+from search.workload import Workload
+from search.workloads import WORKLOADS
+from trainables.data.table_loader import TableLoader
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "of-the-admin-of-the-tests"
@@ -96,8 +102,8 @@ def test_a_check_that_crashes_is_wrong_and_keeps_its_traceback(
     file = write(tmp_path / "a.root", "mytree", flat_branches("mytree", showers()))
     crashed = the_one("data", context(data=(file,), workload="no such workload"))
     assert crashed.level == "wrong"
-    assert "KeyError" in crashed.found
-    assert "read_first_entries" in crashed.details
+    assert "UsageError" in crashed.found
+    assert "find_workload" in crashed.details
 
 
 def test_a_check_that_hangs_is_wrong_and_the_next_one_is_made(
@@ -366,6 +372,61 @@ def test_a_file_that_is_spoiled_is_reported_and_the_others_are_read(
 
 def test_a_pattern_without_files_is_reported(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
     assert "no file matches" in the_one("data", context(data=(f"{tmp_path}/*.root",))).found
+
+
+@pytest.fixture
+def lines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Workload]:
+    """Two workloads on tables: one that says which files it reads, and one that does not."""
+    loader = TableLoader(columns=("energy",))
+    silent = replace(make_tiny(), name="silent")
+    made = {"silent": silent, "line": replace(silent, name="line", load_data=loader, files=loader.files)}
+    for name, workload in made.items():
+        monkeypatch.setitem(WORKLOADS, name, workload)
+    return made
+
+
+@pytest.mark.usefixtures("lines")
+@pytest.mark.parametrize("kind", tables.FORMATS)
+def test_tables_are_read_by_the_workload_that_reads_such_files(
+    context: Callable[..., DiagnosticContext], tmp_path: Path, kind: str
+) -> None:
+    file = tables.write(tmp_path, kind, tables.table())
+    tables.write(tmp_path, kind, tables.table(), "y")
+    for workload in ("line", None):
+        (reported,) = found("data", context(data=(str(tmp_path),), workload=workload))
+        assert reported.line.startswith("fine     data: 2 files, ")
+        assert reported.line.endswith("there and read as line here")
+    tables.write(tmp_path, kind, {"layer": tables.table()["layer"]})
+    (wrong,) = bad("data", context(data=(str(file),), workload="line"))
+    assert f"{file}: no " in wrong.found
+    assert "'energy'; nearest of 1: 'layer'" in wrong.found
+    _cut(file)
+    (wrong,) = bad("data", context(data=(str(file),), workload="line"))
+    assert "truncated" in wrong.found
+
+
+@pytest.mark.usefixtures("lines")
+def test_what_a_workload_does_not_say_is_not_checked_and_so_reported(
+    context: Callable[..., DiagnosticContext], tmp_path: Path
+) -> None:
+    (tmp_path / "x.csv").write_text("energy\n1\n")
+    (reported,) = found("data", context(data=(f"{tmp_path}/x.csv",), workload="silent"))
+    assert reported.line.startswith("fine     data: 1 file, ")
+    assert reported.line.endswith("there; content not checked: workload silent names no kind of file")
+    file = tables.write(tmp_path, "npz", tables.table())
+    _cut(file)
+    (wrong,) = bad("data", context(data=(str(file),), workload="silent"))
+    assert "truncated" in wrong.found
+
+
+def test_a_table_is_no_file_of_a_workload_on_trees(context: Callable[..., DiagnosticContext], tmp_path: Path) -> None:
+    file = tables.write(tmp_path, "parquet", tables.table())
+    for workload in ("zdc", None):
+        (wrong,) = bad("data", context(data=(str(file),), workload=workload))
+        assert "not a ROOT file: expected it to begin with b'root'" in wrong.found
+        assert "a Parquet file" in wrong.found
+        assert "--workload" in wrong.fix
+    assert "no *.root file in this folder" in the_one("data", context(data=(str(tmp_path),), workload="zdc")).found
 
 
 # --- upload

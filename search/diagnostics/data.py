@@ -1,11 +1,12 @@
-"""Whether the workload's reader can read the input files: it must on the head, and may elsewhere."""
+"""Whether the input files are whole and the workload's reader reads them: it must on the head, and may elsewhere."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from search.config.catalogue import find_workload
 from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.data import Stamp, stamp_files
@@ -13,6 +14,9 @@ from search.workloads import WORKLOADS
 from trainables.base.errors import DataError
 from trainables.data.files import expand_files
 from trainables.data.root_trees import no_tree, opened, trees_in
+from trainables.data.stamps import Stamp as StampOfFile
+from trainables.data.stamps import stamp_file
+from trainables.data.table_headers import SUFFIXES, suffix_of
 from trainables.runtime.disk_space import megabytes
 
 if TYPE_CHECKING:
@@ -28,16 +32,30 @@ def check(context: DiagnosticContext) -> Iterator[Finding]:
     if not context.data:
         yield fine("data", "no --data: the carried sample")
         return
+    kinds = _file_kinds(context.workload)
     try:
-        files = expand_files(context.data)
+        files = expand_files(
+            context.data, sorted({end for kind in kinds.values() for end in kind.suffixes}) or SUFFIXES
+        )
     except DataError as error:
-        yield wrong("data", str(error), "ROOT files", "correct --data")
+        yield wrong("data", str(error), "files that the workload reads", "correct --data")
         return
-    stamps = stamp_files(_evenly_chosen(files, STAMPED))
-    readable = {file: stamp for file, stamp in stamps.items() if not isinstance(stamp, str)}
-    yield from _unreadable([stamp for stamp in stamps.values() if isinstance(stamp, str)])
+    own = {kind.stamp for kind in kinds.values()}
+    stamp = own.pop() if len(own) == 1 else stamp_file
+    stamps = stamp_files(_evenly_chosen(files, STAMPED), stamp)
+    readable = {file: found for file, found in stamps.items() if not isinstance(found, str)}
+    yield from _unreadable([found for found in stamps.values() if isinstance(found, str)])
     if readable:
-        yield from _check_readable(context, readable, len(files))
+        nodes = context.cluster.nodes if context.cluster else []
+        if context.cluster:
+            nodes = yield from _check_same_files(context, context.cluster, readable, stamp)
+        if kinds:
+            yield from _check_readable(context, readable, len(files), nodes)
+        else:
+            what = f"workload {context.workload} names no kind of file"
+            yield fine(
+                "data", f"{_sample(readable, len(files))}, there{_on(context, nodes)}; content not checked: {what}"
+            )
 
 
 def _evenly_chosen(files: Sequence[str], most: int) -> list[str]:
@@ -48,14 +66,17 @@ def _evenly_chosen(files: Sequence[str], most: int) -> list[str]:
 
 
 def _unreadable(problems: Sequence[str]) -> Iterator[Finding]:
-    fix = "copy it again, correct --data, or --skip-bad-files"
+    fix = "copy it again, correct --data or --workload, or --skip-bad-files"
     for problem in problems[:_MOST_PROBLEMS]:
-        yield wrong("data", problem, "a ROOT file that can be read", fix)
+        yield wrong("data", problem, "a file that can be read", fix)
     if len(problems) > _MOST_PROBLEMS:
         yield wrong("data", f"{len(problems) - _MOST_PROBLEMS} more such files", fix="as above")
 
 
-def _check_readable(context: DiagnosticContext, stamps: dict[str, Stamp], files: int) -> Iterator[Finding]:
+def _check_readable(
+    context: DiagnosticContext, stamps: dict[str, Stamp], files: int, nodes: Sequence[Node]
+) -> Iterator[Finding]:
+    """Read the first entries here, and on the nodes that have the same files and need no code of the user's for it."""
     entries: dict[str, int] = {}
     problems, workload = [], context.workload or ""
     for file in _evenly_chosen(list(stamps), READ):
@@ -66,39 +87,48 @@ def _check_readable(context: DiagnosticContext, stamps: dict[str, Stamp], files:
             problems.append(str(error))
     context.workload = workload or None  # for the check of a trial
     yield from _unreadable(problems)
-    on_nodes = ""
-    if context.cluster:
-        nodes = yield from _check_same_files(context, context.cluster, stamps)
-        if entries:
-            results = context.cluster.run(
-                read_first_entries, next(iter(entries)), workload, limit_s=context.node_limit_s / 2, nodes=nodes
-            )
-            fix = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
-            yield from _problems_of_nodes(context.cluster, results.errors, "that the first entries can be read", fix)
-            nodes = [node for node in nodes if node.name in results.values]
-        on_nodes = f" and on {len(nodes)} of {len(context.cluster.nodes)} nodes"
-    if entries:
-        size = megabytes(sum(size for size, _ in stamps.values()))
-        sample = f"{len(stamps)} of {files} files, {size}" if len(stamps) < files else f"{files} files, {size}"
-        yield fine("data", f"{sample}, there and read as {workload} here{on_nodes}".replace("1 files", "1 file"))
+    if not entries:
+        return
+    how = f"there{_on(context, nodes)} and read as {workload} here"
+    if context.cluster and workload in WORKLOADS:
+        results = context.cluster.run(
+            read_first_entries, next(iter(entries)), workload, limit_s=context.node_limit_s / 2, nodes=nodes
+        )
+        fix = "see the line about versions; ray logs cluster (worker-*.err) on that node has more"
+        yield from _problems_of_nodes(context.cluster, results.errors, "that the first entries can be read", fix)
+        nodes = [node for node in nodes if node.name in results.values]
+        how = f"there and read as {workload} here{_on(context, nodes)}"
+    yield fine("data", f"{_sample(stamps, files)}, {how}")
+
+
+def _sample(stamps: Mapping[str, Stamp], files: int) -> str:
+    of = f"{len(stamps)} of " if len(stamps) < files else ""
+    return f"{of}{files} file{'s' * (files > 1)}, {megabytes(sum(size for size, _ in stamps.values()))}"
+
+
+def _on(context: DiagnosticContext, nodes: Sequence[Node]) -> str:
+    return f" and on {len(nodes)} of {len(context.cluster.nodes)} nodes" if context.cluster else ""
 
 
 def workload_of(file: str) -> str:
-    """Return the first workload whose trees a file holds.
+    """Return the first carried workload whose trees a file holds, or that reads files of its suffix.
 
     Raises
     ------
     DataError
         There is none, or the file cannot be read.
     """
+    kinds, suffix = _file_kinds(None), suffix_of(file)
+    any_tree = [name for name, kind in kinds.items() if not kind.trees and suffix in kind.suffixes]
+    wanted = sorted({tree for kind in kinds.values() for tree in kind.trees})
+    if any_tree and suffix != ".root":
+        return any_tree[0]
     with opened(file) as root_file:
         there = trees_in(root_file)
-        kinds = _file_kinds()
-        for name, kind in kinds.items():
-            if kind.trees & there.keys():
-                return name
-        wanted = ", ".join(f"'{tree}'" for tree in sorted({tree for kind in kinds.values() for tree in kind.trees}))
-        raise no_tree(root_file, file, f"one of {wanted}", "Correct --data.")
+        for name in [*(name for name, kind in kinds.items() if kind.trees & there.keys()), *any_tree]:
+            return name
+        expected = f"one of {', '.join(repr(tree) for tree in wanted)}"
+        raise no_tree(root_file, file, expected, "Correct --data, or name the --workload that reads it.")
 
 
 def read_first_entries(file: str, workload: str) -> int:
@@ -109,25 +139,27 @@ def read_first_entries(file: str, workload: str) -> int:
     DataError
         What is wrong with the file.
     """
-    reader = _file_kinds()[workload].reader()
+    reader = _file_kinds(workload)[workload].reader()
     entries = reader.count_entries(file)
     next(reader.read(file))
     return entries
 
 
-def _file_kinds() -> dict[str, FileKind]:
-    return {name: workload.files for name, workload in WORKLOADS.items() if workload.files}
+def _file_kinds(workload: str | None) -> dict[str, FileKind]:
+    """Return the kinds of files of one workload, or of all carried ones, by workload."""
+    chosen = {workload: find_workload(workload)} if workload else WORKLOADS
+    return {name: one.files for name, one in chosen.items() if one.files}
 
 
 def _check_same_files(
-    context: DiagnosticContext, cluster: Cluster, here: dict[str, Stamp]
+    context: DiagnosticContext, cluster: Cluster, here: dict[str, Stamp], stamp: Callable[[str], StampOfFile]
 ) -> Generator[Finding, None, list[Node]]:
     """Report nodes with other files than this machine; returns the nodes with the same ones."""
-    results = cluster.run(stamp_files, list(here), limit_s=context.node_limit_s / 2)
+    results = cluster.run(stamp_files, list(here), stamp, limit_s=context.node_limit_s / 2)
     yield from results.error_findings("data")
     problems = {}
     for node, there in results.values.items():
-        different = [_difference(file, here[file], stamp) for file, stamp in there.items() if stamp != here[file]]
+        different = [_difference(file, here[file], found) for file, found in there.items() if found != here[file]]
         if different:
             more = f" (and {len(different) - 1} more files)" if len(different) > 1 else ""
             problems[node] = different[0] + more

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from trainables.base.errors import DataError
 from trainables.data.files import DataSettings, expand_files
 from trainables.data.split import SPLIT_NONE, SPLIT_VALIDATION, Split, hash_events, parts_of, split_of
+from trainables.data.stamps import stamp_all, stamp_file
 
 if TYPE_CHECKING:
     from trainables.contract import LoadArrays
@@ -85,7 +86,7 @@ class ArrayLoader:
         DataError
             No file is named, ``load`` fails or returns no such arrays, or there are too few events.
         """
-        parts, files = self._parts(settings)
+        parts, files, skipped = self._parts(settings)
         train, validation, holdout = parts["train"], parts["validation"], parts["test"]
         for name, part in parts.items():
             if part.events == 0:
@@ -103,6 +104,7 @@ class ArrayLoader:
                 f"{sum(part.events for part in parts.values())} events in {files}: {events}",
                 f"arrays {', '.join(_describe(name, array) for name, array in train.arrays.items())}",
                 *_not_finite(train.arrays),
+                *(f"skipped: {problem}" for problem in skipped),
             ),
             objective_version=self.objective_version,
         )
@@ -112,18 +114,19 @@ class ArrayLoader:
         holdout = self._parts(settings)[0]["test"]
         return ArrayHoldout(holdout.arrays, _fingerprint(holdout))
 
-    def _parts(self, settings: DataSettings) -> tuple[dict[str, _Part], str]:
-        """Load the parts of all files; also describe the files in a word or two."""
+    def _parts(self, settings: DataSettings) -> tuple[dict[str, _Part], str, list[str]]:
+        """Load the parts of all files; also describe the files in a word or two, and those that were left out."""
         if not settings.data:
             raise DataError(f"{self.workload} carries no sample of its own. Name files with --data.")
         split = split_of(0.0 if settings.validation else settings.validation_share, with_holdout=not settings.holdout)
-        files = expand_files(settings.data)
+        files, skipped = _whole(settings.data, settings)
         parts = self._split(files, split)
-        if settings.validation:
-            parts |= self._split(expand_files(settings.validation), SPLIT_VALIDATION)
-        if settings.holdout:
-            parts |= self._split(expand_files(settings.holdout), SPLIT_NONE)
-        return parts, "1 file" if len(files) == 1 else f"{len(files)} files"
+        for names, own in ((settings.validation, SPLIT_VALIDATION), (settings.holdout, SPLIT_NONE)):
+            if names:
+                more, bad = _whole(names, settings)
+                parts |= self._split(more, own)
+                skipped += bad
+        return parts, "1 file" if len(files) == 1 else f"{len(files)} files", skipped
 
     def _split(self, files: tuple[str, ...], split: Split) -> dict[str, _Part]:
         arrays = self._arrays(files)
@@ -148,6 +151,12 @@ class ArrayLoader:
                 f"It was given {len(files)} files, the first {files[0]}."
             ) from error
         return dict(_checked(found, self.workload))
+
+
+def _whole(names: Sequence[str], settings: DataSettings) -> tuple[tuple[str, ...], list[str]]:
+    """Return the files that are whole, and what is wrong with those that may be left out."""
+    stamps, problems = stamp_all(expand_files(names), stamp_file, settings.skip_bad_files)
+    return tuple(stamps), problems
 
 
 def _where(error: BaseException) -> str:

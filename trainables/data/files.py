@@ -1,21 +1,17 @@
-"""Input files: the settings that name them, their expansion to single files, and a stamp of each file's content."""
+"""Input files: the settings that name them, their expansion to single files, and the errors about single files."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from collections.abc import Iterator, Sequence
-from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
-from trainables.data.root_header import check_whole
 from trainables.data.split import VALIDATION_SHARE
-
-SAMPLE_BYTES = 1 << 16  # of the head and of the tail of a file, and as much again spread between them
+from trainables.data.table_headers import SUFFIXES
 
 
 class DataSettings(BaseModel):
@@ -25,7 +21,8 @@ class DataSettings(BaseModel):
 
     data: tuple[str, ...] = Field(
         (),
-        description="ROOT files, globs, folders, .list files (one path a line), root:// URLs; none: the carried sample",
+        description="files that the workload can read, globs, folders, .list files (one path a line), root:// URLs; "
+        "none: the carried sample",
     )
     holdout: tuple[str, ...] = Field(
         (),
@@ -63,14 +60,32 @@ class UnreadableFile(DataError):  # noqa: N818 - reads as what it says about the
     """A file that is absent, broken, empty, or without its tree; ``skip_bad_files`` leaves out such files alone."""
 
 
-def expand_files(names: Sequence[str]) -> tuple[str, ...]:
+def unreadable(file: str, where: str, error: Exception) -> DataError:
+    """Make the error for a file that a library cannot read.
+
+    Parameters
+    ----------
+    file, where : str
+        As in "FILE: cannot be read WHERE".
+    error : Exception
+        Of the library. A missing package is true of every such file, so that none may be left out.
+    """
+    reason = " ".join(str(error).split())[:200]
+    if isinstance(error, ImportError):
+        return DataError(f"{file}: cannot be read {where}: a package is missing here ({reason}). Install it.")
+    return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
+
+
+def expand_files(names: Sequence[str], suffixes: Sequence[str] = SUFFIXES) -> tuple[str, ...]:
     """Expand names to single files and URLs: absolute, sorted, each once.
 
     Parameters
     ----------
     names : sequence of str
-        Files, globs (``**`` too), folders (every ``*.root`` below them), ``.list`` files (one name a line,
-        relative to the list, ``#`` begins a comment), ``root://`` URLs.
+        Files, globs (``**`` too), folders (every file below them that ends with one of ``suffixes``), ``.list`` files
+        (one name a line, relative to the list, ``#`` begins a comment), ``root://`` URLs.
+    suffixes : sequence of str
+        ``.root``, ``.parquet`` ...: of the files that the workload reads.
 
     Raises
     ------
@@ -78,15 +93,19 @@ def expand_files(names: Sequence[str]) -> tuple[str, ...]:
         A glob, a folder or a list holds nothing; a URL is of another kind, or xrootd is not installed.
         A file named by itself is checked only when it is opened.
     """
-    found = {file for name in names for file in (_expand_list(name) if _is_list(name) else _expand(name, Path()))}
+    found = {file for name in names for file in _expand_any(name, suffixes)}
     return tuple(sorted(found))
+
+
+def _expand_any(name: str, suffixes: Sequence[str]) -> Iterator[str]:
+    return _expand_list(name, suffixes) if _is_list(name) else _expand(name, Path(), suffixes)
 
 
 def _is_list(name: str) -> bool:
     return name.endswith(".list") and "://" not in name
 
 
-def _expand_list(name: str) -> Iterator[str]:
+def _expand_list(name: str, suffixes: Sequence[str]) -> Iterator[str]:
     path = Path(name).expanduser().absolute()
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -97,35 +116,44 @@ def _expand_list(name: str) -> Iterator[str]:
     if not entries:
         raise DataError(f"{path}: the list names no file. Expected one path a line.")
     for entry in entries:
-        yield from _expand(entry, path.parent)
+        yield from _expand(entry, path.parent, suffixes)
 
 
 def _absolute(name: str) -> str:
     return name if "://" in name else str(Path(name).expanduser().absolute())
 
 
-def _expand(name: str, base: Path) -> Iterator[str]:
+def _expand(name: str, base: Path, suffixes: Sequence[str]) -> Iterator[str]:
     if "://" in name:
         yield _checked_url(name)
         return
     path = (base / Path(name).expanduser()).absolute()
     if path.is_dir():
-        yield from _below(path)
+        yield from _below(path, suffixes)
     elif any(letter in name for letter in "*?[") and not path.exists():
         matches = list(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
         if not matches:
             raise DataError(f"{name}: no file matches this pattern (looked for {path}). Check it with ls.")
         for match in matches:
-            yield from _below(match) if match.is_dir() else [str(match)]
+            yield from _below(match, suffixes) if match.is_dir() else [str(match)]
     else:
         yield str(path)
 
 
-def _below(folder: Path) -> list[str]:
-    files = [str(path) for path in folder.rglob("*.root") if path.is_file()]
-    if not files:
-        raise DataError(f"{folder}: no *.root file in this folder or below it. Name another folder, or the files.")
-    return files
+def _below(folder: Path, suffixes: Sequence[str]) -> list[str]:
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in suffixes and path.is_file()]
+    found = [str(path) for path in files if not _is_unfinished(path.relative_to(folder))]
+    if not found:
+        kinds = ", ".join(f"*{suffix}" for suffix in suffixes)
+        raise DataError(
+            f"{folder}: no {kinds} file in this folder or below it. Name another folder, or the files: '{folder}/*'."
+        )
+    return found
+
+
+def _is_unfinished(path: Path) -> bool:
+    """Return whether other readers of Parquet folders, too, leave a file out: its name, or a folder's, begins so."""
+    return path.suffix == ".parquet" and any(part.startswith(("_", ".")) for part in path.parts)
 
 
 def _checked_url(url: str) -> str:
@@ -135,64 +163,3 @@ def _checked_url(url: str) -> str:
     if importlib.util.find_spec("fsspec_xrootd") is None:
         raise DataError(f"{url}: reading root:// URLs needs xrootd. Run: pip install 'hep-search[xrootd]'")
     return url
-
-
-def stamp_root_file(file: str) -> dict[str, int | str]:
-    """Stamp one state of a ROOT file without reading the whole file.
-
-    Parameters
-    ----------
-    file : str
-        One of ``expand_files``.
-
-    Returns
-    -------
-    dict
-        ``size`` in bytes, ``modified`` (of the file system), ``sample``: hash of some of the bytes.
-
-    Raises
-    ------
-    UnreadableFile
-        Absent, not permitted, not a ROOT file, cut off, or never closed by the job that wrote it.
-    """
-    try:
-        size, modified, stream = _open(file)
-        with stream:
-            if problem := check_whole(stream, size):
-                raise UnreadableFile(f"{file}: {problem}")
-            sample = _content_sample(stream, size)
-    except OSError as error:
-        raise UnreadableFile(f"{file}: cannot be read ({error.strerror or error}).{_similar(file)}") from error
-    return {"size": size, "modified": modified, "sample": sample}
-
-
-def _open(file: str) -> tuple[int, str, BinaryIO]:
-    if "://" in file:
-        import fsspec
-
-        filesystem, path = fsspec.core.url_to_fs(file)
-        info: dict[str, Any] = filesystem.info(path)
-        return int(info["size"]), str(info.get("mtime", "")), filesystem.open(path, "rb")
-    status = Path(file).stat()
-    return status.st_size, str(status.st_mtime_ns), Path(file).open("rb")
-
-
-def _content_sample(stream: BinaryIO, size: int) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    if size <= 4 * SAMPLE_BYTES:
-        places = [(0, size)]
-    else:
-        spread = [(size * part // 17, SAMPLE_BYTES // 16) for part in range(1, 17)]
-        places = [(0, SAMPLE_BYTES), *spread, (size - SAMPLE_BYTES, SAMPLE_BYTES)]
-    for start, length in places:
-        stream.seek(start)
-        digest.update(stream.read(length))
-    return digest.hexdigest()
-
-
-def _similar(file: str) -> str:
-    path = Path(file)
-    if "://" in file or path.exists() or not path.parent.is_dir():
-        return ""
-    nearest = get_close_matches(path.name, [entry.name for entry in path.parent.iterdir()], n=3)
-    return f" Nearest in that folder: {', '.join(nearest)}." if nearest else ""

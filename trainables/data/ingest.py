@@ -1,4 +1,4 @@
-"""Read the ROOT files of any workload into a columnar cache: each file once, in chunks, split, or refused whole."""
+"""Read the files of any workload into a columnar cache: each file once, in chunks, split, or refused whole."""
 
 # N events of one chunk
 
@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache, CacheSpec, open_or_build
 from trainables.data.cache_writer import CacheWriter, Column
-from trainables.data.files import UnreadableFile, stamp_root_file
+from trainables.data.files import UnreadableFile
 from trainables.data.split import parts_of, positions
+from trainables.data.stamps import Stamp, nothing_left, stamp_all
 
 HASH = "event_hash"  # the column that identifies an event
 HASH_COLUMN = Column("<u8")
@@ -56,10 +57,12 @@ class FileReader(ABC):
 
 @dataclass(frozen=True)
 class FileKind:
-    """The kind of a workload's files."""
+    """The kind of a workload's files: how they are found, checked and read."""
 
-    trees: frozenset[str]  # a file holds one of them
+    suffixes: tuple[str, ...]  # of the files that are looked for in folders
+    stamp: Callable[[str], Stamp]  # of trainables.data.stamps, or alike: one state of a file, refused unless whole
     reader: Callable[[], FileReader]  # with the settings of a search without flags
+    trees: frozenset[str] = frozenset()  # a ROOT file holds one of them; none: any
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Request:
     columns: Mapping[str, Column]
     split: Mapping[str, float]  # one of trainables.data.split
     skip_bad_files: bool
+    stamp: Callable[[str], Stamp]  # of the files' kind
 
 
 def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_dir: Path) -> Cache:
@@ -97,7 +101,7 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
     DataError
         Anything is wrong with a file or with all of them together. Nothing is cached then.
     """
-    stamps, absent = _stamps(files, request.skip_bad_files)
+    stamps, absent = stamp_all(files, request.stamp, request.skip_bad_files)
     spec = CacheSpec(
         name=request.name,
         key={"files": list(stamps.values()), "absent": absent, **request.key},
@@ -105,28 +109,6 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
         parts=tuple(request.split),
     )
     return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, request, reader, writer))
-
-
-def _stamps(files: tuple[str, ...], skip_bad_files: bool) -> tuple[dict[str, dict[str, int | str]], list[str]]:
-    """Stamp the files that look readable; also return what is wrong with the others."""
-    stamps: dict[str, dict[str, int | str]] = {}
-    problems: list[str] = []
-    for file in files:
-        try:
-            stamps[file] = stamp_root_file(file)
-        except UnreadableFile as problem:
-            problems.append(str(problem))
-    if problems and not skip_bad_files:
-        more = f"\n... and {len(problems) - 10} more" if len(problems) > 10 else ""
-        hint = f"\n{len(problems)} of {len(files)} files cannot be read; --skip-bad-files leaves them out."
-        raise DataError("\n".join(problems[:10]) + more + (hint if len(files) > 1 else ""))
-    if not stamps:
-        raise _nothing_left(problems)
-    return stamps, problems
-
-
-def _nothing_left(problems: list[str]) -> DataError:
-    return DataError("no readable file is left:\n" + "\n".join(problems[:10]))
 
 
 def _build(
@@ -151,7 +133,7 @@ def _build(
         some_hashes.append(hashes)
         whole += 1
     if whole == 0:
-        raise _nothing_left(skipped)
+        raise nothing_left(skipped)
     meta = reader.finish()
     repeated = sum(len(hashes) for hashes in some_hashes) - len(np.unique(np.concatenate(some_hashes)))
     return meta | {"files": whole, "skipped": skipped, "repeated": round(repeated / sampled)}
@@ -166,7 +148,7 @@ def _count_entries(files: tuple[str, ...], request: Request, reader: FileReader,
         except UnreadableFile as problem:
             _skip(problem, request, skipped)
     if not entries:
-        raise _nothing_left(skipped)
+        raise nothing_left(skipped)
     if sum(entries.values()) < MIN_EVENTS:
         raise DataError(
             f"{', '.join(files)}: too few events: expected at least {MIN_EVENTS} in all, to train and to "

@@ -6,6 +6,8 @@ import struct
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from trainables.data.table_headers import not_of
+
 HEADER_BYTES = 64
 BIG_FILE = 1_000_000  # from this version on positions have 8 bytes
 FREE_STEP, LONGEST_FREE = 1_000_000_000, 2_000_000_000
@@ -44,8 +46,7 @@ def check_whole(stream: BinaryIO, size: int) -> str:
     """
     data = stream.read(HEADER_BYTES)
     if data[:4] != b"root" or len(data) < 28:
-        found = f"{size} bytes that begin with {data[:8]!r}" if size else "an empty file"
-        return f"not a ROOT file: expected it to begin with b'root', found {found}."
+        return not_of("ROOT", data, size)
     header = Header.parse(data)
     if size < header.end:
         return (

@@ -1,4 +1,4 @@
-"""Open trees of ROOT files and stream their lists of numbers; an error names what the file holds instead."""
+"""Open trees of ROOT files, RNTuples too, and stream their lists of numbers; an error names what is there instead."""
 
 # uproot and awkward take a second to import: only functions that read a file do it.
 
@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
-from trainables.data.files import UnreadableFile
+from trainables.data.files import UnreadableFile, unreadable
 from trainables.data.root_header import NOT_CLOSED
+from trainables.data.root_ntuples import NTUPLE_CLASS, is_ntuple, steps
 
 if TYPE_CHECKING:
     import awkward as ak
 
-CHUNK_BYTES = "4 MB"  # of branches read at a time; small enough for the caches of a processor
-TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD")  # that are read
+CHUNK_BYTES = 4 << 20  # of branches read at a time; small enough for the caches of a processor
+TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", NTUPLE_CLASS)  # that are read
 TREE_MARKS = ("RNTuple", "Tree", "Ntuple", "TChain")  # what the name of any class of trees holds
 
 
@@ -158,10 +159,10 @@ def find_tree(root_file: Any, file: str, name: str, expected: str, advice: str) 
     if kind is None:
         raise no_tree(root_file, file, expected, advice)
     if kind not in TREE_CLASSES:
-        what = "an RNTuple" if kind.endswith("RNTuple") else f"a {kind}"
+        what = "an RNTuple of a preliminary format" if kind.endswith("RNTuple") else f"a {kind}"
         raise DataError(
-            f"{file}: '{name}' is {what} (class {kind}), which this version does not read: expected a TTree. Write it "
-            "as a TTree (podio: the ROOT writer, not the RNTuple writer)."
+            f"{file}: '{name}' is {what} (class {kind}), which this version does not read: expected a TTree or an "
+            "RNTuple of ROOT 6.34 or newer. Write the file again."
         )
     try:
         return root_file[name]
@@ -216,7 +217,7 @@ def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice:
 
 
 def stream(
-    tree: Any, file: str, branches: Mapping[str, str], chunk_size: str | int
+    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None
 ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
     """Yield first entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
 
@@ -226,24 +227,28 @@ def stream(
         Of ``find_tree``.
     file : str
     branches : mapping of field to branch
-    chunk_size : str or int
-        Bytes as uproot writes them, or number of entries.
+    chunk_entries : int, optional
+        None: so many that they have ``CHUNK_BYTES``.
 
     Raises
     ------
     UnreadableFile
         At any chunk.
     """
-    steps = tree.iterate(list(branches.values()), step_size=chunk_size, library="ak")
+    names = list(branches.values())
+    if is_ntuple(tree):
+        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES)
+    else:
+        chunks = tree.iterate(names, step_size=chunk_entries or f"{CHUNK_BYTES} B", library="ak")
     entry = 0
-    while (arrays := _next_step(steps, file, entry)) is not None:
+    while (arrays := _next_step(chunks, file, entry)) is not None:
         yield entry, {field: arrays[branch] for field, branch in branches.items()}
-        entry += len(arrays)
+        entry += len(arrays[names[0]])
 
 
-def _next_step(steps: Iterator[ak.Array], file: str, entry: int) -> ak.Array | None:
+def _next_step(chunks: Iterator[Mapping[str, ak.Array]], file: str, entry: int) -> Mapping[str, ak.Array] | None:
     try:
-        return next(steps, None)
+        return next(chunks, None)
     except MemoryError:
         raise
     except Exception as error:  # as above
@@ -252,14 +257,12 @@ def _next_step(steps: Iterator[ak.Array], file: str, entry: int) -> ak.Array | N
 
 def _unreadable(file: str, where: str, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:200]
-    if isinstance(error, ImportError):  # true of every such file, so that none may be left out
-        return DataError(f"{file}: cannot be read {where}: a package is missing here ({reason}). Install it.")
-    if "compression algorithm" in reason:
+    if "compression algorithm" in reason and not isinstance(error, ImportError):
         return UnreadableFile(
             f"{file}: cannot be read {where} ({reason}). Copy it again; if that does not help, write it with another "
             "compression: zlib, lzma, lz4 or zstd."
         )
-    return UnreadableFile(f"{file}: cannot be read {where} ({type(error).__name__}: {reason}). Copy it again.")
+    return unreadable(file, where, error)
 
 
 def _number_type(array: ak.Array) -> np.dtype[Any]:

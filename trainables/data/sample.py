@@ -60,25 +60,29 @@ class Sample:
         return [(self.data, part) for part in self.data.spec.parts] + own
 
 
-def open_sample(settings: DataSettings, carried: Carried, ingest: Ingest) -> Sample:
+def open_sample(settings: DataSettings, carried: Carried | None, ingest: Ingest) -> Sample:
     """Open the caches of the user's files, or of the carried sample where none is named.
 
     Parameters
     ----------
     settings : DataSettings
-    carried : Carried
-        Its holdout belongs to its sample, unless the user names another.
+    carried : Carried, optional
+        Its holdout belongs to its sample, unless the user names another. None: the workload has none.
     ingest : callable
         Opens or builds the cache of files, whose names it receives as the user wrote them.
 
     Raises
     ------
     DataError
-        What ``ingest`` raises; a part without events; events that are in two of the caches.
+        What ``ingest`` raises; no file is named; a part without events; events that are in two of the caches.
     """
-    holdout_files = settings.holdout if settings.holdout or settings.data else (str(carried.holdout),)
+    data_files, holdout_files = settings.data, settings.holdout
+    if not data_files:
+        if carried is None:
+            raise DataError("no file: this workload carries no sample of its own. Name files with --data.")
+        data_files, holdout_files = (str(carried.sample),), holdout_files or (str(carried.holdout),)
     split = split_of(0.0 if settings.validation else settings.validation_share, with_holdout=not holdout_files)
-    data = ingest(settings.data or (str(carried.sample),), split)
+    data = ingest(data_files, split)
     for part in split:
         if data.rows(part) == 0:
             total = sum(data.rows(name) for name in split)
@@ -93,9 +97,9 @@ def open_sample(settings: DataSettings, carried: Carried, ingest: Ingest) -> Sam
     return Sample(data, validation or data, holdout)
 
 
-def describe(sample: Sample, settings: DataSettings, carried: Carried) -> str:
+def describe(sample: Sample, settings: DataSettings, carried: Carried | None = None) -> str:
     """Describe events, files and parts in one line."""
-    origin = "" if settings.data else f" of the carried sample ({carried.what})"
+    origin = "" if settings.data or carried is None else f" of the carried sample ({carried.what})"
     kept_back = f"{sample.hidden.rows('test')} of other files" if sample.holdout else f"{sample.hidden.rows('test')}"
     read = sample.data.meta["files"]
     files = "1 file" if read == 1 else f"{read} files"

@@ -17,7 +17,7 @@ from trainables.data.files import DataSettings, expand_files
 from trainables.data.sample import Carried, Sample, describe, describe_cache, describe_oddities, open_sample
 from trainables.data.split import Split
 from trainables.pt.cutflow import CutFlow, Selection
-from trainables.pt.ingest import EVENT_COLUMNS, Reading, ingest
+from trainables.pt.ingest import EVENT_COLUMNS, FILES, Reading, ingest
 from trainables.pt.metrics import PtBinning, check_binning
 from trainables.pt.selection import Charge
 
@@ -98,7 +98,7 @@ def load_holdout(settings: PtDataSettings, cache_dir: Path) -> Events:
 def _sample(settings: PtDataSettings, cache_dir: Path) -> Sample:
     def cache_of(names: tuple[str, ...], split: Split) -> Cache:
         reading = Reading(settings.selection, settings.charge, settings.skip_bad_files, split)
-        return ingest(expand_files(names), reading, cache_dir)
+        return ingest(expand_files(names, FILES.suffixes), reading, cache_dir)
 
     return open_sample(settings, CARRIED, cache_of)
 

@@ -18,6 +18,7 @@ from trainables.data.cache_writer import Column
 from trainables.data.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileKind, FileReader, Request, Rows
 from trainables.data.ingest import ingest as ingest_files
 from trainables.data.split import SPLIT_NONE, hash_events, parts_of
+from trainables.data.stamps import stamp_root_file
 from trainables.pt.content import Content, Points, content_of
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection
 from trainables.pt.layouts import TREE, count_entries, read_chunks
@@ -55,7 +56,7 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     train and validation.
     """
     key = {"reader": READER_VERSION, **asdict(reading)}
-    request = Request("pt", key, COLUMNS, reading.split, reading.skip_bad_files)
+    request = Request("pt", key, COLUMNS, reading.split, reading.skip_bad_files, FILES.stamp)
     return ingest_files(files, request, PtReader(reading), cache_dir)
 
 
@@ -229,4 +230,9 @@ def _check_sample(total: Tally, reading: Reading) -> None:
         )
 
 
-FILES = FileKind(frozenset({TREE}), lambda: PtReader(Reading("strict", -1, True, SPLIT_NONE)))
+FILES = FileKind(
+    suffixes=(".root",),
+    stamp=stamp_root_file,
+    reader=lambda: PtReader(Reading("strict", -1, True, SPLIT_NONE)),
+    trees=frozenset({TREE}),
+)

@@ -1,4 +1,4 @@
-"""The layout of pT files: TTree 'tree', one entry an event, lists of numbers, streamed as chunks."""
+"""The layout of pT files: TTree or RNTuple 'tree', one entry an event, lists of numbers, streamed as chunks."""
 
 # lengths in cm, energies and momenta in GeV, angles in rad
 
@@ -42,7 +42,7 @@ def count_entries(file: str) -> int:
         return trees.entries_of(tree, file, TREE)
 
 
-def read_chunks(file: str, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[trees.Chunk]:
+def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.Chunk]:
     """Stream a file. Memory: one chunk and the baskets it lies in.
 
     Fields have the names of the branches; floats and doubles, any integers are accepted.
@@ -50,8 +50,8 @@ def read_chunks(file: str, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterato
     Parameters
     ----------
     file : str
-    chunk_size : str or int
-        Bytes as uproot writes them, or number of entries.
+    chunk_entries : int, optional
+        None: so many that they have some MB.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def read_chunks(file: str, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterato
         tree = _tree(root_file, file)
         collections = _collections(file, tree.keys(recursive=True))
         branches = {name: name for names in collections.values() for name in names}
-        for entry, fields in trees.stream(tree, file, branches, chunk_size):
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
             chunk = trees.Chunk(file, entry, fields, branches)
             for names in collections.values():
                 chunk.check_lists(names, LIST_ADVICE)

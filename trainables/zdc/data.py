@@ -90,13 +90,13 @@ def naive_predictors(data: ZDCData) -> dict[str, dict[str, float]]:
 
 
 def _sample(settings: ZDCDataSettings, cache_dir: Path) -> Sample:
-    from trainables.zdc.ingest import Reading, ingest  # uproot
+    from trainables.zdc.ingest import FILES, Reading, ingest  # uproot
 
     def cache_of(names: tuple[str, ...], split: Split) -> Cache:
         by_user = names in (settings.data, settings.validation, settings.holdout)
         layout = settings.layout if by_user else "auto"  # carried files
         reading = Reading(layout, settings.hit_threshold_mev, settings.skip_bad_files, split)
-        return ingest(expand_files(names), reading, cache_dir)
+        return ingest(expand_files(names, FILES.suffixes), reading, cache_dir)
 
     return open_sample(settings, CARRIED, cache_of)
 

@@ -15,6 +15,7 @@ from trainables.data.cache_writer import Column
 from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
 from trainables.data.ingest import ingest as ingest_files
 from trainables.data.split import SPLIT_NONE, hash_events
+from trainables.data.stamps import stamp_root_file
 from trainables.zdc import showers
 from trainables.zdc.layouts import TREES, Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
 
@@ -44,7 +45,7 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     (files).
     """
     key = {"reader": READER_VERSION, **asdict(reading)}
-    request = Request("zdc", key, COLUMNS, reading.split, reading.skip_bad_files)
+    request = Request("zdc", key, COLUMNS, reading.split, reading.skip_bad_files, FILES.stamp)
     return ingest_files(files, request, ZDCReader(reading), cache_dir)
 
 
@@ -110,4 +111,9 @@ def _check_sample(total: showers.FileTally, reading: Reading) -> None:
         )
 
 
-FILES = FileKind(frozenset(TREES.values()), lambda: ZDCReader(Reading("auto", 0.0, True, SPLIT_NONE)))
+FILES = FileKind(
+    suffixes=(".root",),
+    stamp=stamp_root_file,
+    reader=lambda: ZDCReader(Reading("auto", 0.0, True, SPLIT_NONE)),
+    trees=frozenset(TREES.values()),
+)

@@ -1,4 +1,4 @@
-"""The two layouts of ZDC files: their trees and branches, read in chunks."""
+"""The two layouts of ZDC files: their trees (TTree or RNTuple) and branches, read in chunks."""
 
 # N events and H hits of one chunk; GeV and mm
 
@@ -90,15 +90,15 @@ def count_hits(file: str, layout: Layout) -> int:
     return sum(int(chunk.counts("hit_energy").sum()) for chunk in read_chunks(file, layout))
 
 
-def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_BYTES) -> Iterator[Chunk]:
+def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> Iterator[Chunk]:
     """Stream a file in chunks. Memory: one chunk and the baskets that hold it.
 
     Parameters
     ----------
     file : str
     layout : "mytree" or "edm4hep"
-    chunk_size : str or int
-        Bytes as uproot writes them, or number of entries.
+    chunk_entries : int, optional
+        None: so many that they have some MB.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def read_chunks(file: str, layout: Layout, chunk_size: str | int = trees.CHUNK_B
     with trees.opened(file) as root_file:
         tree = _tree(root_file, file, layout)
         branches = branch_names(file, layout, tree.keys(recursive=True))
-        for entry, fields in trees.stream(tree, file, branches, chunk_size):
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
             chunk = Chunk(file, entry, fields, branches, layout)
             chunk.check_lists([field for field in fields if not field.startswith("hit_")], ADVICE)
             chunk.check_lists([field for field in fields if field.startswith("hit_")], ADVICE)
