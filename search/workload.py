@@ -110,7 +110,7 @@ class Promotion:
 
 @dataclass(frozen=True, kw_only=True)
 class DefaultPromotion:
-    """How models of a workload with ``load`` are promoted: the same score on resampled events of the holdout.
+    """How models that are trained on arrays by name are promoted: the same score on resampled events of the holdout.
 
     Their training offers ``from_weights``, ``score`` and ``predict``, as ``TorchTraining`` does.
     """
@@ -191,13 +191,14 @@ class Workload:
         given = self.promotion
         if not isinstance(given, DefaultPromotion):
             return given
-        if not isinstance(self.load_data, ArrayLoader) or not all(hasattr(self.training, name) for name in NEEDED):
+        load_holdout = getattr(self.load_data, "load_holdout", None)  # of ArrayLoader and TableLoader
+        if load_holdout is None or not all(hasattr(self.training, name) for name in NEEDED):
             return None
         models = ArrayModels(self.training, self.config, self.word, next(iter(self.objectives)), given.onnx)
         return Promotion(
             preset=given.preset,
             watched=given.watched,
-            load_holdout=self.load_data.load_holdout,
+            load_holdout=load_holdout,
             evaluate=models.evaluate,
             naive=no_evaluations,
             draw=draw_evaluations,
