@@ -29,7 +29,7 @@ from trainables.data.files import DataSettings
 from trainables.export.array_models import NEEDED, ArrayModels
 
 if TYPE_CHECKING:
-    from trainables.base.objectives import Mode
+    from trainables.base.objectives import Constraint, Mode
     from trainables.base.training import Training, TrainingConfig
     from trainables.data.ingest import FileKind
     from trainables.evaluation.scores import Evaluation
@@ -78,7 +78,7 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """By how much a metric of which less is better may be worse than the champion's."""
+    """By how much a metric may be worse than the champion's: larger, or smaller where more of it is better."""
 
     relative: float = 0.0  # of the champion's value
     absolute: float = 0.0
@@ -99,7 +99,7 @@ class Promotion:
     """How a workload's models are evaluated on the holdout, and packaged for their users."""
 
     preset: str  # the reference beside the champion
-    watched: Mapping[str, Tolerance]  # metrics of which less is better
+    watched: Mapping[str, Tolerance]  # metrics that must not become worse by more than this
     load_holdout: LoadHoldout
     evaluate: EvaluateModel
     naive: EvaluateBaselines
@@ -154,7 +154,8 @@ class Workload:
     sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
 
     # scores
-    limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
+    more_is_better: tuple[str, ...] = ()  # further metrics: columns, watched ones; of all others less is better
+    constraints: tuple[Constraint, ...] = ()
     baselines: ScoreBaselines = nothing  # naive predictors
     references: ScoreBaselines = nothing  # published results
     objective_version: str = "1"  # with ``load``: change it where the meaning of a score changes
@@ -184,6 +185,11 @@ class Workload:
                 raise UsageError(f"Workload {self.name!r} gives both load and load_data. Leave one of them out.")
         for name, value in made.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def directions(self) -> dict[str, Mode]:
+        """Which values of a metric are better, for all commands; of a metric that is not named, less is better."""
+        return {**dict.fromkeys(self.more_is_better, "max"), **self.objectives}
 
     @property
     def promoted_by(self) -> Promotion | None:

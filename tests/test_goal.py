@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Constraint, Goal
 
-LIMITED = Goal({"loss": "min"}, {"bias": 0.02})
+BIAS = (Constraint("bias", 0.02),)
+LIMITED = Goal({"loss": "min"}, BIAS)
 TWO = Goal({"loss": "min", "score": "max"})
 
 
@@ -28,7 +29,7 @@ def test_within_the_constraints_only_the_objective_counts() -> None:
 
 
 def test_several_constraints_are_measured_by_their_own_size() -> None:
-    goal = Goal({"loss": "min"}, {"bias": 0.02, "tail": 0.5})
+    goal = Goal({"loss": "min"}, (Constraint("bias", 0.02), Constraint("tail", 0.5)))
     assert goal.excesses({"bias": 0.04, "tail": 0.25}) == {"bias": pytest.approx(1.0), "tail": pytest.approx(-0.5)}
     assert goal.violation({"bias": 0.04, "tail": 0.25}) == pytest.approx(1.0)
 
@@ -44,7 +45,7 @@ def test_equals_are_both_in_the_front() -> None:
 
 
 def test_beyond_a_constraint_no_trial_is_in_the_front_beside_one_that_keeps_it() -> None:
-    goal = Goal({"loss": "min", "score": "max"}, {"bias": 0.02})
+    goal = Goal({"loss": "min", "score": "max"}, BIAS)
     scores = [{"loss": 9.0, "score": 0.0, "bias": 0.01}, {"loss": 0.0, "score": 9.0, "bias": 0.03}]
     assert goal.front(scores) == [True, False]
     assert goal.front(scores[1:]) == [True]
@@ -69,10 +70,10 @@ numbers = st.floats(-1e6, 1e6)
 @given(numbers, numbers, st.floats(0, 1), st.floats(0, 1))
 def test_schedulers_see_the_order_of_the_goal(loss: float, other: float, bias: float, other_bias: float) -> None:
     one, two = {"loss": loss, "bias": bias}, {"loss": other, "bias": other_bias}
-    for goal in (LIMITED, Goal({"loss": "max"}, {"bias": 0.02}), Goal({"loss": "min"})):
+    for goal in (LIMITED, Goal({"loss": "max"}, BIAS), Goal({"loss": "min"})):
         if LIMITED.violation(one) == LIMITED.violation(two) > 0:
             assert (
-                goal.scalar_score(one) == goal.scalar_score(two) or not goal.limits
+                goal.scalar_score(one) == goal.scalar_score(two) or not goal.constraints
             )  # equally far trials rank equally
         elif goal.order(one) < goal.order(two):
             assert goal.scalar_score(one) <= goal.scalar_score(two)

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
+from search.reporting.verdicts import against_naive
 from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Goal, Mode
 
@@ -151,7 +152,7 @@ def test_only_stopping_by_the_scheduler_saves() -> None:
 def test_a_search_in_which_nothing_completed_has_no_best_and_no_verdict() -> None:
     board = board_of([trial(0, "failed", reason="x")])
     assert board.best is None
-    assert board.against_naive() == []
+    assert against_naive(board) == []
     assert "constant" in shown(board)
     assert make_leaderboard(spec_of(), [], {}).rows == ()
 
@@ -209,7 +210,7 @@ def test_a_long_table_is_cut_but_presets_and_naive_stay() -> None:
 
 
 def test_the_verdict_says_on_what_the_best_trial_beats_the_naive_and_on_what_not() -> None:
-    (verdict,) = board_of().against_naive()
+    (verdict,) = against_naive(board_of())
     assert verdict.startswith("constant: the best trial beats it on loss (0.4 against 0.5)")
     assert "DOES NOT BEAT it on brier (0.2 against 0.05)" in verdict
     assert "floor" not in verdict
