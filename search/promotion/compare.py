@@ -64,6 +64,7 @@ class HoldoutComparison:
             Promotions of all workloads that used this holdout, this one included.
         """
         goal, watched = self.source.goal, self.source.promotion.watched
+        metrics = tuple(dict.fromkeys((*goal.objectives, *goal.constrained, *watched)))
         finalist, training = self.select_candidate()
         reference, reference_scores = self._reference()
         candidate = self.scores[training].holdout
@@ -79,7 +80,7 @@ class HoldoutComparison:
             events=candidate.events,
             uses=uses,
             reference=reference,
-            metrics=tuple(dict.fromkeys((*goal.objectives, *goal.constrained, *watched))),
+            metrics=metrics,
             lines=tuple(self._lines(reference_scores)),
             verdict=Gate(goal, watched, self.confidence).decide(candidate, self._seeds(finalist), champion),
             notes=(
@@ -88,6 +89,7 @@ class HoldoutComparison:
                 *self._notes_on_naive(candidate),
                 *_notes_on_uses(uses),
             ),
+            more_is_better=tuple(name for name in metrics if goal.sign(name) < 0),
         )
 
     def figure_scores(self, candidate: str) -> dict[str, Evaluation]:

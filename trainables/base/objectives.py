@@ -46,7 +46,7 @@ class Constraint:
 
     @property
     def in_words(self) -> str:
-        return f"{self.metric} at {'most' if self.bound == '<=' else 'least'} {self.bound:g}"
+        return f"{self.metric} at {'most' if self.kind == '<=' else 'least'} {self.bound:g}"
 
     def __str__(self) -> str:
         return f"{self.metric} {self.kind} {self.bound:g}"
