@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainables.base.objectives import Constraint, Goal
+from trainables.base.objectives import Constraint, Goal, read_constraints, stored_constraints
 
 BIAS = (Constraint("bias", 0.02),)
 LIMITED = Goal({"loss": "min"}, BIAS)
@@ -99,3 +99,55 @@ def test_of_several_objectives_the_front_is_ranked_first(scores: list[dict[str, 
     for part in (True, False):
         orders = [TWO.order(scores[place]) for place, mark in ranked if mark == part]
         assert orders == sorted(orders)
+
+
+@pytest.mark.parametrize(
+    ("constraint", "kept", "beyond", "excess"),
+    [
+        (Constraint("auc", 0.9, ">="), 0.9, 0.45, 0.5),
+        (Constraint("auc", 0.0, ">="), 0.0, -0.3, 0.3),
+        (Constraint("auc", -2.0, ">="), -2.0, -3.0, 0.5),
+        (Constraint("auc", 0.02), 0.02, 0.03, 0.5),
+        (Constraint("auc", 0.0), 0.0, 0.3, 0.3),
+        (Constraint("auc", -2.0), -2.0, -1.0, 0.5),
+    ],
+)
+def test_a_bound_of_any_kind_and_sign_is_kept_on_it_and_broken_beyond_it(
+    constraint: Constraint, kept: float, beyond: float, excess: float
+) -> None:
+    assert constraint.excess({"auc": kept}) == 0
+    assert constraint.is_kept({"auc": kept})
+    assert constraint.excess({"auc": beyond}) == pytest.approx(excess)
+    assert not constraint.is_kept({"auc": beyond})
+    assert constraint.is_kept({"auc": 2 * kept - beyond})
+
+
+@given(st.floats(1e-300, 1e300), st.floats(-1e300, 1e300))
+def test_a_largest_value_above_0_is_measured_as_in_searches_begun_before(bound: float, value: float) -> None:
+    """Their studies hold these numbers; bit for bit."""
+    assert Constraint("bias", bound).excess({"bias": value}) == value / bound - 1
+
+
+def test_two_bounds_of_one_metric_are_a_window() -> None:
+    goal = Goal({"loss": "min"}, (Constraint("width", 1.0), Constraint("width", 0.5, ">=")))
+    assert goal.excesses({"width": 0.25}) == {"width": pytest.approx(-0.75), "width>=": pytest.approx(0.5)}
+    assert goal.constrained == ("width",)
+    assert [goal.violation({"width": width}) > 0 for width in (0.4, 0.5, 0.75, 1.0, 1.1)] == [True, *[False] * 3, True]
+
+
+def test_constraints_are_stored_under_the_words_of_searches_begun_before() -> None:
+    assert read_constraints({"bias": 0.02}) == BIAS
+    assert stored_constraints(BIAS) == {"bias": 0.02}
+    both = (*BIAS, Constraint("auc", 0.9, ">="))
+    assert read_constraints(stored_constraints(both)) == both
+
+
+def test_constraints_have_words_for_people() -> None:
+    assert [Constraint("bias", 0.02).in_words, str(Constraint("bias", 0.02))] == ["bias at most 0.02", "bias <= 0.02"]
+    smallest = Constraint("auc", 0.9, ">=")
+    assert [smallest.in_words, str(smallest)] == ["auc at least 0.9", "auc >= 0.9"]
+
+
+def test_a_model_without_the_constrained_metric_is_told_by_name() -> None:
+    with pytest.raises(KeyError, match="bias has a constraint and is no metric of this model: loss"):
+        LIMITED.order({"loss": 1.0})

@@ -14,7 +14,7 @@ from rich.console import Console
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
 from search.reporting.verdicts import against_naive
 from search.storage.trial_record import Outcome, TrialRecord
-from trainables.base.objectives import Goal, Mode
+from trainables.base.objectives import Constraint, Goal, Mode
 
 
 def spec_of(mode: Mode = "min") -> LeaderboardSpec:
@@ -218,3 +218,13 @@ def test_the_verdict_says_on_what_the_best_trial_beats_the_naive_and_on_what_not
 
 def test_the_order_of_the_records_does_not_matter() -> None:
     assert board_of(RECORDS[::-1]) == board_of()
+
+
+def test_a_naive_predictor_need_not_have_a_metric_that_is_constrained() -> None:
+    """As a penalty of the training, which only models have; it is compared on what it has."""
+    goal = Goal({"loss": "min"}, (Constraint("brier", 0.25),))
+    spec = LeaderboardSpec("s", "tiny", goal, columns=("brier",), objective_version="tiny-1")
+    board = make_leaderboard(spec, RECORDS, {"constant": {"loss": 0.5}})
+    (naive,) = (row for row in board.rows if row.kind == "naive")
+    assert (naive.value, naive.keeps_limits) == (0.5, False)
+    assert against_naive(board) == ["constant: the best trial beats it on loss (0.4 against 0.5)"]

@@ -245,8 +245,8 @@ BOTH = ("--trials", "14", "--presets", "all", "--scheduler", "asha", "--max-conc
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
 def test_a_search_proposes_stops_and_ranks_in_a_mirror_as_before_it(storage: Path) -> None:
-    ours = run_search(make_tiny(**PRESETS), storage, "ours", *BOTH, "--constraint", "size=0.4")
-    mirror = run_search(make_mirrored(**PRESETS), storage, "mirror", *BOTH, "--constraint", "size>=-0.4")
+    ours = run_search(make_tiny(**PRESETS), storage, "ours", *BOTH, "--constraint", "size=0.2")
+    mirror = run_search(make_mirrored(**PRESETS), storage, "mirror", *BOTH, "--constraint", "size>=-0.2")
     assert ours.code == mirror.code == 0, ours.text + mirror.text
     told = ("label", "outcome", "rank", "keeps_limits", "epoch", "best_epoch", "hyperparameters")
     assert [[row[name] for name in told] for row in mirror.board["rows"]] == [

@@ -208,7 +208,9 @@ def make_leaderboard(
         outcomes=dict(Counter(str(record.outcome) for record in records)),
         compute_hours=sum(record.seconds for record in records) / 3600,
         saved_hours=sum(record.saved_seconds for record in stopped) / 3600,
-        directions={name: mode for name, mode in goal.directions.items() if goal.sign(name) < 0},
+        directions={
+            name: mode for name, mode in goal.directions.items() if mode == "max" and name not in goal.objectives
+        },
     )
 
 
