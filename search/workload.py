@@ -200,7 +200,8 @@ class Workload:
         load_holdout = getattr(self.load_data, "load_holdout", None)  # of ArrayLoader and TableLoader
         if load_holdout is None or not all(hasattr(self.training, name) for name in NEEDED):
             return None
-        models = ArrayModels(self.training, self.config, self.word, next(iter(self.objectives)), given.onnx)
+        objective, mode = next(iter(self.objectives.items()))
+        models = ArrayModels(self.training, self.config, self.word, objective, given.onnx, mode)
         return Promotion(
             preset=given.preset,
             watched=given.watched,

@@ -77,7 +77,9 @@ def opened(storage: Path, told: WrittenSearch | None = None) -> SourceSearch:
         return JoinedData()
 
     experiment = Experiment(client_of(None, storage), "1")  # nothing is asked of it
-    return open_search(replace(make_promotable(), join=join), folder, storage / "cache", experiment)
+    workload = make_promotable()
+    object.__setattr__(workload, "join", join)  # without builds_on, which would look for models
+    return open_search(workload, folder, storage / "cache", experiment)
 
 
 def notes_of(source: SourceSearch, champion: dict[str, str] | None = None) -> tuple[str, ...]:
