@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from trainables.base.objectives import Constraint
 from trainables.contract import (
     CompareTrials,
     Data,
@@ -29,7 +30,7 @@ from trainables.data.files import DataSettings
 from trainables.export.array_models import NEEDED, ArrayModels
 
 if TYPE_CHECKING:
-    from trainables.base.objectives import Constraint, Mode
+    from trainables.base.objectives import Mode
     from trainables.base.training import Training, TrainingConfig
     from trainables.data.ingest import FileKind
     from trainables.evaluation.scores import Evaluation
@@ -229,6 +230,13 @@ def _require_fields(workload: Workload) -> None:
     for metric, mode in workload.objectives.items():
         if mode not in ("min", "max"):
             raise UsageError(f'{name}: objective {metric!r} is {mode!r}, expected "min" or "max".')
+    if wrong := [metric for metric in workload.more_is_better if workload.objectives.get(metric) == "min"]:
+        raise UsageError(f"{name}: {wrong[0]} is minimised as an objective and stands in more_is_better.")
+    if wrong := [str(one) for one in workload.constraints if not isinstance(one, Constraint)]:
+        raise UsageError(
+            f'{name}: constraints holds {wrong[0]!r}, expected Constraint("bias", 0.02) for a largest value or '
+            'Constraint("auc", 0.9, ">=") for a smallest one.'
+        )
     for what in ("optional", "mutable", "sizing"):
         if unknown := [key for key in getattr(workload, what) if key not in fields]:
             raise UsageError(f"{name}: {what} names {unknown[0]!r}, which {workload.config.__name__} does not have.")

@@ -181,3 +181,16 @@ def test_one_mapping_tells_the_direction_of_every_metric() -> None:
     assert BOUND.directions == {"loss": "min", "score": "max", "purity": "max"}
     goal = spec_of(BOUND).goal
     assert [goal.sign(name) for name in ("loss", "score", "purity", "width", "unheard-of")] == [1, -1, -1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"more_is_better": ("loss",)}, "loss is minimised as an objective and stands in more_is_better"),
+        ({"constraints": ("auc>=0.9",)}, r"constraints holds 'auc>=0.9', expected Constraint\(\"bias\", 0.02\)"),
+        ({"constraints": {"bias": 0.02}}, "constraints holds 'bias'"),
+    ],
+)
+def test_a_workload_that_contradicts_itself_about_metrics_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        replace(WORKLOAD, **fields)
