@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -151,3 +153,9 @@ def test_constraints_have_words_for_people() -> None:
 def test_a_model_without_the_constrained_metric_is_told_by_name() -> None:
     with pytest.raises(KeyError, match="bias has a constraint and is no metric of this model: loss"):
         LIMITED.order({"loss": 1.0})
+
+
+@pytest.mark.parametrize(("bound", "kind"), [(0.9, "=>"), (0.9, ">"), (float("nan"), ">=")])
+def test_a_constraint_that_bounds_nothing_is_refused(bound: float, kind: Any) -> None:
+    with pytest.raises(ValueError, match=r'expected a metric, a number, and "<=" or ">="'):
+        Constraint("auc", bound, kind)

@@ -154,7 +154,7 @@ def test_a_constraint_of_the_workload_on_an_objective_is_left_out_and_the_users_
 @pytest.mark.parametrize(
     ("word", "told"),
     [
-        ("score=0.9", r"more score is better. Write 'score>=0.9' for the smallest value, or 'score<=0.9'"),
+        ("score=0.9", r"of score more is better. Write 'score>=0.9' for the smallest value, or 'score<=0.9'"),
         ("purity=0.9", r"Write 'purity>=0.9'"),
         ("purty>=0.9", r"no metric to constrain 'purty'. Did you mean purity\?"),
         ("purity", r"expected .* as in --constraint 'purity>=0.9'; quotes keep a shell"),  # what a shell leaves

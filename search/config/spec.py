@@ -205,7 +205,7 @@ def _read_constraint(workload: Workload, word: str) -> list[Constraint]:
     more = workload.directions.get(name) == "max"
     if match and match[2] == "=" and more:
         raise UsageError(
-            f"--constraint {word}: NAME=VALUE is the largest value that a metric may have, and more {name} is better. "
+            f"--constraint {word}: NAME=VALUE is a largest value, and of {name} more is better. "
             f"Write '{name}>={match[3]}' for the smallest value, or '{name}<={match[3]}' for the largest."
         )
     kind: Kind = ">=" if match and match[2] == ">=" else "<="

@@ -14,11 +14,22 @@ Metrics = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Constraint:
-    """A bound that a metric has to keep: the largest value that it may have, or the smallest one."""
+    """A bound that a metric has to keep: the largest value that it may have, or the smallest one.
+
+    Raises
+    ------
+    ValueError
+        The kind is neither "<=" nor ">=", or the bound is NaN.
+    """
 
     metric: str
     bound: float
     kind: Kind = "<="
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("<=", ">=") or math.isnan(self.bound):
+            about = f"{self.metric!r}, {self.bound!r}, {self.kind!r}"
+            raise ValueError(f'Constraint({about}): expected a metric, a number, and "<=" or ">="')
 
     @property
     def key(self) -> str:
