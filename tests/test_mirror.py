@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from evaluations import evaluated
 from finished import Finished, registered, run_search
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
-from tiny import make_mirrored, make_tagger, make_tiny
+from tiny import TinyConfig, TinyData, TinyTraining, make_mirrored, make_tagger, make_tiny
 from written import Fate, WrittenSearch, write_search
 
 from search.promotion.gate import Gate
@@ -28,8 +29,9 @@ from search.reporting.precision import about_baselines, about_trials
 from search.storage.location import Storage
 from search.storage.trial_record import TrialRecord
 from search.tracking.mlflow_ui import trial_views
-from search.workload import Tolerance
+from search.workload import Tolerance, not_given
 from trainables.base.objectives import Constraint, Goal, Metrics
+from trainables.base.training import TrainedModel
 from trainables.evaluation.holdout_plots import _draw_differences
 from trainables.evaluation.scores import Evaluation
 
@@ -193,6 +195,37 @@ def test_a_figure_of_the_holdout_says_which_side_is_better(mode: Any, words: str
     axes = Figure().subplots()
     _draw_differences(axes, {"candidate": one}, one, "champion")
     assert axes.get_ylabel().endswith(words)
+
+
+class ScoredTraining(TinyTraining):
+    """What a default promotion asks of a training."""
+
+    @classmethod
+    def from_weights(cls, config: TinyConfig, _weights: Any, device: torch.device) -> ScoredTraining:
+        return cls(config, TinyData(), device)
+
+    def score(self, x: np.ndarray[Any, Any]) -> dict[str, float]:
+        return {"auc": float(self.predict(x).mean())}
+
+    def predict(self, x: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        return x
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_a_default_promotion_draws_the_side_of_its_objective(mode: Any) -> None:
+    arrays = {"x": np.arange(20.0)}
+    workload = replace(
+        make_tagger(),
+        training=ScoredTraining,
+        objectives={"auc": mode},
+        load=lambda files: arrays,
+        load_data=not_given,
+    )
+    promotion = workload.promoted_by
+    assert promotion is not None
+    trained = TrainedModel("tagger", "run", {"x": 0.3}, {})
+    found = promotion.evaluate(trained, {}, arrays, TinyData(), 5, torch.device("cpu"))
+    assert found.curve.mode == mode
 
 
 # ---------------------------------------------------------------- report page
