@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search.errors import UsageError
+from trainables.base.objectives import Constraint
 from trainables.contract import (
     CompareTrials,
     Data,
@@ -78,7 +79,7 @@ class Defaults:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """By how much a metric of which less is better may be worse than the champion's."""
+    """By how much a metric may be worse than the champion's: larger, or smaller where more of it is better."""
 
     relative: float = 0.0  # of the champion's value
     absolute: float = 0.0
@@ -99,7 +100,7 @@ class Promotion:
     """How a workload's models are evaluated on the holdout, and packaged for their users."""
 
     preset: str  # the reference beside the champion
-    watched: Mapping[str, Tolerance]  # metrics of which less is better
+    watched: Mapping[str, Tolerance]  # metrics that must not become worse by more than this
     load_holdout: LoadHoldout
     evaluate: EvaluateModel
     naive: EvaluateBaselines
@@ -154,7 +155,8 @@ class Workload:
     sizing: Mapping[str, Callable[[Any], float]] = field(default_factory=dict)
 
     # scores
-    limits: Mapping[str, float] = field(default_factory=dict)  # metrics and the largest value that each may have
+    more_is_better: tuple[str, ...] = ()  # further metrics: columns, watched ones; of all others less is better
+    constraints: tuple[Constraint, ...] = ()
     baselines: ScoreBaselines = nothing  # naive predictors
     references: ScoreBaselines = nothing  # published results
     objective_version: str = "1"  # with ``load``: change it where the meaning of a score changes
@@ -186,6 +188,11 @@ class Workload:
             object.__setattr__(self, name, value)
 
     @property
+    def directions(self) -> dict[str, Mode]:
+        """Which values of a metric are better, for all commands; of a metric that is not named, less is better."""
+        return {**dict.fromkeys(self.more_is_better, "max"), **self.objectives}
+
+    @property
     def promoted_by(self) -> Promotion | None:
         """How its models are promoted; None: they cannot be."""
         given = self.promotion
@@ -194,7 +201,8 @@ class Workload:
         load_holdout = getattr(self.load_data, "load_holdout", None)  # of ArrayLoader and TableLoader
         if load_holdout is None or not all(hasattr(self.training, name) for name in NEEDED):
             return None
-        models = ArrayModels(self.training, self.config, self.word, next(iter(self.objectives)), given.onnx)
+        objective, mode = next(iter(self.objectives.items()))
+        models = ArrayModels(self.training, self.config, self.word, objective, given.onnx, mode)
         return Promotion(
             preset=given.preset,
             watched=given.watched,
@@ -222,6 +230,13 @@ def _require_fields(workload: Workload) -> None:
     for metric, mode in workload.objectives.items():
         if mode not in ("min", "max"):
             raise UsageError(f'{name}: objective {metric!r} is {mode!r}, expected "min" or "max".')
+    if wrong := [metric for metric in workload.more_is_better if workload.objectives.get(metric) == "min"]:
+        raise UsageError(f"{name}: {wrong[0]} is minimised as an objective and stands in more_is_better.")
+    if wrong := [str(one) for one in workload.constraints if not isinstance(one, Constraint)]:
+        raise UsageError(
+            f'{name}: constraints holds {wrong[0]!r}, expected Constraint("bias", 0.02) for a largest value or '
+            'Constraint("auc", 0.9, ">=") for a smallest one.'
+        )
     for what in ("optional", "mutable", "sizing"):
         if unknown := [key for key in getattr(workload, what) if key not in fields]:
             raise UsageError(f"{name}: {what} names {unknown[0]!r}, which {workload.config.__name__} does not have.")

@@ -159,7 +159,7 @@ def _pt_training(name: str, title: str, training: str, full_epochs: int, **more:
         "mutable": getattr(spaces.pt, f"MUTABLE_{training.upper()}"),
         "sizing": {"width": float, "depth": float, "batch_size": float},
         "objectives": trainables.pt.metrics.OBJECTIVES,
-        "limits": trainables.pt.metrics.CONSTRAINTS,
+        "constraints": trainables.pt.metrics.CONSTRAINTS,
         "columns": ("bias", "core_sigma", "tail"),
         "baselines": trainables.pt.naive.naive_predictors,
         "compare": trainables.pt.plots.compare_trials,

@@ -205,6 +205,7 @@ def test_a_search_with_an_interrupted_trial_has_not_ended(tmp_path: Path) -> Non
         (plan_of(presets="known"), "data-1", "presets"),
         (plan_of(objective="size"), "data-1", "objectives"),
         (plan_of(constraint=("size=1",)), "data-1", "limits"),
+        (plan_of(constraint=("size>=1",)), "data-1", "limits"),
     ],
 )
 def test_another_search_is_refused_with_the_difference(

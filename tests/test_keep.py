@@ -17,7 +17,7 @@ from pyarrow import fs
 from search.storage.location import StoragePath
 from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
 from search.storage.trial_record import Outcome, TrialRecord
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Constraint, Goal
 
 LOSS = Goal({"loss": "min"})
 WEIGHTS = {"state.pt", "best.pt", "last.pt"}
@@ -91,7 +91,7 @@ def test_the_best_stay_whatever_the_order_in_which_they_end(
 
 
 def test_limits_go_before_the_objective(tmp_path: Path) -> None:
-    trials = Trials(tmp_path, RetentionPolicy(best=1), goal=Goal({"loss": "min"}, {"size": 1.0}))
+    trials = Trials(tmp_path, RetentionPolicy(best=1), goal=Goal({"loss": "min"}, (Constraint("size", 1.0),)))
     trials.end(trials.begin(0), loss=0.1, size=2.0)
     trials.end(trials.begin(1), loss=0.9, size=0.5)
     assert trials.kept() == {1}

@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
+from search.reporting.verdicts import against_naive
 from search.storage.trial_record import Outcome, TrialRecord
-from trainables.base.objectives import Goal, Mode
+from trainables.base.objectives import Constraint, Goal, Mode
 
 
 def spec_of(mode: Mode = "min") -> LeaderboardSpec:
@@ -151,7 +152,7 @@ def test_only_stopping_by_the_scheduler_saves() -> None:
 def test_a_search_in_which_nothing_completed_has_no_best_and_no_verdict() -> None:
     board = board_of([trial(0, "failed", reason="x")])
     assert board.best is None
-    assert board.against_naive() == []
+    assert against_naive(board) == []
     assert "constant" in shown(board)
     assert make_leaderboard(spec_of(), [], {}).rows == ()
 
@@ -209,7 +210,7 @@ def test_a_long_table_is_cut_but_presets_and_naive_stay() -> None:
 
 
 def test_the_verdict_says_on_what_the_best_trial_beats_the_naive_and_on_what_not() -> None:
-    (verdict,) = board_of().against_naive()
+    (verdict,) = against_naive(board_of())
     assert verdict.startswith("constant: the best trial beats it on loss (0.4 against 0.5)")
     assert "DOES NOT BEAT it on brier (0.2 against 0.05)" in verdict
     assert "floor" not in verdict
@@ -217,3 +218,13 @@ def test_the_verdict_says_on_what_the_best_trial_beats_the_naive_and_on_what_not
 
 def test_the_order_of_the_records_does_not_matter() -> None:
     assert board_of(RECORDS[::-1]) == board_of()
+
+
+def test_a_naive_predictor_need_not_have_a_metric_that_is_constrained() -> None:
+    """As a penalty of the training, which only models have; it is compared on what it has."""
+    goal = Goal({"loss": "min"}, (Constraint("brier", 0.25),))
+    spec = LeaderboardSpec("s", "tiny", goal, columns=("brier",), objective_version="tiny-1")
+    board = make_leaderboard(spec, RECORDS, {"constant": {"loss": 0.5}})
+    (naive,) = (row for row in board.rows if row.kind == "naive")
+    assert (naive.value, naive.keeps_limits) == (0.5, False)
+    assert against_naive(board) == ["constant: the best trial beats it on loss (0.4 against 0.5)"]

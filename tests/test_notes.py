@@ -21,6 +21,7 @@ from search.reporting.mlflow_notes import opening_note, record_opening, record_r
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.mlflow_ui import LONGEST, NOTE, colour, view_tag, with_links, with_result
+from trainables.base.objectives import Constraint
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,7 @@ def recorded(experiment: Experiment, tmp_path: Path) -> RecordedSearch:
 
 
 def plan_of(objective: str = "loss") -> SearchSpec:
-    workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), limits={"size": 0.5})
+    workload = replace(make_tiny(known={"x": 0.3}), columns=("size",), constraints=(Constraint("size", 0.5),))
     return spec_of(workload, method=Method(objective=objective), site=Site(name="s"))
 
 

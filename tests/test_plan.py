@@ -13,6 +13,7 @@ from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
 from search.errors import UsageError
 from search.workload import Defaults
+from trainables.base.objectives import Constraint, stored_constraints
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
 WORKLOAD = replace(
@@ -102,3 +103,94 @@ def test_a_bound_on_concurrent_trials_is_not_silently_ignored_by_pbt() -> None:
         plan_of(budget=Budget(max_concurrent=1), scheduler="pbt")
     assert plan_of(budget=Budget(max_concurrent=1), scheduler="asha").samples
     assert plan_of(scheduler="pbt").samples
+
+
+# ---------------------------------------------------------------- constraints
+
+BOUND = replace(
+    WORKLOAD,
+    columns=("purity", "width"),
+    more_is_better=("purity",),
+    constraints=(Constraint("width", 0.5), Constraint("purity", 0.8, ">=")),
+)
+
+
+def constraints_of(*words: str, **method: Any) -> dict[str, float]:
+    spec = spec_of(BOUND, method=Method(constraint=words, **method))
+    return stored_constraints(spec.goal.constraints)
+
+
+DEFAULTS = {"width": 0.5, "purity>=": 0.8}
+
+
+@pytest.mark.parametrize(
+    ("words", "bounds"),
+    [
+        ((), DEFAULTS),
+        (("width=0.3",), {"purity>=": 0.8, "width": 0.3}),
+        (("width<=0.3",), {"purity>=": 0.8, "width": 0.3}),
+        (("width>=0.1",), DEFAULTS | {"width>=": 0.1}),  # a window
+        (("purity>=0.9",), {"width": 0.5, "purity>=": 0.9}),
+        (("purity<=0.99",), DEFAULTS | {"purity": 0.99}),
+        (("score>=-2", "loss=0", "loss=-1"), DEFAULTS | {"score>=": -2.0, "loss": -1.0}),
+        (("width=inf",), {"purity>=": 0.8}),
+        (("purity=inf",), {"width": 0.5}),
+        (("purity=-inf", "width<=inf"), {}),
+        (("purity>=-inf", " width <= 1e-3 "), {"width": 1e-3}),
+    ],
+)
+def test_a_word_of_a_constraint_is_a_largest_or_a_smallest_value(
+    words: tuple[str, ...], bounds: dict[str, float]
+) -> None:
+    assert constraints_of(*words) == bounds
+
+
+def test_a_constraint_of_the_workload_on_an_objective_is_left_out_and_the_users_own_is_not() -> None:
+    workload = replace(BOUND, constraints=(Constraint("loss", 0.5), Constraint("score", 0.8, ">=")))
+    method = Method(objective="loss,score", constraint=("score>=0.7",))
+    assert stored_constraints(spec_of(workload, method=method).goal.constraints) == {"score>=": 0.7}
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("score=0.9", r"of score more is better. Write 'score>=0.9' for the smallest value, or 'score<=0.9'"),
+        ("purity=0.9", r"Write 'purity>=0.9'"),
+        ("purty>=0.9", r"no metric to constrain 'purty'. Did you mean purity\?"),
+        ("purity", r"expected .* as in --constraint 'purity>=0.9'; quotes keep a shell"),  # what a shell leaves
+        ("width>0.5", r"expected NAME=VALUE, NAME<=VALUE or NAME>=VALUE .* as in --constraint width=0.02"),
+        ("width=wide", "expected"),
+        ("width=nan", "expected"),
+        ("width<=-inf", "expected"),
+        ("purity>=inf", "expected"),
+        ("=0.5", "no metric to constrain ''"),
+    ],
+)
+def test_a_constraint_that_means_nothing_is_refused_with_the_right_spelling(word: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        constraints_of(word)
+
+
+def test_mlflow_shows_constraints_as_flags_are_written() -> None:
+    spec = spec_of(BOUND, method=Method(constraint=("width>=0.1",)))
+    assert spec.as_params()["limits"] == "width=0.5, purity>=0.8, width>=0.1"
+    assert spec.identity(None)["limits"] == {"width": 0.5, "purity>=": 0.8, "width>=": 0.1}
+
+
+def test_one_mapping_tells_the_direction_of_every_metric() -> None:
+    assert BOUND.directions == {"loss": "min", "score": "max", "purity": "max"}
+    goal = spec_of(BOUND).goal
+    assert [goal.sign(name) for name in ("loss", "score", "purity", "width", "unheard-of")] == [1, -1, -1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"more_is_better": ("loss",)}, "loss is minimised as an objective and stands in more_is_better"),
+        ({"constraints": ("auc>=0.9",)}, r"constraints holds 'auc>=0.9', expected Constraint\(\"bias\", 0.02\)"),
+        ({"constraints": {"bias": 0.02}}, "constraints holds 'bias'"),
+    ],
+)
+def test_a_workload_that_contradicts_itself_about_metrics_is_refused(fields: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        replace(WORKLOAD, **fields)

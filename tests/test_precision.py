@@ -7,7 +7,7 @@ import math
 import pytest
 
 from search.reporting.precision import about_baselines, about_trials, judge_spread
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Constraint, Goal
 from trainables.pt.metrics import CONSTRAINTS
 from trainables.pt.naive import naive_predictors as naive_pt
 from trainables.pt.simulate import simulate_data as simulate_pt
@@ -51,7 +51,7 @@ def test_trials_that_are_all_the_same_have_no_factor() -> None:
 
 
 def test_each_objective_and_limit_with_an_error_is_judged() -> None:
-    goal = Goal({"resolution": "min", "speed": "max"}, {"bias": 0.02})
+    goal = Goal({"resolution": "min", "speed": "max"}, (Constraint("bias", 0.02),))
     trial = {"resolution": 0.05, "resolution_error": 0.001, "bias": 0.01, "bias_error": 0.004, "speed": 3.0}
     lines = about_trials(goal, [trial] * 4)
     assert [line.split()[:3] for line in lines] == [["spread", "resolution", "of"], ["spread", "bias", "of"]]

@@ -77,7 +77,9 @@ def opened(storage: Path, told: WrittenSearch | None = None) -> SourceSearch:
         return JoinedData()
 
     experiment = Experiment(client_of(None, storage), "1")  # nothing is asked of it
-    return open_search(replace(make_promotable(), join=join), folder, storage / "cache", experiment)
+    workload = make_promotable()
+    object.__setattr__(workload, "join", join)  # without builds_on, which would look for models
+    return open_search(workload, folder, storage / "cache", experiment)
 
 
 def notes_of(source: SourceSearch, champion: dict[str, str] | None = None) -> tuple[str, ...]:
@@ -120,3 +122,33 @@ def test_a_preset_that_lost_a_seed_is_compared_with_by_the_others(tmp_path: Path
     ]
     (note,) = result.notes
     assert note.endswith("its complete trainings alone, plain.seed1, plain.seed3: plain.seed2 failed (diverged)")
+
+
+def test_a_constraint_on_what_is_not_evaluated_does_not_end_a_promotion(tmp_path: Path) -> None:
+    """Evaluations need not have every metric of a trial; finalists were trained for hours when that shows."""
+    source = opened(tmp_path, WrittenSearch(limit=("size<=0.4",)))
+    models = [ModelScores(of(0.25), {"loss": loss}) for loss in (0.2, 0.1)]
+    candidates = Candidates([Finalist(name, 0.1, {}, 1) for name in ("worse", "better")], {}, {})
+    scores = dict(zip(("worse.seed1", "better.seed1"), models, strict=True))
+    result = HoldoutComparison(source, candidates, scores, {}, None, 0.95).result("promotion", uses=1)
+    assert result.candidate == "better.seed1"
+    assert any(note.startswith("size is not evaluated here: its constraint does not count") for note in result.notes)
+
+
+def test_the_directions_of_a_promotion_are_those_of_the_workload(tmp_path: Path) -> None:
+    """Leaderboards of searches begun before do not say them."""
+    source = replace(opened(tmp_path), workload=replace(make_promotable(), more_is_better=("purity",)))
+    assert [source.goal.sign(name) for name in ("loss", "size", "purity")] == [1, 1, -1]
+
+
+@pytest.mark.parametrize(("mirrored", "beaten"), [(False, True), (True, False)])
+def test_a_note_names_the_naive_predictors_that_the_candidate_does_not_beat(
+    tmp_path: Path, mirrored: bool, beaten: bool
+) -> None:
+    """The candidate's loss is the smaller one: where more is better, it is the worse one."""
+    source = opened(tmp_path, WrittenSearch(mirrored=mirrored))
+    scores = {"trial.seed1": ModelScores(of(0.25), {"loss": 0.1, "size": 0.1})}
+    candidates = Candidates([Finalist("trial", 0.1, {}, 1)], incomplete={}, models={})
+    result = HoldoutComparison(source, candidates, scores, {"guess": of(-1.0)}, None, 0.95).result("p", uses=1)
+    assert any("does not beat guess" in note for note in result.notes) != beaten
+    assert result.more_is_better == (("loss",) if mirrored else ())

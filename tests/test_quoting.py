@@ -19,6 +19,7 @@ from sqlalchemy import create_engine, text
 from tiny import make_tiny
 
 from search.cluster.slurm import _quoted
+from search.config.provenance import command_line
 from search.reporting.summary import _for_make, sync_command
 from search.tracking.client import embedded_uri
 
@@ -131,3 +132,15 @@ def test_trials_run_where_the_path_of_python_has_a_space(tmp_path: Path) -> None
     )  # fmt: skip
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "1 complete" in ended.stdout
+
+
+@with_nasty_examples
+@given(name=names)
+def test_the_command_that_is_shown_is_read_again_as_it_was_typed(name: str) -> None:
+    """As --constraint 'auc>=0.9', which would write a file where its quotes are lost."""
+    words = ["zdc", "--constraint", "auc>=0.9", "--data", f"/data/{name}/*.root"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["run.py", *words])
+        shown = command_line()
+    assert shlex.split(shown)[3:] == words
+    assert "'auc>=0.9'" in shown

@@ -300,7 +300,7 @@ class Direct(EpochTrainable):
             training=workload.training,
             training_config=workload.config,
             data=data_of(workload.name),
-            goal=Goal({objective: mode}, workload.limits),
+            goal=Goal({objective: mode}, workload.constraints),
             machine=Machine(threads=1, device="cpu"),
         )
 
@@ -320,7 +320,7 @@ def test_an_epoch_gives_finite_numbers_all_that_are_declared(workload: Workload)
     training = training_of(workload, **widest_point(workload)[0] | _small(workload))
     metrics = training.train_epoch() | training.validate()
     assert all(math.isfinite(value) for value in metrics.values())
-    assert {*workload.objectives, *workload.columns, *workload.limits} <= metrics.keys()
+    assert {*workload.objectives, *workload.columns, *(one.metric for one in workload.constraints)} <= metrics.keys()
     assert training.epoch == 1
     assert all(isinstance(value, float) for value in metrics.values())
 
@@ -328,7 +328,7 @@ def test_an_epoch_gives_finite_numbers_all_that_are_declared(workload: Workload)
 def test_naive_predictors_are_scored_like_trials(workload: Workload) -> None:
     scores = workload.baselines(data_of(workload.name))
     assert len(scores) >= 2
-    declared = {*workload.objectives, *workload.limits}
+    declared = {*workload.objectives, *(one.metric for one in workload.constraints)}
     for numbers_of_one in scores.values():
         assert declared <= numbers_of_one.keys()
         assert all(math.isfinite(value) for value in numbers_of_one.values())
@@ -380,7 +380,7 @@ def test_the_last_checkpoint_holds_the_best_weights_and_the_report(workload: Wor
     trainable.save_checkpoint(str(tmp_path))
     objective, mode = next(iter(workload.objectives.items()))
     values = [result["metrics"][objective] for result in results]
-    goal = Goal({objective: mode}, workload.limits)
+    goal = Goal({objective: mode}, workload.constraints)
     best = min(results, key=lambda result: goal.order(result["metrics"]))["metrics"][objective]
     assert results[-1]["best"] == {"epoch": values.index(best) + 1, "value": best}
     assert results[-1]["outcome"] == "complete"
@@ -447,4 +447,4 @@ def test_what_a_workload_builds_on_is_there_and_comes_before_it_in_a_chain(workl
 def test_limits_are_on_metrics_that_a_trial_reports(workload: Workload) -> None:
     metrics = training_of(workload)
     metrics.train_epoch()
-    assert workload.limits.keys() <= metrics.validate().keys()
+    assert {one.metric for one in workload.constraints} <= metrics.validate().keys()

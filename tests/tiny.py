@@ -17,6 +17,7 @@ import torch
 
 from search.workload import Chain, Defaults, Ranked, Workload
 from trainables.base.errors import TrainingDiverged
+from trainables.base.objectives import Mode
 from trainables.base.training import TrainedModel, Training, TrainingConfig
 from trainables.data.files import DataSettings
 
@@ -182,4 +183,42 @@ def make_tiny(**presets: dict[str, Any]) -> Workload:
         compare=compare,
         demo=Defaults(trials=2, epochs=4, presets=tuple(presets), fixed={}),
         full=Defaults(trials=2, epochs=4, presets=tuple(presets), fixed={}),
+    )
+
+
+class MirroredTraining(TinyTraining):
+    """Returns the negative of every score."""
+
+    def validate(self) -> dict[str, float]:
+        return {name: -value for name, value in super().validate().items()}
+
+
+def make_mirrored(**presets: dict[str, Any]) -> Workload:
+    """The workload whose every score is the negative of tiny's, and of which more is better: the same in a mirror."""
+    baselines = {"guess": {"loss": -1.0, "size": -1.0}}
+    objectives: dict[str, Mode] = {"loss": "max", "size": "max"}
+    tiny = make_tiny(**presets)
+    return replace(tiny, training=MirroredTraining, objectives=objectives, baselines=lambda data: baselines)
+
+
+class TaggerTraining(TinyTraining):
+    """A classifier: the better its ``loss``, the larger its AUC; a large one is less pure."""
+
+    def validate(self) -> dict[str, float]:
+        scores = super().validate()
+        return {"auc": 1 / (1 + scores["loss"]), "auc_error": 0.01, "purity": 1 - scores["size"] / 2}
+
+
+def make_tagger(**presets: dict[str, Any]) -> Workload:
+    """A workload that maximises an AUC, and shows another metric of which more is better."""
+    baselines = {"guess": {"auc": 0.5, "purity": 0.9}}
+    return replace(
+        make_tiny(**presets),
+        name="tagger",
+        title="tagger",
+        training=TaggerTraining,
+        objectives={"auc": "max"},
+        columns=("purity",),
+        more_is_better=("purity",),
+        baselines=lambda data: baselines,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from specs import spec_of
-from tiny import TinyConfig, TinyData, expected_loss, make_tiny, size
+from tiny import TinyConfig, TinyData, expected_loss, make_mirrored, make_tiny, size
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
@@ -41,6 +41,7 @@ class WrittenSearch:
 
     objective: str = "loss"
     limit: tuple[str, ...] = ()
+    mirrored: bool = False  # all metrics negative, and maximised
     presets: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     version: str = "tiny-1"
     status: str | None = "FINISHED"  # None: it still runs, or died
@@ -50,7 +51,7 @@ class WrittenSearch:
 def write_search(storage: Path, name: str, fates: Iterable[Fate], about: WrittenSearch | None = None) -> Path:
     """The folder of a search of tiny whose trials, presets first, had these fates."""
     about, fates = about or WrittenSearch(), list(fates)
-    workload = make_tiny(**about.presets)
+    workload = make_mirrored(**about.presets) if about.mirrored else make_tiny(**about.presets)
     budget = Budget(trials=str(max(len(fates) - len(about.presets), 1)))
     method = Method(objective=about.objective, constraint=about.limit)
     plan = spec_of(workload, budget=budget, method=method, site=Site(name=name))
@@ -72,7 +73,7 @@ def write_search(storage: Path, name: str, fates: Iterable[Fate], about: Written
 def _run(plan: SearchSpec, folder: SearchDir, event_recorder: EventRecorder, fates: list[Fate]) -> list[TrialRecord]:
     study = open_study(folder.path, plan.name, plan.goal.objectives.values(), make_sampler("random", 0))
     searcher = OptunaSearcher(study, plan)
-    records = []
+    records, sign = [], plan.goal.sign("loss")
     for fate in fates:
         asked: Any = searcher.suggest("trial")
         number, hyperparameters = asked["number"], asked["hyperparameters"]
@@ -80,7 +81,7 @@ def _run(plan: SearchSpec, folder: SearchDir, event_recorder: EventRecorder, fat
         record = TrialRecord(f"{number:08x}", number, asked["preset"], hyperparameters, plan.epochs, started)
         for listener in (event_recorder, searcher):
             listener.trial_started(record)
-        _train(record, plan.epochs if fate.epochs is None else fate.epochs, fate, (event_recorder, searcher))
+        _train(record, plan.epochs if fate.epochs is None else fate.epochs, fate, (event_recorder, searcher), sign)
         if fate.outcome:
             record.outcome, record.reason, record.ended = fate.outcome, fate.reason, started + record.seconds
             for listener in (event_recorder, searcher):
@@ -89,12 +90,12 @@ def _run(plan: SearchSpec, folder: SearchDir, event_recorder: EventRecorder, fat
     return records
 
 
-def _train(record: TrialRecord, epochs: int, fate: Fate, listeners: tuple[Any, ...]) -> None:
+def _train(record: TrialRecord, epochs: int, fate: Fate, listeners: tuple[Any, ...], sign: int) -> None:
     config = TinyConfig(**record.hyperparameters)
     for epoch in range(1, epochs + 1):
         loss = expected_loss(config, epoch)
-        record.epoch, record.metrics = epoch, {"loss": loss, "size": size(config)}
-        record.best = {"epoch": epoch, "value": loss}
+        record.epoch, record.metrics = epoch, {"loss": sign * loss, "size": sign * size(config)}
+        record.best = {"epoch": epoch, "value": sign * loss}
         record.seconds += fate.seconds
         for listener in listeners:
             listener.epoch_ended(record)

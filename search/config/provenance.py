@@ -28,10 +28,10 @@ def user() -> str:
 
 
 def command_line() -> str:
-    """Return the command that the user typed, without passwords."""
+    """Return the command that the user typed, as a shell reads it again, without passwords."""
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = spec.name if spec and spec.name.startswith("search.") else "search.run"
-    return without_passwords(" ".join(["python -m", module, *sys.argv[1:]]))
+    return " ".join(["python -m", module, *(quote(without_passwords(word)) for word in sys.argv[1:])])
 
 
 def versions() -> dict[str, str]:

@@ -125,7 +125,9 @@ class Method(Settings):
         None, description="metric to optimise, or several: NAME,NAME gives a Pareto front; None: the workload's first"
     )
     constraint: tuple[str, ...] = Field(
-        (), description="largest value that a metric may have, NAME=VALUE ...; NAME=inf: none; (): the workload's"
+        (),
+        description="largest value that a metric may have, NAME=VALUE or 'NAME<=VALUE', or the smallest one, "
+        "'NAME>=VALUE' ...; NAME=inf: none; (): the workload's",
     )
     sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
         "tpe", description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFl
 from search.config.space import Space
 from search.errors import UsageError
 from search.workload import Data, Defaults, Workload
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Constraint, Goal, Kind, stored_constraints
 from trainables.data.files import DataSettings
 
 
@@ -83,7 +84,7 @@ class SearchSpec:
         return {
             "workload": self.workload.name,
             "objectives": dict(self.goal.objectives),
-            "limits": dict(self.goal.limits),
+            "limits": stored_constraints(self.goal.constraints),
             "epochs": self.epochs,
             **of_data,
             **self.space.as_dict(),
@@ -100,7 +101,7 @@ class SearchSpec:
             "sampler": self.method.sampler,
             "warm_from": ", ".join(self.method.warm_from) or None,
             "scheduler": self.scheduler,
-            "limits": ", ".join(f"{name}={limit:g}" for name, limit in self.goal.limits.items()),
+            "limits": ", ".join(map(_as_param, self.goal.constraints)),
             "presets": ", ".join(self.space.presets) or "none",
             "searched": ", ".join(sorted(self.space.distributions)),
             "held": ", ".join(f"{name}={value}" for name, value in self.space.fixed.items()),
@@ -174,26 +175,60 @@ def _goal(workload: Workload, method: Method) -> Goal:
         raise UsageError(f"--objective {method.objective}: names an objective twice.")
     if len(names) > 1 and method.sampler == "cmaes":
         raise UsageError("--sampler cmaes knows one objective only. Choose tpe, gp, random or qmc for several.")
-    limits = {name: limit for name, limit in workload.limits.items() if name not in names}
-    limits |= dict(_constraint(workload, pair) for pair in method.constraint)
-    limits = {name: limit for name, limit in limits.items() if limit != math.inf}
-    return Goal({name: workload.objectives[name] for name in names}, limits)
+    directions = workload.directions
+    return Goal({name: directions[name] for name in names}, _constraints(workload, method, names), directions)
 
 
-def _constraint(workload: Workload, pair: str) -> tuple[str, float]:
-    name, equals, text = pair.partition("=")
-    known = [*workload.limits, *(name for name in workload.objectives if workload.objectives[name] == "min")]
+def _constraints(workload: Workload, method: Method, objectives: list[str]) -> tuple[Constraint, ...]:
+    """Return the workload's constraints, but for those on objectives, and in their place or beside them the user's."""
+    own = (constraint for constraint in workload.constraints if constraint.metric not in objectives)
+    kept = {constraint.key: constraint for constraint in own}
+    for word in method.constraint:
+        for constraint in _read_constraint(workload, word):
+            kept.pop(constraint.key, None)
+            if math.isfinite(constraint.bound):
+                kept[constraint.key] = constraint
+    return tuple(kept.values())
+
+
+def _read_constraint(workload: Workload, word: str) -> list[Constraint]:
+    """Read one word of --constraint; an infinite bound stands for none, and NAME=inf for none of both kinds."""
+    match = re.fullmatch(r"\s*([^<>=]+?)\s*(<=|>=|=)\s*(.+?)\s*", word)
+    name = match[1] if match else re.split("[<>=]", word)[0].strip()
+    known = (*workload.objectives, *workload.columns, *workload.more_is_better)
+    known = tuple(dict.fromkeys((*(one.metric for one in workload.constraints), *known)))
     if name not in known:
-        raise unknown("metric to limit", name, tuple(dict.fromkeys(known)))
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not equals or not value > 0:
+        raise unknown("metric to constrain", name, known)
+    bound = _number(match[3]) if match else math.nan
+    if match and match[2] == "=" and math.isinf(bound):
+        return [Constraint(name, math.inf), Constraint(name, -math.inf, ">=")]
+    more = workload.directions.get(name) == "max"
+    if match and match[2] == "=" and more:
         raise UsageError(
-            f"--constraint {pair}: expected NAME=VALUE with a value above 0, or inf, as in --constraint {name}=0.02"
+            f"--constraint {word}: NAME=VALUE is a largest value, and of {name} more is better. "
+            f"Write '{name}>={match[3]}' for the smallest value, or '{name}<={match[3]}' for the largest."
         )
-    return name, value
+    kind: Kind = ">=" if match and match[2] == ">=" else "<="
+    if math.isnan(bound) or bound == (math.inf if kind == ">=" else -math.inf):
+        example = f"'{name}>=0.9'" if more else f"{name}=0.02"
+        raise UsageError(
+            f"--constraint {word}: expected NAME=VALUE, NAME<=VALUE or NAME>=VALUE with a number, or NAME=inf for "
+            f"none, as in --constraint {example}; quotes keep a shell from reading < and >."
+        )
+    return [Constraint(name, bound, kind)]
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
+def _as_param(constraint: Constraint) -> str:
+    """Write a constraint as MLflow shows it: a largest value as ever, bias=0.02."""
+    mark = "=" if constraint.kind == "<=" else ">="
+    return f"{constraint.metric}{mark}{constraint.bound:g}"
 
 
 def _space(workload: Workload, method: Method, defaults: Defaults) -> Space:

@@ -18,7 +18,7 @@ from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter
 from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Goal, read_constraints
 
 ALL_DELIVERED, SOME_MISSING = 0, 1  # exit codes
 
@@ -69,7 +69,9 @@ def make_exporter(
 ) -> MlflowExporter:
     """Make the exporter of a search that does not run now."""
     about = directory.description()
-    writer = MlflowWriter(client, facts, Goal(about["objectives"], about["limits"]), StagedFiles(directory.path))
+    writer = MlflowWriter(
+        client, facts, Goal(about["objectives"], read_constraints(about["limits"])), StagedFiles(directory.path)
+    )
     return MlflowExporter(directory.event_log, writer, reporter.print_line)
 
 

@@ -126,9 +126,9 @@ class _Measure:
         if other := [name for name, value in self._unsearched() if point.get(name, self._defaults[name]) != value]:
             raise _LeftOutError("with other values of what is held", *other)
         answers = self._answers(point)
-        needed = [*self._goal.objectives, *self._goal.limits]
+        needed = [*self._goal.objectives, *self._goal.constrained]
         if lacking := [name for name in needed if not math.isfinite(trial.metrics.get(name, math.nan))]:
-            raise _LeftOutError("without a metric that is an objective or limited", *lacking)
+            raise _LeftOutError("without a metric that is an objective or constrained", *lacking)
         return create_trial(
             params=answers.params,
             distributions=answers.distributions,

@@ -50,7 +50,8 @@ class HoldoutComparison:
         return finalist, min(finalist.trainings, key=self._order)
 
     def _order(self, training: str) -> tuple[float, ...]:
-        return self.source.goal.order(self.scores[training].validation)
+        metrics = self.scores[training].validation
+        return self.source.goal.measured_by(metrics).order(metrics)
 
     def result(self, promotion: str, uses: int) -> PromotionResult:
         """Decide on the candidate, and return the verdict with all that led to it.
@@ -63,6 +64,7 @@ class HoldoutComparison:
             Promotions of all workloads that used this holdout, this one included.
         """
         goal, watched = self.source.goal, self.source.promotion.watched
+        metrics = tuple(dict.fromkeys((*goal.objectives, *goal.constrained, *watched)))
         finalist, training = self.select_candidate()
         reference, reference_scores = self._reference()
         candidate = self.scores[training].holdout
@@ -78,7 +80,7 @@ class HoldoutComparison:
             events=candidate.events,
             uses=uses,
             reference=reference,
-            metrics=tuple(dict.fromkeys((*goal.objectives, *goal.limits, *watched))),
+            metrics=metrics,
             lines=tuple(self._lines(reference_scores)),
             verdict=Gate(goal, watched, self.confidence).decide(candidate, self._seeds(finalist), champion),
             notes=(
@@ -87,6 +89,7 @@ class HoldoutComparison:
                 *self._notes_on_naive(candidate),
                 *_notes_on_uses(uses),
             ),
+            more_is_better=tuple(name for name in metrics if goal.sign(name) < 0),
         )
 
     def figure_scores(self, candidate: str) -> dict[str, Evaluation]:
@@ -137,6 +140,12 @@ class HoldoutComparison:
 
     def _notes_on_search(self) -> list[str]:
         notes = [self._note_on_incomplete(label, reasons) for label, reasons in self.candidates.incomplete.items()]
+        measured = next(iter(self.scores.values())).validation
+        notes += [
+            f"{name} is not evaluated here: its constraint does not count in the choice of the candidate"
+            for name in self.source.goal.constrained
+            if name not in measured
+        ]
         if not self.source.ended_well:
             notes.append(f"search {self.source.name} has not ended in good order: with --resume it may find better")
         return notes
@@ -163,7 +172,7 @@ class HoldoutComparison:
         ours = candidate.numbers()[goal.objective]
         for name, naive in self.naive.items():
             theirs = naive.numbers()[goal.objective]
-            if not (ours > theirs if goal.mode == "max" else ours < theirs):
+            if not goal.is_better(goal.objective, ours, theirs):
                 values = f"{goal.objective} {number(ours)} against {number(theirs)}"
                 notes.append(f"the candidate does not beat {name}, a naive predictor: {values}")
         return notes

@@ -71,7 +71,7 @@ class Gate:
         return [f"{name} is {numbers[name]:g}, no number" for name in self._names if not math.isfinite(numbers[name])]
 
     def _not_better(self, found: Difference) -> list[str]:
-        name, sign = self.goal.objective, self._sign(self.goal.objective)
+        name, sign = self.goal.objective, self.goal.sign(self.goal.objective)
         worst = found.high if sign > 0 else found.low  # end of the interval
         if sign * worst < 0:
             return []
@@ -81,7 +81,7 @@ class Gate:
     def _mean_not_better(self, seeds: Sequence[Evaluation], champion: Evaluation) -> list[str]:
         name = self.goal.objective
         mean, theirs = statistics.fmean(seed.numbers()[name] for seed in seeds), champion.numbers()[name]
-        if self._sign(name) * (mean - theirs) < 0:
+        if self.goal.is_better(name, mean, theirs):
             return []
         return [f"{name} is {mean:.4g} on average over its {len(seeds)} seeds, the champion's {theirs:.4g}"]
 
@@ -90,20 +90,17 @@ class Gate:
         return [
             f"{name} got worse: {format_difference(differences[name])}"
             for name in others
-            if not self._sign(name) * differences[name].value <= 0
+            if not self.goal.sign(name) * differences[name].value <= 0
         ]
 
     def _watched_worse(self, differences: Mapping[str, Difference], champion: Evaluation) -> list[str]:
         reasons = []
         for name, tolerance in self.watched.items():
             allowed = tolerance.of(name, champion.numbers())
-            if not differences[name].value <= allowed:
+            if not self.goal.sign(name) * differences[name].value <= allowed:
                 change = format_difference(differences[name])
                 reasons.append(f"{name} got worse by more than {allowed:.2g} ({tolerance}): {change}")
         return reasons
-
-    def _sign(self, objective: str) -> int:
-        return 1 if self.goal.objectives[objective] == "min" else -1
 
 
 def format_difference(found: Difference) -> str:

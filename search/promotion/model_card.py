@@ -33,7 +33,8 @@ def model_card(result: PromotionResult, facts: CardFacts) -> str:
         _verdict(result),
         _table(result),
         f"Differences are those of the mean over seeds to {result.reference}, with their {result.confidence:.0%} "
-        "interval: a bootstrap over the events of the holdout, in each bin, paired between the models.",
+        "interval: a bootstrap over the events of the holdout, in each bin, paired between the models."
+        + (f" More is better of {', '.join(result.more_is_better)}." if result.more_is_better else ""),
         f"![scores on the holdout]({FIGURE})",
         _section("Input", facts.inputs),
         _section("Good to know", facts.rules),

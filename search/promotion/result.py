@@ -50,6 +50,7 @@ class PromotionResult:
     lines: tuple[Line, ...]
     verdict: Verdict
     notes: tuple[str, ...]
+    more_is_better: tuple[str, ...] = ()  # metrics of the table; of all others less is
 
     def as_json(self) -> str:
         return json.dumps(asdict(self), indent=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -40,7 +40,7 @@ class SourceSearch:
 
     @property
     def goal(self) -> Goal:
-        return self.leaderboard.goal
+        return replace(self.leaderboard.goal, directions=self.workload.directions)
 
     @property
     def promotion(self) -> Promotion:

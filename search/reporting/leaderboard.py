@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from search.reporting.precision import about_trials
-from trainables.base.objectives import Goal, Mode
+from search.reporting.verdicts import about_constraints, against_naive
+from trainables.base.objectives import Constraint, Goal, Mode, read_constraints, stored_constraints
 
 if TYPE_CHECKING:
     from search.storage.trial_record import TrialRecord
 
 _COMPANIONS = ("floor", "excess", "excess_error", "error")  # of an objective, where the workload reports them
-_STORED_NAMES = {"extra_metrics": "beside"}  # fields of a row that have another name in leaderboard.json
+_STORED_NAMES = {"extra_metrics": "beside", "constraints": "limits"}  # fields with another name in leaderboard.json
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ class Leaderboard:
     objective: str  # the first one
     mode: Mode
     objectives: dict[str, Mode]
-    limits: dict[str, float]
+    constraints: tuple[Constraint, ...]  # "limits" in leaderboard.json
     objective_version: str
     rows: tuple[Row, ...]  # complete trials and naive predictors, best first, then the others by number
     outcomes: dict[str, int]
     compute_hours: float
     saved_hours: float  # by stopping trials early
     share: dict[str, float] = field(default_factory=dict)  # of one trial, and how many ran at the same time
+    directions: dict[str, Mode] = field(default_factory=dict)  # of metrics beside the objectives, where more is better
 
     @property
     def best(self) -> Row | None:
@@ -87,7 +89,7 @@ class Leaderboard:
 
     @property
     def goal(self) -> Goal:
-        return Goal(self.objectives, self.limits)
+        return Goal(self.objectives, self.constraints, self.directions)
 
     @property
     def front(self) -> list[Row]:
@@ -96,19 +98,25 @@ class Leaderboard:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the content of leaderboard.json."""
-        return {**asdict(self), "rows": [row.as_dict() for row in self.rows]}
+        content = {**asdict(self), "rows": [row.as_dict() for row in self.rows]}
+        content["constraints"] = stored_constraints(self.constraints)
+        if not self.directions:
+            del content["directions"]
+        return {_STORED_NAMES.get(name, name): value for name, value in content.items()}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Leaderboard:
         """Rebuild a leaderboard from the output of ``as_dict``."""
-        return cls(**{**content, "rows": tuple(Row.from_dict(row) for row in content["rows"])})
+        fields = {name: value for name, value in content.items() if name != "limits"}
+        fields["constraints"] = read_constraints(content["limits"])
+        return cls(**{**fields, "rows": tuple(Row.from_dict(row) for row in content["rows"])})
 
     def as_csv(self) -> str:
         """Format one line a row, with the columns in the order that suits MLflow's artifact viewer."""
         columns = _columns(self.rows)
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        marks = (["keeps limits"] if self.limits else []) + (["front"] if self.goal.several else [])
+        marks = (["keeps limits"] if self.constraints else []) + (["front"] if self.goal.several else [])
         about = ["epoch", "seconds", "kind", "outcome", "reason"]  # last: viewers show the first few columns
         writer.writerow(["rank", "trial", self.objective, *columns, *marks, *about])
         for row in self.rows:
@@ -140,36 +148,18 @@ class Leaderboard:
 
     def _cell(self, row: Row, column: str) -> str:
         text, error = number(row.extra_metrics.get(column)), row.extra_metrics.get(f"{column}_error")
-        return text + (f" +- {error:.1g}" if error is not None else "") + " !" * self.exceeds_limit(row, column)
+        return text + (f" +- {error:.1g}" if error is not None else "") + " !" * self.breaks_constraint(row, column)
 
-    def exceeds_limit(self, row: Row, column: str) -> bool:
-        """Return whether a row's extra metric exceeds its limit; a published result of another sample has none."""
-        value, limit = row.extra_metrics.get(column), self.limits.get(column)
-        return value is not None and limit is not None and row.kind != "reference" and value > limit
+    def breaks_constraint(self, row: Row, column: str) -> bool:
+        """Return whether a row's extra metric breaks its constraint; a published result of another sample has none."""
+        if row.kind == "reference" or column not in row.extra_metrics:
+            return False
+        return any(not one.is_kept(row.extra_metrics) for one in self.constraints if one.metric == column)
 
     def verdicts(self) -> list[str]:
-        """Return what the table is worth, one sentence a line: limits, statistical errors, naive predictors."""
+        """Return what the table is worth, one sentence a line: constraints, statistical errors, naive predictors."""
         metrics = [row.metrics for row in self.rows if row.rank]
-        return [*self.about_limits(), *about_trials(self.goal, metrics), *self.against_naive()]
-
-    def about_limits(self) -> list[str]:
-        """Return one sentence for each limit: how many complete trials keep it."""
-        complete, lines = [row for row in self.rows if row.rank], list[str]()
-        for name, limit in self.limits.items() if complete else ():
-            keep = sum(row.metrics[name] <= limit for row in complete)
-            lines.append(f"limit    {name} <= {limit:g}: {keep} of {len(complete)} complete trials keep it")
-        if lines and not any(row.keeps_limits for row in complete):
-            lines.append("limit    none keeps all: they are ranked by how far they are from it")
-        return lines
-
-    def against_naive(self) -> list[str]:
-        """Return one sentence for each naive predictor: whether the best trial, or the front, beats it, and on what."""
-        if (best := self.best) is None:
-            return []
-        naive = [row for row in self.rows if row.kind == "naive" and _is_finite(row, self.goal)]
-        if self.goal.several:
-            return [_front_verdict(self.front, row, self.goal) for row in naive]
-        return [_verdict(best, row, self.goal) for row in naive]
+        return [*about_constraints(self), *about_trials(self.goal, metrics), *against_naive(self)]
 
 
 def make_leaderboard(
@@ -178,7 +168,7 @@ def make_leaderboard(
     baselines: Mapping[str, Mapping[str, float]],
     references: Mapping[str, Mapping[str, float]] | None = None,
 ) -> Leaderboard:
-    """Rank complete trials at their last epoch: those that keep the limits first, then by the objectives.
+    """Rank complete trials at their last epoch: those that keep the constraints first, then by the objectives.
 
     The best epoch does not count, because the least of many noisy epochs rewards luck, and more so the more epochs a
     trial has. Of several objectives the Pareto front comes first.
@@ -212,12 +202,15 @@ def make_leaderboard(
         objective=goal.objective,
         mode=goal.mode,
         objectives=dict(goal.objectives),
-        limits=dict(goal.limits),
+        constraints=tuple(goal.constraints),
         objective_version=spec.objective_version,
         rows=(*ranked, *others),
         outcomes=dict(Counter(str(record.outcome) for record in records)),
         compute_hours=sum(record.seconds for record in records) / 3600,
         saved_hours=sum(record.saved_seconds for record in stopped) / 3600,
+        directions={
+            name: mode for name, mode in goal.directions.items() if mode == "max" and name not in goal.objectives
+        },
     )
 
 
@@ -256,7 +249,7 @@ def _score_row(spec: LeaderboardSpec, name: str, kind: str, scores: Mapping[str,
     """Make the row of a naive predictor or a published result, which has scores and no trial."""
     return Row(
         rank=None, number=None, label=name, kind=kind, outcome="", reason="", value=scores[spec.goal.objective],
-        extra_metrics=_extra_metrics(spec, scores), keeps_limits=spec.goal.violation(scores) == 0, front=False,
+        extra_metrics=_extra_metrics(spec, scores), keeps_limits=_keeps_constraints(scores, spec.goal), front=False,
         epoch=0, best_epoch=None, seconds=0.0, hyperparameters={}, metrics=dict(scores),
     )  # fmt: skip
 
@@ -266,7 +259,7 @@ def _extra_metrics(spec: LeaderboardSpec, metrics: Mapping[str, float]) -> dict[
     if (score := first.removesuffix("_excess")) != first:  # over its floor
         others = [score, f"{score}_floor", *others]
     names = {name: f"{first}_{name}" for name in _COMPANIONS}
-    columns = (*others, *spec.goal.limits, *spec.columns)
+    columns = (*others, *spec.goal.constrained, *spec.columns)
     names |= {name: name for name in columns if name not in (first, *names.values())}
     return {name: metrics[metric] for name, metric in names.items() if metric in metrics}
 
@@ -277,23 +270,9 @@ def _columns(rows: Iterable[Row]) -> list[str]:
 
 def _is_finite(row: Row, goal: Goal) -> bool:
     """Return whether a row can be compared; a formula may give no number outside its range of validity."""
-    return all(math.isfinite(row.metrics[name]) for name in (*goal.objectives, *goal.limits))
+    return all(math.isfinite(row.metrics.get(name, math.nan)) for name in (*goal.objectives, *goal.constrained))
 
 
-def _front_verdict(front: list[Row], naive: Row, goal: Goal) -> str:
-    better = [row.label for row in front if goal.front([row.metrics, naive.metrics]) == [True, False]]
-    names = ", ".join(better[:3]) + ", ..." * (len(better) > 3) or "none"
-    return f"{naive.label}: {len(better)} of {len(front)} trials of the front beat it on all objectives: {names}"
-
-
-def _verdict(best: Row, naive: Row, goal: Goal) -> str:
-    """Compare the best trial with a naive predictor on each objective and column; less is better in a column."""
-    shared = [name for name in best.extra_metrics if name in best.metrics.keys() & naive.metrics.keys()]
-    parts = []
-    shared = [name for name in shared if not name.endswith(("_floor", "_error"))]
-    for name in dict.fromkeys([*goal.objectives, *shared]):
-        ours, theirs = best.metrics[name], naive.metrics[name]
-        better = ours > theirs if goal.objectives.get(name) == "max" else ours < theirs
-        verb = "beats" if better else "DOES NOT BEAT"
-        parts.append(f"{verb} it on {name} ({number(ours)} against {number(theirs)})")
-    return f"{naive.label}: the best trial {', and '.join(parts)}"
+def _keeps_constraints(scores: Mapping[str, float], goal: Goal) -> bool:
+    """Return whether scores are known to keep all constraints; naive predictors may lack a metric of models."""
+    return all(name in scores for name in goal.constrained) and goal.violation(scores) == 0

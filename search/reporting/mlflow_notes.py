@@ -18,7 +18,7 @@ _ROWS = 12  # of the table in a description
 
 def record_opening(recorder: EventRecorder, workload: Workload, goal: Goal) -> None:
     """Record what the search is about, for readers of MLflow's pages while it runs."""
-    views = trial_views(goal, [*goal.limits, *workload.columns], now_ms())
+    views = trial_views(goal, [*goal.constrained, *workload.columns], now_ms())
     recorder.search_opened(experiment_note(workload.title, goal.objective), views)
 
 

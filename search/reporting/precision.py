@@ -46,7 +46,7 @@ def judge_spread(values: Sequence[float], errors: Sequence[float]) -> str | None
 
 
 def about_trials(goal: Goal, metrics: Sequence[Metrics]) -> list[str]:
-    """Return one sentence for each objective and limit whose error hides the order of the best trials.
+    """Return one sentence for each objective and constrained metric whose error hides the order of the best trials.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def about_trials(goal: Goal, metrics: Sequence[Metrics]) -> list[str]:
         Of complete trials, best first.
     """
     lines = []
-    for name in (*goal.objectives, *goal.limits):
+    for name in (*goal.objectives, *goal.constrained):
         if all(f"{name}_error" in one for one in metrics):
             sentence = judge_spread([one[name] for one in metrics], [one[f"{name}_error"] for one in metrics])
             lines += [f"spread   {name} {sentence}"] if sentence else []

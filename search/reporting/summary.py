@@ -58,8 +58,8 @@ class ConsoleReporter:
 
     def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """Print one line each for the search, its data, its warnings and its budget."""
-        limits = "".join(f", {name} at most {limit:g}" for name, limit in spec.goal.limits.items())
-        self.print_line(f"search   {spec.name}: {spec.workload.title}; {spec.goal}{limits}")
+        about = ", ".join([str(spec.goal), *(constraint.in_words for constraint in spec.goal.constraints)])
+        self.print_line(f"search   {spec.name}: {spec.workload.title}; {about}")
         if spec.demo:
             self.print_line(
                 "demo     no --data: the carried sample, a small budget; --data FILES for yours and the report's own"
@@ -71,7 +71,7 @@ class ConsoleReporter:
         presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
         limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
         by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
-        blind = " (ignores limits)" if spec.goal.limits and spec.method.sampler not in ("tpe", "gp") else ""
+        blind = " (ignores limits)" if spec.goal.constraints and spec.method.sampler not in ("tpe", "gp") else ""
         self.print_line(
             f"budget   {presets}, sampler {spec.method.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}"
         )

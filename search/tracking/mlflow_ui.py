@@ -90,7 +90,7 @@ def trial_views(
         Metrics whose axis is logarithmic.
     """
     first, curves = goal.objective, _curves(goal, logarithmic)
-    marks = [*(["keeps_limits"] if goal.limits else []), *(["front"] if goal.several else []), "search"]
+    marks = [*(["keeps_limits"] if goal.constraints else []), *(["front"] if goal.several else []), "search"]
     scores = [f"metrics.`{name}`" for name in dict.fromkeys([*goal.objectives, *metrics])]
     others = [f"params.`{name}`" for name in hyperparameters] + [f"tags.`{name}`" for name in marks]
     complete = "tags.kind = 'trial' and tags.outcome = 'complete'"
@@ -153,7 +153,7 @@ def _planes(goal: Goal, hyperparameters: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _curves(goal: Goal, logarithmic: Sequence[str]) -> list[dict[str, Any]]:
-    """Build the curves of the objectives and of the limited metrics."""
+    """Build the curves of the objectives and of the constrained metrics."""
     return [
         {
             "type": "LINE",
@@ -171,5 +171,5 @@ def _curves(goal: Goal, logarithmic: Sequence[str]) -> list[dict[str, Any]]:
             "useGlobalXaxisKey": True,
             "useGlobalLineSmoothing": True,
         }
-        for name in dict.fromkeys([*goal.objectives, *goal.limits])
+        for name in dict.fromkeys([*goal.objectives, *goal.constrained])
     ]

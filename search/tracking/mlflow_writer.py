@@ -169,7 +169,7 @@ class MlflowWriter:
                 "best_epoch": str(trial.best["epoch"]),
                 f"best_{self._goal.objective}": f"{trial.best['value']:.6g}",
             }
-        if trial.outcome == "complete" and self._goal.limits:
+        if trial.outcome == "complete" and self._goal.constraints:
             tags["keeps_limits"] = str(self._goal.violation(trial.metrics) == 0).lower()
         self._tag(run_id, {key: value for key, value in tags.items() if value})
         status, ended_ms = _STATUS[trial.outcome], int((trial.ended or 0) * 1000)

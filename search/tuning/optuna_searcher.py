@@ -33,7 +33,7 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         On storage that only this process writes.
     spec : SearchSpec
         Its presets run before the sampled trials and on top of them. The study receives the metrics of its goal as
-        values, and the goal's limits as constraints.
+        values, and the goal's constraints.
     records : iterable of TrialRecord
         Trials of this study in an earlier process. Those that the study still has as running are resumed first, from
         their checkpoint where they have one.
@@ -161,7 +161,7 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         for key in ("outcome", "reason", "epoch"):
             asked.set_user_attr(key, getattr(trial, key))
         if trial.metrics and trial.outcome in ("complete", "stopped_early"):  # else a stopped trial would pass for one
-            for name, excess in self._goal.excesses(trial.metrics).items():  # that keeps all limits
+            for name, excess in self._goal.excesses(trial.metrics).items():  # that keeps all constraints
                 asked.set_constraint(name, excess)
         match trial.outcome:
             case "complete" if trial.perturbed:  # its value does not belong to the point that was asked for

@@ -122,9 +122,10 @@ def _draw_differences(axes: Axes, models: Mapping[str, Evaluation], to: Evaluati
             (series.value_K < bottom, bottom, TIP_DOWN),
         ):
             axes.plot(at_K[beyond_K], np.full(beyond_K.sum(), edge), color=colour_of(number), marker=marker, ls="")
+    better = "> 0: better" if to.curve.mode == "max" else "< 0: better"
     axes.set(
         ylim=(bottom, top),
-        ylabel=f"difference to {reference}{_unit(to.curve)}\n{100 * CONFIDENCE:g} % interval; < 0: better",
+        ylabel=f"difference to {reference}{_unit(to.curve)}\n{100 * CONFIDENCE:g} % interval; {better}",
     )
 
 

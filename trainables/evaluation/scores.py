@@ -12,6 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables.base.objectives import Mode
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -24,6 +26,7 @@ class Curve:
     high_edge_K: NDArray[np.float64]
     events_K: NDArray[np.int64]
     value_RK: NDArray[np.float64]
+    mode: Mode = "min"  # max: more of the score is better
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from trainables.base.errors import DataError
 if TYPE_CHECKING:
     import torch
 
+    from trainables.base.objectives import Mode
     from trainables.base.training import TrainedModel
     from trainables.contract import Models
     from trainables.data.array_loader import ArrayHoldout
@@ -47,6 +48,8 @@ class ArrayModels:
     objective : str
     onnx : bool
         Whether the package holds an ONNX file as well, which takes what ``predict`` takes: one array.
+    mode : Mode
+        Direction of the objective.
     """
 
     training: Any
@@ -54,6 +57,7 @@ class ArrayModels:
     word: str
     objective: str
     onnx: bool = False
+    mode: Mode = "min"
 
     def evaluate(
         self, model: TrainedModel, _upstream: Models, events: Any, data: Any, replicas: int, device: torch.device
@@ -67,7 +71,8 @@ class ArrayModels:
             return built.score(**_accepted(built.score, arrays))  # type: ignore[no-any-return]
 
         arrays = getattr(events, "arrays", events)
-        return evaluate_arrays(score, arrays, self.objective, data.objective_version, replicas)
+        found = evaluate_arrays(score, arrays, self.objective, data.objective_version, replicas)
+        return replace(found, curve=replace(found.curve, mode=self.mode))
 
     def package(
         self,

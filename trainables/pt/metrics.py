@@ -6,23 +6,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
+from trainables.base.objectives import Constraint, Mode
 from trainables.pt.shapes import GROUPS, Shapes, jackknife_error, shapes_of_bins
 
 OBJECTIVE_VERSION = "pt-1"  # values of different versions are never compared silently
-OBJECTIVES: dict[str, Literal["min", "max"]] = {
+OBJECTIVES: dict[str, Mode] = {
     "resolution": "min",  # the default
     "bias": "min",
     "tail": "min",
     "core_sigma": "min",
 }
-CONSTRAINTS = {"bias": 0.02}  # metric -> its largest value
+MOST_BIAS = 0.02
+CONSTRAINTS = (Constraint("bias", MOST_BIAS),)
 TAIL = 0.2  # of |r|
 
 

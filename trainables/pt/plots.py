@@ -27,7 +27,7 @@ from trainables.evaluation.plot_style import (
 )
 from trainables.evaluation.scores import Evaluation
 from trainables.evaluation.tables import read_columns
-from trainables.pt.metrics import CONSTRAINTS, ResponseCurve
+from trainables.pt.metrics import MOST_BIAS, ResponseCurve
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
 from trainables.pt.tables import LOSS_TABLE, RESPONSE_TABLE, UNCORRECTED, Columns, columns_of, read_response_table
 
@@ -87,7 +87,7 @@ def _against_pt(axes: Axes, curves: Mapping[str, ResponseCurve], others: Mapping
     values = {label: columns_of(curve)[quantity] for label, curve in curves.items()}
     other_values = {name: other[quantity] for name, other in others.items() if quantity in other}
     if quantity in ("median", "peak"):
-        limit = 100 * CONSTRAINTS["bias"]
+        limit = 100 * MOST_BIAS
         axes.axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"default limit: ±{limit:g} %")
         axes.axhline(0, color=GREY, linewidth=0.8)
         half = 100 * max(SMALLEST_BIAS_RANGE, 1.15 * _range_of(values.values(), ()))

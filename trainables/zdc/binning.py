@@ -6,19 +6,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from trainables.base.errors import DataError
+from trainables.base.objectives import Mode
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 OBJECTIVE_VERSION = "zdc-2"  # values of different versions are never compared silently
-OBJECTIVES: dict[str, Literal["min", "max"]] = {
+OBJECTIVES: dict[str, Mode] = {
     "mse_high": "min",  # the default
     "mse_all": "min",
     "mse_mid": "min",

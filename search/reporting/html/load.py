@@ -22,7 +22,7 @@ from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_lead
 from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
 from search.storage.search_dir import SearchDir
 from search.tuning.study import read_study
-from trainables.base.objectives import Goal
+from trainables.base.objectives import Goal, read_constraints
 
 if TYPE_CHECKING:
     from search.storage.location import Storage
@@ -164,8 +164,8 @@ def _make_leaderboard(
 ) -> Leaderboard:
     """Rank the trials so far, with the naive predictors and references of an earlier end of the search."""
     workload = workload_of(description)
-    columns = workload.columns if workload else ()
-    goal = Goal(description["objectives"], description["limits"])
+    columns, directions = (workload.columns, workload.directions) if workload else ((), {})
+    goal = Goal(description["objectives"], read_constraints(description["limits"]), directions)
     spec = LeaderboardSpec(name, description["workload"], goal, columns, description["objective version"])
     scores: dict[str, dict[str, dict[str, float]]] = {"naive": {}, "reference": {}}
     for row in stored.rows if stored else ():

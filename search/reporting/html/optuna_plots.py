@@ -132,7 +132,7 @@ def slice_graphs(search: SearchSnapshot) -> list[Graph]:
 def slice_note(search: SearchSnapshot) -> str:
     """Explain the colours and symbols of the slices."""
     trials = _complete(search)
-    limits = " Open circles are beyond a limit." if search.goal.limits else ""
+    limits = " Open circles are beyond a limit." if search.goal.constraints else ""
     return f"The darker, the later the trial.{limits} {_excerpt_note(_best(search, trials), trials)}".strip()
 
 

@@ -31,7 +31,7 @@ class ComparableSearches:
     def goal(self) -> Goal:
         """Return the common objectives, with limits only where all searches have the same."""
         first, *others = (search.goal for search in self.searches)
-        same = all(dict(other.limits) == dict(first.limits) for other in others)
+        same = all(set(other.constraints) == set(first.constraints) for other in others)
         return first if same else Goal(first.objectives)
 
     @property
@@ -51,7 +51,7 @@ class ComparableSearches:
         if self._differ(lambda search: search.description["epochs"]):
             epochs = ", ".join(f"{search.name} {search.description['epochs']}" for search in self.searches)
             lines.append(f"Their trials have different numbers of epochs: {epochs}.")
-        if self._differ(lambda search: dict(search.goal.limits)):
+        if self._differ(lambda search: set(search.goal.constraints)):
             lines.append("They have different limits. The best trial of each keeps its own; fronts ignore all limits.")
         return lines
 
@@ -172,7 +172,7 @@ def _fronts(group: ComparableSearches, x: str, y: str) -> Graph:
     if not any(search.complete for search in group.searches):
         return empty_graph(title, "No trial is complete yet.")
     for number, search in enumerate(group.searches):
-        goal = Goal(search.goal.objectives, group.goal.limits)
+        goal = Goal(search.goal.objectives, group.goal.constraints)
         in_front = goal.front([record.metrics for record in search.complete])
         front = [record for record, inside in zip(search.complete, in_front, strict=True) if inside]
         front.sort(key=lambda record: record.metrics[x])

@@ -70,7 +70,7 @@ def cumulative_seconds(records: Iterable[TrialRecord]) -> tuple[dict[int, float]
 
 def best_so_far(search: SearchSnapshot, objective: str, positions: dict[int, float]) -> BestSoFar:
     """Follow the best complete trial along an axis with these positions of trials, by number; limits come first."""
-    goal = Goal({objective: search.goal.objectives[objective]}, search.goal.limits)
+    goal = Goal({objective: search.goal.objectives[objective]}, search.goal.constraints)
     complete = sorted(search.complete, key=lambda record: positions[record.number])
     best = list(accumulate(complete, lambda *two: min(two, key=lambda record: goal.order(record.metrics))))
     x = [positions[record.number] for record in complete]
