@@ -74,4 +74,4 @@ def code(workload: Workload) -> list[Any]:
 
 def compares(workload: Workload) -> bool:
     """Decide whether there are figures that compare trials."""
-    return workload.compare is not getattr(search.workload, "no_figures", None)
+    return bool(workload.compare) and workload.compare is not getattr(search.workload, "no_figures", None)

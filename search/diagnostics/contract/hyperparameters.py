@@ -11,7 +11,7 @@ from search.diagnostics.contract.points import another
 from search.diagnostics.contract.state import TAKEN_OVER
 from search.diagnostics.contract.subject import Subject, train
 from search.diagnostics.contract.training import SEEDED
-from search.diagnostics.contract.values import same
+from search.diagnostics.contract.values import differences, places, same
 from trainables.base.errors import TrainingDiverged
 
 
@@ -68,11 +68,14 @@ def _acts(subject: Subject, point: Mapping[str, Any], name: str, value: Any) -> 
     half = subject.epochs // 2
     donor = subject.trained(half, point)
     state = subject.stored(donor.state())
+    weights = donor.weights()
     continued = train(donor, subject.epochs - half).weights()
     heir = subject.training({**point, name: value})
     heir.load_state(state)
     if getattr(heir.config, name) != value:
         raise LawBroken(f"after load_state() config.{name} is {getattr(heir.config, name)!r}, not its own {value!r}")
+    if found := differences(weights, heir.weights()):
+        raise LawBroken(f"with another {name} load_state() does not take over the weights {places(found)}")
     try:
         return not same(train(heir, subject.epochs - half).weights(), continued)
     except TrainingDiverged:

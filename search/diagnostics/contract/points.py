@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,7 +43,9 @@ def ask(suggest: Suggest, point: Mapping[str, Any]) -> Drawn:
     study = optuna.create_study(sampler=RandomSampler(seed=1))
     study.enqueue_trial(dict(point))
     trial = study.ask()
-    suggested = suggest(trial)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of values out of their range: the caller compares them
+        suggested = suggest(trial)
     return Drawn(suggested, dict(trial.distributions))
 
 

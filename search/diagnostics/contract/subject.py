@@ -152,6 +152,9 @@ class Subject:
         subject = self
 
         class Alone(EpochTrainable):
+            def _setup_logdir(self) -> None:  # Ray's own makes a folder in the user's home
+                self._logdir = str(subject.folder)
+
             def setup(self, config: dict[str, Any]) -> None:  # type: ignore[override]
                 super().setup(
                     config,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import torch
+
 from search.diagnostics.contract import given
 from search.diagnostics.contract.law import LawBroken, NotGiven, law
 from search.diagnostics.contract.state import STORED, TAKEN_OVER, WEIGHTS
@@ -96,14 +98,17 @@ def the_last_checkpoint_holds_the_best_weights(subject: Subject) -> None:
         raise LawBroken(f"the last epoch's outcome is {results[-1]['outcome']!r}, expected 'complete'")
     with subject.new_folder() as folder:
         trial.save_checkpoint(str(folder))
-        if absent := [name for name in (STATE_FILE, BEST_FILE, LAST_FILE) if not (folder / name).exists()]:
-            raise LawBroken(f"the last checkpoint lacks {', '.join(absent)}")
+        for name in (STATE_FILE, BEST_FILE, LAST_FILE):
+            stored = torch.load(folder / name, weights_only=True)
+            if not stored:
+                raise LawBroken(f"{name} of the last checkpoint is empty")
+            if name != STATE_FILE and any(tensor.device.type != "cpu" for tensor in stored.values()):
+                raise LawBroken(f"{name} of the last checkpoint holds tensors of another device than the CPU")
 
 
 @law(
     "write_report() writes its figures and tables, closes the figures, and changes nothing in the run.",
-    cause="a drawing function meets numbers that it does not expect, such as a curve of few epochs, or "
-    "plt.close(figure) is missing",
+    cause="a drawing function changes the networks or what it draws, or leaves them on another device",
     remedy="correct the drawing; a trial whose report fails keeps its weights, and shows the error in place of figures",
     after=(RUNS, SEEDED, WEIGHTS),
 )
@@ -114,7 +119,11 @@ def a_report_can_be_written(subject: Subject) -> None:
     with subject.new_folder() as folder:
         training.write_report(folder)
     if left := _open_figures() - open_before:
-        raise LawBroken(f"write_report() leaves {left} figures of matplotlib open, which fill the memory of a search")
+        raise LawBroken(
+            f"write_report() leaves {left} figures of matplotlib open, which fill the memory of a search",
+            "pyplot keeps each figure that it makes until it is closed",
+            "call plt.close(figure), or make figures by matplotlib.figure.Figure(), which pyplot does not keep",
+        )
     if found := differences(before, training.weights()):
         raise LawBroken(f"write_report() changes the weights {places(found)}")
 
