@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -419,3 +420,9 @@ def test_a_traceback_is_shown_on_demand(offered: Any, capsys: pytest.CaptureFixt
     name = offered(make_line(training=ReportRaises))
     assert search.check.main([name, "--only", "a-report-can-be-written", "--verbose"]) == 1
     assert "Traceback" in capsys.readouterr().out
+
+
+def test_the_page_lists_every_law() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "check.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (.*) \|$", page, re.MULTILINE)
+    assert rows == [(check.name, check.law) for check in CHECKS]

@@ -41,7 +41,7 @@ class Check:
     remedy: str
     examine: Examine
     after: tuple[str, ...]  # checks without which a failure of this one would say nothing
-    slow: bool  # trains once for each hyperparameter
+    slow: bool  # draws figures, or trains once for each hyperparameter
 
     @property
     def name(self) -> str:

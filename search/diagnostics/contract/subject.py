@@ -7,6 +7,7 @@ import random
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import count
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from search.diagnostics.contract import given
 from search.diagnostics.contract.points import Drawn, draw
+from search.diagnostics.contract.values import differences
 from trainables.base.errors import TrainingDiverged
 
 if TYPE_CHECKING:
@@ -29,6 +31,24 @@ DRAWS = 60  # enough to meet each branch of a conditional space
 _TRIED = 5  # points, until one of them trains without diverging
 _CPU = torch.device("cpu")
 _noise = count(1_000)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial after its last epoch, and what it was then."""
+
+    trial: EpochTrainable
+    results: list[dict[str, Any]]  # of each epoch
+    state: Any
+    best_weights: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run has drawn."""
+
+    folder: Path
+    changed: list[str]  # weights that are others since
 
 
 class Subject:
@@ -168,6 +188,22 @@ class Subject:
         configuration = {"hyperparameters": {**self.base.point, **changed}}
         disturb_random_state()
         return Alone(configuration)
+
+    @cached_property
+    def ended(self) -> Ended:
+        """A whole trial after its last epoch."""
+        trial = self.trial()
+        results = [trial.step() for _ in range(self.epochs)]
+        return Ended(trial, results, self.stored(trial._training.state()), trial._best["weights"])
+
+    @cached_property
+    def report(self) -> Report:
+        """The report of a whole run."""
+        training, folder = self.trained(self.epochs), Path(tempfile.mkdtemp(dir=self.folder))
+        training.validate()
+        before = training.weights()
+        training.write_report(folder)
+        return Report(folder, differences(before, training.weights()))
 
     @contextmanager
     def new_folder(self) -> Iterator[Path]:

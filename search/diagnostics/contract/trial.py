@@ -35,8 +35,7 @@ def numbers(result: dict[str, Any]) -> dict[str, float]:
 )
 def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
     half = subject.epochs // 2
-    whole = subject.trial()
-    results = [whole.step() for _ in range(subject.epochs)]
+    whole = subject.ended
     first = subject.trial()
     for _ in range(half):
         first.step()
@@ -44,7 +43,7 @@ def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
         first.save_checkpoint(str(folder))
         second = subject.trial()
         second.load_checkpoint(str(folder))
-    for expected in results[half:]:
+    for expected in whole.results[half:]:
         again = second.step()
         epoch = f"epoch {expected['epoch']} after a resume behind epoch {half}"
         if found := differences(numbers(expected), numbers(again)):
@@ -54,8 +53,8 @@ def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
         for name in ("epoch", "outcome", "done", "best"):
             if again[name] != expected[name]:
                 raise LawBroken(f"{name} is {again[name]!r} in {epoch}, {expected[name]!r} without a resume")
-    pairs = {"state": (whole._training.state(), second._training.state())}
-    pairs["best epoch's weights"] = whole._best["weights"], second._best["weights"]
+    pairs = {"state": (whole.state, second._training.state())}
+    pairs["best epoch's weights"] = whole.best_weights, second._best["weights"]
     for what, (one, other) in pairs.items():
         if found := differences(one, other):
             raise LawBroken(f"the {what} differ in {places(found)} at the end of a resumed trial")
@@ -69,13 +68,13 @@ def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
 )
 def a_reused_process_keeps_nothing_of_the_last_trial(subject: Subject) -> None:
     fresh = subject.trial()
-    expected = fresh.step()
+    expected, state = fresh.step(), subject.stored(fresh._training.state())
     used = subject.trial(seed=9)
     used.step()
     used.reset_config(fresh.config)
     again = used.step()
     found = differences(numbers(expected), numbers(again))
-    found = found or differences(fresh._training.state(), used._training.state())
+    found = found or differences(state, used._training.state())
     if found:
         raise LawBroken(f"after another trial in the same process {places(found)} differs")
 
@@ -85,10 +84,10 @@ def a_reused_process_keeps_nothing_of_the_last_trial(subject: Subject) -> None:
     cause="weights() returns nothing that can be stored",
     remedy="return tensors by name from weights()",
     after=_TRIAL,
+    slow=True,
 )
 def the_last_checkpoint_holds_the_best_weights(subject: Subject) -> None:
-    trial = subject.trial()
-    results = [trial.step() for _ in range(subject.epochs)]
+    trial, results = subject.ended.trial, subject.ended.results
     goal = given.goal(subject.workload)
     best = min(results, key=lambda result: goal.order(result["metrics"]))
     expected = {"epoch": best["epoch"], "value": best["metrics"][goal.objective]}
@@ -111,21 +110,19 @@ def the_last_checkpoint_holds_the_best_weights(subject: Subject) -> None:
     cause="a drawing function changes the networks or what it draws, or leaves them on another device",
     remedy="correct the drawing; a trial whose report fails keeps its weights, and shows the error in place of figures",
     after=(RUNS, SEEDED, WEIGHTS),
+    slow=True,
 )
 def a_report_can_be_written(subject: Subject) -> None:
-    training = subject.trained(subject.epochs)
-    training.validate()
-    before, open_before = training.weights(), _open_figures()
-    with subject.new_folder() as folder:
-        training.write_report(folder)
+    open_before = _open_figures()
+    report = subject.report
     if left := _open_figures() - open_before:
         raise LawBroken(
             f"write_report() leaves {left} figures of matplotlib open, which fill the memory of a search",
             "pyplot keeps each figure that it makes until it is closed",
             "call plt.close(figure), or make figures by matplotlib.figure.Figure(), which pyplot does not keep",
         )
-    if found := differences(before, training.weights()):
-        raise LawBroken(f"write_report() changes the weights {places(found)}")
+    if report.changed:
+        raise LawBroken(f"write_report() changes the weights {places(report.changed)}")
 
 
 @law(
@@ -133,19 +130,18 @@ def a_report_can_be_written(subject: Subject) -> None:
     cause="compare() expects a file that write_report() does not write",
     remedy="draw only what every report holds",
     after=(REPORT,),
+    slow=True,
 )
 def trials_can_be_compared(subject: Subject) -> None:
     workload = subject.workload
     if not given.compares(workload):
         raise NotGiven("the workload gives no figures that compare trials")
-    with subject.new_folder() as reports, subject.new_folder() as folder:
-        for seed in (1, 2):
-            (reports / f"seed {seed}").mkdir()
-            subject.trained(subject.epochs, seed=seed).write_report(reports / f"seed {seed}")
-        open_before = _open_figures()
-        workload.compare({report.name: report for report in sorted(reports.iterdir())}, folder)
-        if left := _open_figures() - open_before:
-            raise LawBroken(f"compare() leaves {left} figures of matplotlib open")
+    reports = {"one": subject.report.folder, "another": subject.report.folder}
+    open_before = _open_figures()
+    with subject.new_folder() as folder:
+        workload.compare(reports, folder)
+    if left := _open_figures() - open_before:
+        raise LawBroken(f"compare() leaves {left} figures of matplotlib open")
 
 
 def _open_figures() -> int:
