@@ -60,11 +60,10 @@ def test_carried_workloads_are_compared_with_two_naive_predictors(
 
 @pytest.mark.slow
 def test_the_report_of_a_carried_workload_has_figures_and_tables(
-    workload: Workload, subject_of: Callable[[str], Subject], tmp_path: Path
+    workload: Workload, subject_of: Callable[[str], Subject]
 ) -> None:
-    subject = subject_of(workload.name)
-    subject.trained(subject.epochs).write_report(tmp_path)
-    assert {".png", ".csv"} <= {path.suffix for path in tmp_path.iterdir()}
+    report = subject_of(workload.name).report.folder
+    assert {".png", ".csv"} <= {path.suffix for path in report.iterdir()}
 
 
 # ---------------------------------------------------------------- presets
