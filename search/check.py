@@ -29,7 +29,7 @@ class Flags(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     workload: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="WORKLOAD")] = Field(
-        description="name of a workload, MODULE:ATTRIBUTE or FILE.py:ATTRIBUTE"
+        description="name of a workload, FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE"
     )
     data: tuple[str, ...] = Field(
         (), description="small input files, as search.run takes them; none: the workload simulates data"
@@ -59,24 +59,17 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _subject(flags: Flags, folder: Path) -> Subject:
     """Find the workload and its data. Raises UsageError."""
-    from search.diagnostics.contract.given import simulation  # here, so that --help answers at once
+    from search.config.catalogue import find_workload  # here, so that --help answers at once
+    from search.diagnostics.contract.given import simulation
     from search.diagnostics.contract.subject import Subject
 
-    workload = _workload(flags.workload)
+    workload = find_workload(flags.workload)
     if not flags.data and simulation(workload) is None:
         raise UsageError(
             f"{flags.workload} has no simulate_data. Name a small file of its data: "
             f"python -m search.check {flags.workload} --data FILE"
         )
     return Subject(workload, folder, flags.data, flags.epochs)
-
-
-def _workload(word: str) -> Any:
-    from search.workloads import WORKLOADS
-
-    if word not in WORKLOADS:
-        raise UsageError(f"There is no workload {word!r}. There are: {', '.join(WORKLOADS)}.")
-    return WORKLOADS[word]
 
 
 def _check(subject: Subject, flags: Flags, console: Any) -> int:

@@ -18,7 +18,7 @@ import search.check
 from search.diagnostics.contract.law import Outcome
 from search.diagnostics.contract.runner import CHECKS, run_checks
 from search.diagnostics.contract.subject import Subject
-from search.workload import Workload
+from search.workload import Defaults, Workload
 from search.workloads import WORKLOADS
 
 
@@ -286,7 +286,7 @@ BROKEN: dict[str, tuple[Workload, str, str]] = {  # what is broken -> workload, 
         make_line(mutable=("lr", "epochs")), "what-is-optional-or-mutable-is-searched", "suggest()",
     ),
     "searched for nothing": (
-        make_line(config=Idle, presets={}, demo=make_bare().demo, full=make_bare().demo,
+        make_line(config=Idle, presets={}, demo=Defaults(), full=Defaults(),
                   suggest=lambda trial: suggest(trial) | {"idle": trial.suggest_float("idle", 0, 1)}),
         "what-is-searched-acts", "take it out",
     ),
@@ -369,7 +369,7 @@ def test_a_check_leaves_the_random_state_and_the_threads_of_the_process(tmp_path
 @pytest.fixture
 def offered() -> Any:
     """Offer workloads by name for one test."""
-    names = []
+    names: list[str] = []
 
     def offer(workload: Workload) -> str:
         WORKLOADS[workload.name] = workload
@@ -414,6 +414,57 @@ def test_wrong_input_ends_the_command_with_2_and_says_what_to_do(
     offered(make_bare(name="bare"))
     assert search.check.main(words) == 2
     assert said in capsys.readouterr().out
+
+
+TAGGER = """
+import numpy as np
+import threading
+import torch
+from well_behaved import LineConfig, LineTraining, suggest
+from search.workload import Workload
+
+LOCK = threading.Lock()
+
+class Tagger(LineTraining):
+    def __init__(self, config, data, device):
+        x, y = data.train["x"], data.train["y"]
+        self.arrays = {"train_x": x, "train_y": y, "validation_x": data.validation["x"]}
+        self.arrays["validation_y"] = data.validation["y"]
+        super().__init__(config, type("Arrays", (), self.arrays), device)
+
+    def write_report(self, folder):
+        HERE
+
+def load(files):
+    random = np.random.default_rng(len(open(files[0]).read()))
+    x = random.normal(size=(500, 2)).astype("f4")
+    return {"x": x, "y": x[:, 0]}
+
+WORKLOAD = Workload(
+    name="tagger", training=Tagger, config=LineConfig, load=load, suggest=suggest, objectives={"loss": "min"},
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "code", "said"),
+    [
+        ("(folder / 'x.csv').write_text('1')", 0, ["0 failed"]),
+        ("raise ValueError('no curve')", 1, ["ValueError: no curve", "tagger.py:19, in write_report", "1 failed"]),
+        ("str(LOCK)", 1, ["failed all-can-be-sent-to-another-process", "cannot pickle '_thread.lock' object"]),
+    ],
+    ids=["fine", "raises", "lock"],
+)
+def test_a_file_outside_of_the_repository_is_checked_by_its_word(
+    written: str, code: int, said: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "tagger.py").write_text(TAGGER.replace("HERE", written))
+    (tmp_path / "events.txt").write_text("data")
+    word = f"{tmp_path / 'tagger.py'}:WORKLOAD"
+    assert search.check.main([word, "--data", str(tmp_path / "events.txt"), "--epochs", "2"]) == code
+    text = capsys.readouterr().out
+    for words in said:
+        assert words in " ".join(text.split()).replace("/ ", "/"), text
 
 
 def test_a_traceback_is_shown_on_demand(offered: Any, capsys: pytest.CaptureFixture[str]) -> None:

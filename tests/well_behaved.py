@@ -154,11 +154,13 @@ def make_line(**fields: Any) -> Workload:
     return Workload(**given | fields)
 
 
-def make_bare(**fields: Any) -> Workload:
+def make_bare(name: str = "line") -> Workload:
     """The workload with its required fields alone."""
-    without: dict[str, Any] = {
-        "simulate_data": None, "presets": {}, "optional": (), "mutable": (), "sizing": {}, "limits": {}, "columns": (),
-        "baselines": lambda data: {}, "compare": None,
-    }  # fmt: skip
-    without |= dict.fromkeys(("demo", "full"), Defaults(trials=2, epochs=4, presets=(), fixed={}))
-    return make_line(**without | fields)
+    return Workload(
+        name=name,
+        training=LineTraining,
+        config=LineConfig,
+        load_data=load_data,
+        suggest=suggest,
+        objectives={"loss": "min"},
+    )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import search.workload
 from search.diagnostics.contract.law import NotGiven
-from search.workload import Data, Workload
+from search.workload import Data, Workload, no_figures
 from trainables.base.objectives import Goal
 
 Point = Mapping[str, Any]
@@ -68,10 +67,10 @@ def simulation(workload: Workload) -> Callable[[int, int], Data] | None:
 
 def code(workload: Workload) -> list[Any]:
     """Return the classes and functions that are the user's own code."""
-    parts = (workload.training, workload.config, workload.suggest, workload.load_data, getattr(workload, "load", None))
+    parts = (workload.training, workload.config, workload.suggest, workload.load_data, workload.load)
     return [part for part in (*parts, workload.simulate_data, workload.baselines, workload.compare) if part]
 
 
 def compares(workload: Workload) -> bool:
     """Decide whether there are figures that compare trials."""
-    return bool(workload.compare) and workload.compare is not getattr(search.workload, "no_figures", None)
+    return workload.compare is not no_figures

@@ -20,6 +20,7 @@ from search.diagnostics.contract import given
 from search.diagnostics.contract.points import Drawn, draw
 from search.diagnostics.contract.values import differences
 from trainables.base.errors import TrainingDiverged
+from trainables.runtime.imports import modules_to_send
 
 if TYPE_CHECKING:
     from search.workload import Data, Workload
@@ -229,6 +230,8 @@ def as_received(data: Any) -> Any:
     """Return data as a worker of Ray receives them: arrays lie in shared memory that is read-only."""
     from ray import cloudpickle
 
+    for module in modules_to_send():  # as a search does
+        cloudpickle.register_pickle_by_value(module)
     buffers: list[pickle.PickleBuffer] = []
     payload = cloudpickle.dumps(data, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(payload, buffers=[bytes(buffer.raw()) for buffer in buffers])
