@@ -444,7 +444,7 @@ WORKLOAD = Workload(
     name="tagger", training=Tagger, config=LineConfig, load=load, suggest=suggest, objectives={"loss": "min"},
 )
 """
-RAISED_AT = f"tagger.py:{TAGGER.split('\n').index('        HERE') + 1}, in write_report"
+REPORT_LINE = TAGGER.splitlines().index("        HERE") + 1
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ RAISED_AT = f"tagger.py:{TAGGER.split('\n').index('        HERE') + 1}, in write
         (
             "raise ValueError('no curve')",
             1,
-            ["ValueError: no curve", f"tagger.py:{TAGGER_REPORT_LINE}, in write_report", "1 failed"],
+            ["ValueError: no curve", f"tagger.py:{REPORT_LINE}, in write_report", "1 failed"],
         ),
         ("str(LOCK)", 1, ["failed all-can-be-sent-to-another-process", "cannot pickle '_thread.lock' object"]),
     ],
