@@ -19,6 +19,7 @@ from torch import nn
 
 from search.workload import Defaults, Workload
 from trainables.base.errors import DataError
+from trainables.base.objectives import Constraint
 from trainables.base.training import Training, TrainingConfig
 from trainables.data.files import DataSettings
 
@@ -144,7 +145,7 @@ def make_line(**fields: Any) -> Workload:
         "mutable": ("lr", "dropout"),
         "sizing": {"width": float},
         "objectives": {"loss": "min", "worst": "min"},
-        "limits": {"worst": 1e6},
+        "constraints": (Constraint("worst", 1e6),),
         "columns": ("train_loss",),
         "baselines": baselines,
         "compare": compare,

@@ -42,18 +42,22 @@ def sizing(workload: Workload) -> Mapping[str, Callable[[Any], float]]:
 
 def declared(workload: Workload) -> list[str]:
     """Return the metrics that every trial must report, each once."""
-    return list(dict.fromkeys([*workload.objectives, *workload.columns, *workload.limits]))
+    return list(dict.fromkeys([*workload.objectives, *workload.columns, *_constrained(workload)]))
 
 
 def scored(workload: Workload) -> list[str]:
     """Return the metrics by which trials and naive predictors are compared."""
-    return list(dict.fromkeys([*workload.objectives, *workload.limits]))
+    return list(dict.fromkeys([*workload.objectives, *_constrained(workload)]))
+
+
+def _constrained(workload: Workload) -> list[str]:
+    return [one.metric for one in workload.constraints]
 
 
 def goal(workload: Workload) -> Goal:
     """Return the goal of a search with the workload's default objective."""
     objective, mode = next(iter(workload.objectives.items()))
-    return Goal({objective: mode}, workload.limits)
+    return Goal({objective: mode}, workload.constraints)
 
 
 def small(workload: Workload) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def metrics_are_finite(subject: Subject) -> None:
 
 @law(
     "Every objective, constraint and column of the leaderboard is a metric that a trial reports.",
-    cause="the name in `objectives`, `limits` or `columns` differs from the key in validate()'s dict",
+    cause="the name in `objectives`, `constraints` or `columns` differs from the key in validate()'s dict",
     remedy="give both the same name",
     after=(RUNS,),
 )
