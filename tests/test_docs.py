@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import search.check
 import search.doctor
 import search.promote
 import search.report
@@ -92,6 +93,7 @@ def flags_of(module: str, *words: str) -> frozenset[str]:
         "report": search.report.main,
         "promote": search.promote.main,
         "doctor": search.doctor.main,
+        "check": search.check.main,
         "submit": search.submit.main,
     }
     return help_of(commands[module], *words)
@@ -100,7 +102,7 @@ def flags_of(module: str, *words: str) -> frozenset[str]:
 def all_flags() -> set[str]:
     names = [*WORKLOADS, *CHAINS]
     known = set().union(*(flags_of("run", name) for name in names), flags_of("sync"))
-    known |= flags_of("report") | flags_of("promote") | flags_of("doctor")
+    known |= flags_of("report") | flags_of("promote") | flags_of("doctor") | flags_of("check")
     return known.union(*(flags_of("submit", "zdc", "--to", target) for target in ("ray", "slurm", "kuberay")))
 
 
@@ -148,7 +150,7 @@ def test_commands_take_the_flags_that_the_page_gives_them(page: Path) -> None:
 def test_commands_are_found_in_pages() -> None:
     """Otherwise the test above could not fail."""
     used = {words[0] for page in PAGES for words in commands_in(page.read_text())}
-    assert used == {"run", "report", "promote", "doctor", "submit"}
+    assert used == {"run", "report", "promote", "doctor", "submit", "check"}
 
 
 def test_an_unknown_flag_is_found() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "trainables", "spaces")
-MOST_ENTRIES, MOST_LINES, MOST_PARAMETERS = 18, 300, 6
+MOST_ENTRIES, MOST_LINES, MOST_PARAMETERS = 19, 300, 6  # entries: six commands and Python, 3 modules, 9 packages
 MODULES = {
     ".".join(path.relative_to(ROOT).with_suffix("").parts): path
     for package in PACKAGES

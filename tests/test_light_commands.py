@@ -38,6 +38,8 @@ print(code, len(sys.modules), *sorted(name for name in sys.modules if "." not in
         (["search.report", "--help"], 0),
         (["search.doctor", "--help"], 0),
         (["search.doctor", "--onyl", "data"], 2),
+        (["search.check", "--help"], 0),
+        (["search.check", "zdc", "--epoch", "3"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

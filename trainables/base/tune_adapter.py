@@ -121,7 +121,8 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
         try:
             metrics = training.train_epoch()
             trained_s = time.perf_counter() - started
-            metrics |= training.validate()
+            # numbers of numpy and torch too, which no event log could store
+            metrics = {name: float(value) for name, value in {**metrics, **training.validate()}.items()}
             _require_finite(metrics, training.epoch)
         except TrainingDiverged as diverged:
             about = {
