@@ -1,0 +1,195 @@
+"""A user's networks without their training: built from a configuration, predicting, and made again from weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from trainables.base.built import Built, take
+from trainables.base.named_arrays import float_type_of, to_tensor
+from trainables.base.plain_state import cpu_copies
+from trainables.base.random_state import own_random, seed_of
+
+PRECISIONS = ("fp32", "bf16")
+SHAPE = "_shape."  # in weights: shapes of one event that build() asked for
+
+
+class WithoutData:
+    """Stands for the data of a model that is made from weights: it knows the shapes that ``build()`` asks for."""
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = dict(shapes)
+
+
+class TorchModel(ABC):
+    """Networks that ``build()`` makes, where there are data and where there are none.
+
+    ``build()`` sees no data, because a promoted model is loaded where there are none: sizes come from ``self.config``
+    and ``self.shapes``, and what is computed from data is put into buffers of a network by ``prepare()``.
+    """
+
+    config: Any
+    device: torch.device
+    epoch: int
+    network: Any  # of several: a torch.nn.ModuleDict of them, self.network["generator"]
+
+    precision = "fp32"  # or bf16: loss, score and predict run under autocast; a field of the configuration counts more
+    predict_batch = 8192  # events at a time in predict()
+
+    def __init__(self, config: Any, data: Any, device: torch.device) -> None:
+        self.config, self.device, self.epoch = config, torch.device(device), 0
+        self._data, self._building, self._asked_shapes = data, False, False
+        self._precision = getattr(config, "precision", self.precision)
+        if self._precision not in PRECISIONS:
+            raise ValueError(f"precision {self._precision!r} is not one of {', '.join(PRECISIONS)}")
+        self._construct()
+        if not isinstance(data, WithoutData):
+            with own_random(seed_of(config.seed, "build", 1), self.device), torch.no_grad():
+                self.prepare()
+
+    # ---------------------------------------------------------------- what the user gives
+
+    @abstractmethod
+    def build(self) -> Any:
+        """Return ``(network, optimizer)`` or ``(network, optimizer, scheduler)``; several of each as dicts by name.
+
+        Weights are drawn from the configuration's seed on the CPU, and everything is moved to the device afterwards.
+        """
+
+    def prepare(self) -> None:
+        """Fill buffers of the networks from ``self.data.train`` before the first epoch: means, widths, first biases."""
+
+    def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
+        """Return what ``predict`` predicts for one mini-batch: a tensor, or a tuple or dict of tensors."""
+        return self.network(*inputs, **named)
+
+    # ---------------------------------------------------------------- what the platform gives
+
+    @property
+    def data(self) -> Any:
+        """Data of the trial: ``train`` and ``validation`` are arrays by name. Not there in ``build()``."""
+        if self._building or isinstance(self._data, WithoutData):
+            raise RuntimeError(
+                f"{type(self).__name__} reads self.data where there may be none (build() also runs where a promoted"
+                " model is loaded): take sizes from self.shapes, the shape of one event of each array, and put what is"
+                " computed from data into buffers of a network in prepare()"
+            )
+        return self._data
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Shape of one event of each array; where ``build()`` reads them, they are kept with the weights."""
+        self._asked_shapes = True
+        return self._shapes()
+
+    def _shapes(self) -> dict[str, tuple[int, ...]]:
+        if isinstance(self._data, WithoutData):
+            return _Shapes(self._data.shapes)
+        return _Shapes({name: tuple(array.shape[1:]) for name, array in self._arrays("train").items()})
+
+    def _arrays(self, part: str) -> Mapping[str, NDArray[Any]]:
+        """Return the arrays by name of ``train`` or ``validation``; none where the data are of another kind."""
+        arrays = getattr(self._data, part, None)
+        return arrays if isinstance(arrays, Mapping) else {}
+
+    def predict(self, *inputs: Any, **named: Any) -> Any:
+        """Predict in eval mode, without gradients, some events at a time: arrays in, arrays out.
+
+        What ``forward`` returns as a tuple or dict comes back as one. Neither the weights, nor their modes, nor any
+        random state change. A model that draws noise draws the same one each time.
+        """
+        arrays = {place: _array(value) for place, value in [*enumerate(inputs), *named.items()]}
+        events = max((len(array) for array in arrays.values()), default=0)
+        float_type, outputs = float_type_of(self.network), []
+        with own_random(seed_of(self.config.seed, "predict"), self.device), self._evaluating(), self._autocast():
+            for first in range(0, max(events, 1), self.predict_batch):
+                part = {
+                    place: to_tensor(array[first : first + self.predict_batch], str(place), float_type, self.device)
+                    for place, array in arrays.items()
+                }
+                positional = [part.pop(place) for place in range(len(inputs))]
+                outputs.append(_to_cpu(self.forward(*positional, **part)))
+        return _joined(outputs)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return CPU copies of the networks' ``state_dict``; of several networks with their names before a dot."""
+        asked = self._shapes() if self._asked_shapes else {}
+        sizes = {f"{SHAPE}{name}": torch.tensor(shape, dtype=torch.int64) for name, shape in asked.items()}
+        return cpu_copies(self.network.state_dict()) | sizes
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the weights that ``weights()`` of a model of the same configuration returned."""
+        self.network.load_state_dict({name: one for name, one in weights.items() if not name.startswith(SHAPE)})
+
+    @classmethod
+    def from_weights(cls, config: Any, weights: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Self:
+        """Make a model that predicts and scores, from its configuration and weights alone; it cannot be trained."""
+        sizes = {name.removeprefix(SHAPE): one for name, one in weights.items() if name.startswith(SHAPE)}
+        shapes = {name: tuple(int(length) for length in size) for name, size in sizes.items()}
+        model = cls(config, WithoutData(shapes), torch.device(device))
+        model.load_weights(weights)
+        model.network.eval()
+        return model
+
+    def _construct(self) -> Built:
+        """Build everything anew, with the same initial weights each time."""
+        self._building = True
+        try:
+            with own_random(seed_of(self.config.seed, "build"), self.device):
+                built = take(self.build(), self.device)
+        finally:
+            self._building = False
+        self.network = built.network
+        return built
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        modes = [(module, module.training) for module in self.network.modules()]
+        self.network.eval()
+        try:
+            with torch.no_grad():
+                yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
+
+
+class _Shapes(dict[str, tuple[int, ...]]):
+    def __missing__(self, name: str) -> tuple[int, ...]:
+        raise KeyError(f"there is no array {name!r}: there are {', '.join(self) or 'none'}")
+
+
+def _array(value: Any) -> Any:
+    return value if isinstance(value, Tensor) else np.asarray(value)
+
+
+def _to_cpu(output: Any) -> Any:
+    """Bring what a network returned to the CPU, as arrays."""
+    if isinstance(output, Tensor):
+        tensor = output.detach()
+        return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).cpu().numpy()
+    if isinstance(output, Mapping):
+        return {name: _to_cpu(part) for name, part in output.items()}
+    if isinstance(output, tuple | list):
+        return tuple(_to_cpu(part) for part in output)
+    raise TypeError(f"forward() returned a {type(output).__name__}: a tensor, or a tuple or dict of tensors, is needed")
+
+
+def _joined(outputs: list[Any]) -> Any:
+    """Join outputs of mini-batches, event after event."""
+    first = outputs[0]
+    if isinstance(first, dict):
+        return {name: _joined([output[name] for output in outputs]) for name in first}
+    if isinstance(first, tuple):
+        return tuple(_joined([output[place] for output in outputs]) for place in range(len(first)))
+    return np.concatenate(outputs)
