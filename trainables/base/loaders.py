@@ -13,6 +13,8 @@ def seed_loader(loader: Any, seed: int, epoch: int) -> None:
 
     Loaders without one draw from the global generator, as do the workers for their own seeds.
     """
+    if getattr(loader, "persistent_workers", False):
+        loader._iterator = None  # workers that outlive an epoch would draw on from where it left them
     sampler = getattr(loader, "sampler", None)
     batch_sampler = getattr(loader, "batch_sampler", None)
     for place, part in enumerate((loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None))):
@@ -24,9 +26,7 @@ def seed_loader(loader: Any, seed: int, epoch: int) -> None:
 
 
 def batches_on(loader: Any, device: torch.device) -> Iterator[Any]:
-    """Yield the batches of a loader on the device; its workers are new ones, seeded for this pass."""
-    if getattr(loader, "persistent_workers", False):
-        loader._iterator = None  # workers that outlive an epoch would draw on from where it left them
+    """Yield the batches of a loader on the device."""
     for batch in loader:
         yield moved(batch, device)
 

@@ -53,7 +53,7 @@ def plain_numbers(numbers: Any, whose: str) -> dict[str, float]:
     found = {}
     for name, value in numbers.items():
         try:
-            found[str(name)] = float(value)
+            found[str(name)] = float(value.detach() if isinstance(value, Tensor) else value)
         except (TypeError, ValueError, RuntimeError):
             raise TypeError(f"{whose} returned {name!r} = {value!r}, which is not one number") from None
     return found

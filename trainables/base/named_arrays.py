@@ -1,4 +1,4 @@
-"""Arrays by name, one row an event: on the device, in mini-batches of a fresh order, as keywords of a user's function."""
+"""Arrays by name, one row an event: on the device, in mini-batches of a fresh order, as a function's keywords."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ def float_type_of(network: nn.Module) -> torch.dtype:
     return next((one.dtype for one in network.parameters() if one.is_floating_point()), torch.get_default_dtype())
 
 
+def is_numeric(array: NDArray[Any]) -> bool:
+    """Decide whether an array can become a tensor."""
+    return array.dtype.kind in "biuf"
+
+
 def to_tensor(array: Any, name: str, float_type: torch.dtype, device: torch.device) -> Tensor:
     """Make a tensor on the device of an array, of floating-point numbers in this precision.
 
@@ -33,7 +38,7 @@ def to_tensor(array: Any, name: str, float_type: torch.dtype, device: torch.devi
         tensor = array.to(device)
     else:
         array = np.asarray(array)
-        if array.dtype.kind not in "biuf":
+        if not is_numeric(array):
             raise DataError(
                 f"array {name!r} is of type {array.dtype}, and only numbers can become a tensor: leave it out of the"
                 " arguments of loss(), or turn it into numbers in load()"
@@ -68,7 +73,7 @@ def accepted_names(function: Callable[..., Any], names: Iterable[str]) -> list[s
     """
     known = list(names)
     parameters = inspect.signature(function).parameters.values()
-    if any(one.kind is one.VAR_KEYWORD for one in parameters):
+    if takes_all(function):
         return known
     for one in parameters:
         if one.default is one.empty and one.kind is not one.VAR_POSITIONAL and one.name not in known:
@@ -78,6 +83,11 @@ def accepted_names(function: Callable[..., Any], names: Iterable[str]) -> list[s
                 f" {', '.join(known) or 'none'}" + (f": did you mean {near[0]!r}?" if near else "")
             )
     return [one.name for one in parameters if one.name in known]
+
+
+def takes_all(function: Callable[..., Any]) -> bool:
+    """Decide whether a function takes any keyword."""
+    return any(one.kind is one.VAR_KEYWORD for one in inspect.signature(function).parameters.values())
 
 
 class EpochBatches:

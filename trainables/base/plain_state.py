@@ -43,9 +43,7 @@ def plain_copy(value: Any, where: str = "state") -> Any:
 
 def cpu_copies(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Copy the tensors of a ``state_dict()``, which may hold other things too, to the CPU."""
-    return {
-        name: tensor.detach().cpu().clone() for name, tensor in tensors.items() if isinstance(tensor, Tensor)
-    }
+    return {name: tensor.detach().cpu().clone() for name, tensor in tensors.items() if isinstance(tensor, Tensor)}
 
 
 def same_value(one: Any, other: Any) -> bool:

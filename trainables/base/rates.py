@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from torch.optim import Optimizer
@@ -41,15 +42,31 @@ def load_optimizer_state(optimizer: Optimizer, state: Mapping[str, Any], built: 
     groups = optimizer.state_dict()["param_groups"]
     if len(groups) != len(state["options"]):
         raise ValueError(f"the state is of an optimizer with {len(state['options'])} groups, this has {len(groups)}")
+    present = options_of(optimizer)
     optimizer.load_state_dict({"state": state["momenta"], "param_groups": groups})
-    now, before = state["options"], state["built"]
-    for group, fresh, old, saved in zip(optimizer.param_groups, built, before, now, strict=True):
-        for name, value in saved.items():
-            changed = name not in old or not same_value(value, old[name])
-            configured = name in fresh and not (name in old and same_value(fresh[name], old[name]))
-            scheduled = name in fresh and not same_value(group[name], fresh[name])
-            if changed and not configured and not scheduled:
-                group[name] = copy.deepcopy(value)
+    settle(optimizer, Settings(fresh=built, present=present, built=state["built"], saved=state["options"]))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Options of one optimizer: of this run as built and with its schedules in position, and of the run before."""
+
+    fresh: Options  # of this run's configuration
+    present: Options  # the same, after its schedulers
+    built: Options  # of the configuration of the run before
+    saved: Options  # of that run when its state was taken
+
+
+def settle(optimizer: Optimizer, settings: Settings) -> None:
+    """Set each option to what the configuration and schedule give; else to what training had made of it."""
+    s = settings
+    for group, *four in zip(optimizer.param_groups, s.fresh, s.present, s.built, s.saved, strict=True):
+        fresh, present, built, saved = four
+        for name in present.keys() | saved.keys():
+            configured = name in fresh and not (name in built and same_value(fresh[name], built[name]))
+            scheduled = name in fresh and not same_value(present[name], fresh[name])
+            ours = name not in saved or configured or scheduled or same_value(present.get(name), saved[name])
+            group[name] = copy.deepcopy(present[name] if ours else saved[name])
 
 
 class Position:

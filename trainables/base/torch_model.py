@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Self
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.base.built import Built, take
-from trainables.base.named_arrays import float_type_of, to_tensor
 from trainables.base.plain_state import cpu_copies
+from trainables.base.predicting import evaluating, in_parts
 from trainables.base.random_state import own_random, seed_of
 
 PRECISIONS = ("fp32", "bf16")
@@ -63,8 +61,8 @@ class TorchModel(ABC):
         Weights are drawn from the configuration's seed on the CPU, and everything is moved to the device afterwards.
         """
 
-    def prepare(self) -> None:
-        """Fill buffers of the networks from ``self.data.train`` before the first epoch: means, widths, first biases."""
+    def prepare(self) -> None:  # noqa: B027 - few models need it
+        """Fill buffers of the networks from ``self.data.train`` before the first epoch: means, widths, biases."""
 
     def forward(self, *inputs: Tensor, **named: Tensor) -> Any:
         """Return what ``predict`` predicts for one mini-batch: a tensor, or a tuple or dict of tensors."""
@@ -105,18 +103,9 @@ class TorchModel(ABC):
         What ``forward`` returns as a tuple or dict comes back as one. Neither the weights, nor their modes, nor any
         random state change. A model that draws noise draws the same one each time.
         """
-        arrays = {place: _array(value) for place, value in [*enumerate(inputs), *named.items()]}
-        events = max((len(array) for array in arrays.values()), default=0)
-        float_type, outputs = float_type_of(self.network), []
-        with own_random(seed_of(self.config.seed, "predict"), self.device), self._evaluating(), self._autocast():
-            for first in range(0, max(events, 1), self.predict_batch):
-                part = {
-                    place: to_tensor(array[first : first + self.predict_batch], str(place), float_type, self.device)
-                    for place, array in arrays.items()
-                }
-                positional = [part.pop(place) for place in range(len(inputs))]
-                outputs.append(_to_cpu(self.forward(*positional, **part)))
-        return _joined(outputs)
+        seed = seed_of(self.config.seed, "predict")
+        with own_random(seed, self.device), evaluating(self.network), self._autocast():
+            return in_parts(self.forward, self.network, (inputs, named), self.device, self.predict_batch)
 
     def weights(self) -> dict[str, Tensor]:
         """Return CPU copies of the networks' ``state_dict``; of several networks with their names before a dot."""
@@ -149,17 +138,6 @@ class TorchModel(ABC):
         self.network = built.network
         return built
 
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        modes = [(module, module.training) for module in self.network.modules()]
-        self.network.eval()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            for module, training in modes:
-                module.training = training
-
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
 
@@ -167,29 +145,3 @@ class TorchModel(ABC):
 class _Shapes(dict[str, tuple[int, ...]]):
     def __missing__(self, name: str) -> tuple[int, ...]:
         raise KeyError(f"there is no array {name!r}: there are {', '.join(self) or 'none'}")
-
-
-def _array(value: Any) -> Any:
-    return value if isinstance(value, Tensor) else np.asarray(value)
-
-
-def _to_cpu(output: Any) -> Any:
-    """Bring what a network returned to the CPU, as arrays."""
-    if isinstance(output, Tensor):
-        tensor = output.detach()
-        return (tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor).cpu().numpy()
-    if isinstance(output, Mapping):
-        return {name: _to_cpu(part) for name, part in output.items()}
-    if isinstance(output, tuple | list):
-        return tuple(_to_cpu(part) for part in output)
-    raise TypeError(f"forward() returned a {type(output).__name__}: a tensor, or a tuple or dict of tensors, is needed")
-
-
-def _joined(outputs: list[Any]) -> Any:
-    """Join outputs of mini-batches, event after event."""
-    first = outputs[0]
-    if isinstance(first, dict):
-        return {name: _joined([output[name] for output in outputs]) for name in first}
-    if isinstance(first, tuple):
-        return tuple(_joined([output[place] for output in outputs]) for place in range(len(first)))
-    return np.concatenate(outputs)

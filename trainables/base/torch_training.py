@@ -1,15 +1,15 @@
 """Training of a user's PyTorch model: the user gives networks, loss and score, and everything else is done here.
 
-    class PhotonID(TorchTraining):
-        def build(self):
-            network = nn.Sequential(nn.Linear(8, self.config.width), nn.ReLU(), nn.Linear(self.config.width, 1))
-            return network, torch.optim.Adam(network.parameters(), self.config.lr)
+class PhotonID(TorchTraining):
+    def build(self):
+        network = nn.Sequential(nn.Linear(8, self.config.width), nn.ReLU(), nn.Linear(self.config.width, 1))
+        return network, torch.optim.Adam(network.parameters(), self.config.lr)
 
-        def loss(self, x, y):  # a mini-batch of the arrays, by name, on the device
-            return nn.functional.binary_cross_entropy_with_logits(self.network(x)[:, 0], y)
+    def loss(self, x, y):  # a mini-batch of the arrays, by name, on the device
+        return nn.functional.binary_cross_entropy_with_logits(self.network(x)[:, 0], y)
 
-        def score(self, x, y):  # the validation arrays
-            return {"auc": roc_auc_score(y, self.predict(x)[:, 0])}
+    def score(self, x, y):  # the validation arrays
+        return {"auc": roc_auc_score(y, self.predict(x)[:, 0])}
 """
 
 from __future__ import annotations
@@ -27,8 +27,17 @@ from trainables.base.errors import DataError, TrainingDiverged
 from trainables.base.guard import Guard, NotFiniteError
 from trainables.base.loaders import batches_on, seed_loader
 from trainables.base.means import Means, plain_numbers
-from trainables.base.named_arrays import EpochBatches, accepted_names, check_arrays, float_type_of, to_tensor
+from trainables.base.named_arrays import (
+    EpochBatches,
+    accepted_names,
+    check_arrays,
+    float_type_of,
+    is_numeric,
+    takes_all,
+    to_tensor,
+)
 from trainables.base.plain_state import plain_copy
+from trainables.base.predicting import evaluating
 from trainables.base.random_state import own_random, seed_of
 from trainables.base.rates import Position, load_optimizer_state, optimizer_state, rates_of
 from trainables.base.torch_model import TorchModel, WithoutData
@@ -59,14 +68,14 @@ class TorchTraining(TorchModel, Training):
 
     # ---------------------------------------------------------------- what the user gives
 
-    def loss(self, *batch: Any, **arrays: Tensor) -> Tensor | Mapping[str, Tensor]:
+    def loss(self, *batch: Any, **arrays: Any) -> Any:
         """Return the loss of a mini-batch, or a dict with ``loss`` and further parts, which are recorded.
 
         It is called with those arrays that it names, as keywords; with ``loaders()`` it receives a batch of the loader.
         """
         raise NotImplementedError(f"{type(self).__name__} defines neither loss() nor train_batch()")
 
-    def score(self, *batches: Any, **arrays: Any) -> Mapping[str, float]:
+    def score(self, *batches: Any, **arrays: Any) -> Any:
         """Return the metrics of the present model on the validation arrays that it names.
 
         The networks are in eval mode and without gradients. Where ``loaders()`` returns two, it receives the batches
@@ -154,7 +163,7 @@ class TorchTraining(TorchModel, Training):
         return numbers | rates
 
     def validate(self) -> dict[str, float]:
-        with own_random(seed_of(self.config.seed, "validate", self.epoch), self.device), self._evaluating():
+        with own_random(seed_of(self.config.seed, "validate", self.epoch), self.device), evaluating(self.network):
             if self._own_loaders and (loader := self._loader(1)) is not None:
                 seed_loader(loader, seed_of(self.config.seed, "order"), 0)
                 scored = self.score(batches_on(loader, self.device))
@@ -230,9 +239,12 @@ class TorchTraining(TorchModel, Training):
 
     def _resident(self) -> EpochBatches:
         """Bring the training arrays that the loss names to the device, where they stay."""
-        arrays, trains_itself = self._arrays("train"), type(self).train_batch is not TorchTraining.train_batch
+        arrays = self._arrays("train")
         check_arrays(arrays, "training")
-        self._named = list(arrays) if trains_itself else accepted_names(self.loss, arrays)
+        if type(self).train_batch is not TorchTraining.train_batch or takes_all(self.loss):
+            self._named = [name for name, array in arrays.items() if is_numeric(array)]
+        else:
+            self._named = accepted_names(self.loss, arrays)
         float_type = float_type_of(self.network)
         tensors = {name: to_tensor(arrays[name], name, float_type, self.device) for name in self._named}
         return EpochBatches(tensors, self.config.batch_size)
