@@ -14,16 +14,9 @@ from trainables.base.built import Built, take
 from trainables.base.plain_state import cpu_copies
 from trainables.base.predicting import evaluating, in_parts
 from trainables.base.random_state import own_random, seed_of
+from trainables.base.shapes import WithoutData, shapes_of, without_shapes
 
 PRECISIONS = ("fp32", "bf16")
-SHAPE = "_shape."  # in weights: shapes of one event that build() asked for
-
-
-class WithoutData:
-    """Stands for the data of a model that is made from weights: it knows the shapes that ``build()`` asks for."""
-
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
-        self.shapes = dict(shapes)
 
 
 class TorchModel(ABC):
@@ -85,12 +78,7 @@ class TorchModel(ABC):
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Shape of one event of each array; where ``build()`` reads them, they are kept with the weights."""
         self._asked_shapes = True
-        return self._shapes()
-
-    def _shapes(self) -> dict[str, tuple[int, ...]]:
-        if isinstance(self._data, WithoutData):
-            return _Shapes(self._data.shapes)
-        return _Shapes({name: tuple(array.shape[1:]) for name, array in self._arrays("train").items()})
+        return shapes_of(self._data)
 
     def _arrays(self, part: str) -> Mapping[str, NDArray[Any]]:
         """Return the arrays by name of ``train`` or ``validation``; none where the data are of another kind."""
@@ -109,20 +97,17 @@ class TorchModel(ABC):
 
     def weights(self) -> dict[str, Tensor]:
         """Return CPU copies of the networks' ``state_dict``; of several networks with their names before a dot."""
-        asked = self._shapes() if self._asked_shapes else {}
-        sizes = {f"{SHAPE}{name}": torch.tensor(shape, dtype=torch.int64) for name, shape in asked.items()}
-        return cpu_copies(self.network.state_dict()) | sizes
+        shapes = shapes_of(self._data).as_tensors() if self._asked_shapes else {}
+        return cpu_copies(self.network.state_dict()) | shapes
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
         """Take the weights that ``weights()`` of a model of the same configuration returned."""
-        self.network.load_state_dict({name: one for name, one in weights.items() if not name.startswith(SHAPE)})
+        self.network.load_state_dict(without_shapes(weights))
 
     @classmethod
     def from_weights(cls, config: Any, weights: Mapping[str, Tensor], device: torch.device | str = "cpu") -> Self:
         """Make a model that predicts and scores, from its configuration and weights alone; it cannot be trained."""
-        sizes = {name.removeprefix(SHAPE): one for name, one in weights.items() if name.startswith(SHAPE)}
-        shapes = {name: tuple(int(length) for length in size) for name, size in sizes.items()}
-        model = cls(config, WithoutData(shapes), torch.device(device))
+        model = cls(config, WithoutData(weights), torch.device(device))
         model.load_weights(weights)
         model.network.eval()
         return model
@@ -140,8 +125,3 @@ class TorchModel(ABC):
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16")
-
-
-class _Shapes(dict[str, tuple[int, ...]]):
-    def __missing__(self, name: str) -> tuple[int, ...]:
-        raise KeyError(f"there is no array {name!r}: there are {', '.join(self) or 'none'}")

@@ -40,7 +40,8 @@ from trainables.base.plain_state import plain_copy
 from trainables.base.predicting import evaluating
 from trainables.base.random_state import own_random, seed_of
 from trainables.base.rates import Position, load_optimizer_state, optimizer_state, rates_of
-from trainables.base.torch_model import TorchModel, WithoutData
+from trainables.base.shapes import WithoutData
+from trainables.base.torch_model import TorchModel
 from trainables.base.training import Training
 
 
