@@ -15,12 +15,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from trainables.base.errors import TrainingDiverged
 from trainables.base.loaders import seed_loader
 from trainables.base.plain_state import plain_copy
+from trainables.base.random_state import own_random
 from trainables.base.rates import Options, Position, Settings, options_of, settle
 
 IN_MEMORY = "in-memory"  # the path that stands for a checkpoint which is no file
@@ -65,7 +67,7 @@ def package_of(module_class: type) -> Any:
 
 
 def alone_here(package: Any) -> Any:
-    """Return the environment of one process: that of a batch system is the search's, and Lightning would count in it."""
+    """Return the environment of one process; that of a batch system is the search's, not this trial's."""
     environments = importlib.import_module(f"{ROOTS[package.__name__]}.plugins.environments")
     return environments.LightningEnvironment()
 
@@ -172,6 +174,29 @@ def one_epoch(package: Any) -> type:
 def stopped_by_user(resume: Resume, callbacks: Sequence[Any]) -> bool:
     """Decide whether a callback of the user's ended the run: EarlyStopping may decide after all others."""
     return resume.stopped or any(getattr(callback, "stopped_epoch", 0) > 0 for callback in callbacks)
+
+
+def set_up_once(datamodule: Any, seed: int, device: torch.device) -> None:
+    """Let a data module prepare itself for the first fit alone, with a seed of its own: a split is the same each epoch.
+
+    Lightning would do it again in each fit.
+    """
+    prepare, setup = datamodule.prepare_data, datamodule.setup
+    done = set[str]()
+
+    def prepare_once() -> None:
+        if "prepare" not in done:
+            done.add("prepare")
+            prepare()
+
+    def setup_once(stage: str) -> None:
+        if stage not in done:
+            done.add(stage)
+            with own_random(seed, device):
+                setup(stage)
+
+    datamodule.prepare_data, datamodule.setup = prepare_once, setup_once
+    datamodule.teardown = lambda stage: None
 
 
 def plain_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import inspect
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -24,6 +25,7 @@ from trainables.base.lightning_tools import (
     one_epoch,
     package_of,
     plain_checkpoint,
+    set_up_once,
     silence,
     stopped_by_user,
 )
@@ -52,7 +54,11 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 def LightningTraining(  # noqa: N802 - it stands where a class is named
-    module_class: type, datamodule: type | None = None, *, trainer: TrainerArguments | None = None
+    module_class: type,
+    datamodule: type | None = None,
+    *,
+    trainer: TrainerArguments | None = None,
+    inputs: tuple[str, ...] = (),
 ) -> type[LightningRun]:
     """Make the training class of a LightningModule's class and a LightningDataModule's.
 
@@ -67,6 +73,8 @@ def LightningTraining(  # noqa: N802 - it stands where a class is named
     trainer : mapping, or function of the configuration that returns one
         Further arguments of Lightning's Trainer: callbacks, logger, gradient_clip_val, accumulate_grad_batches ...
         A mapping is copied for each trial.
+    inputs : tuple of str
+        The arrays that the module's ``forward`` takes, in their order; a default promotion asks for them.
 
     Raises
     ------
@@ -74,9 +82,8 @@ def LightningTraining(  # noqa: N802 - it stands where a class is named
         ``module_class`` is no LightningModule.
     """
     package_of(module_class)
-    body = {"module_class": module_class, "datamodule_class": datamodule, "trainer_arguments": staticmethod(trainer)}
-    if not callable(trainer):
-        body["trainer_arguments"] = trainer or {}
+    body = {"module_class": module_class, "datamodule_class": datamodule, "inputs": inputs}
+    body["trainer_arguments"] = staticmethod(trainer) if callable(trainer) else trainer or {}
     body["__module__"] = module_class.__module__
     return type(f"{module_class.__name__}Training", (LightningRun,), body)
 
@@ -93,6 +100,7 @@ class LightningRun(Training):
     module_class: ClassVar[Any]
     datamodule_class: ClassVar[Any] = None
     trainer_arguments: ClassVar[Any] = {}
+    inputs: ClassVar[tuple[str, ...]] = ()
     predict_batch = 8192  # events at a time in predict()
 
     def __init__(self, config: Any, data: Any, device: torch.device) -> None:
@@ -104,13 +112,11 @@ class LightningRun(Training):
         self._built: Any = None  # options of optimizers as this configuration gives them
         self._configuration = config.model_dump(mode="json")  # that of the checkpoint
         with own_random(seed_of(config.seed, "build"), self.device), silence(self._package):
-            self.module, self._module_took = self._made(self.module_class, {})
-            self.datamodule, taken = (None, set[str]())
-            if self.datamodule_class is not None and not isinstance(data, WithoutData):
-                arrays = {name: getattr(data, name, None) for name in ("train", "validation")}
-                self.datamodule, taken = self._made(self.datamodule_class, {"data": data, **arrays})
-                _set_up_once(self.datamodule, seed_of(config.seed, "build", 1), self.device)
-        self._check_all_are_read(taken | self._module_took)
+            self.module, self._taken = self._made(self.module_class, {})
+            self._takes_shapes = "shapes" in self._taken
+            is_fed = self.datamodule_class is not None and not isinstance(data, WithoutData)
+            self.datamodule = self._data_module_of(data) if is_fed else None
+        self._check_all_are_read(self._taken)
         given = self.trainer_arguments
         self._arguments = dict(given(config) if callable(given) else copy.deepcopy(given))
         for name in self._arguments.keys() & PLATFORM.keys():
@@ -142,11 +148,27 @@ class LightningRun(Training):
         """Return what the module logged in the last epoch; before the first, validate the model as it is."""
         if self.history:
             return {name: value for name, value in self.history[-1].items() if name != "epoch"}
+        return self._validated(self.datamodule)
+
+    def score(self, **arrays: Any) -> dict[str, float]:
+        """Validate the model on arrays by name, which the data module receives in place of the trial's."""
+        if self.datamodule_class is None:
+            raise TypeError(f"{type(self).__name__} has no data module that would make loaders of arrays")
+        return self._validated(self._data_module_of(SimpleNamespace(train=arrays, validation=arrays)))
+
+    def _validated(self, datamodule: Any) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder, silence(self._package):
             trainer, _ = self._trainer(folder)
             with own_random(seed_of(self.config.seed, "validate"), self.device):
-                trainer.validate(self.module, datamodule=self.datamodule, verbose=False)
+                trainer.validate(self.module, datamodule=datamodule, verbose=False)
         return metrics_of(trainer)
+
+    def _data_module_of(self, data: Any) -> Any:
+        parts = {name: getattr(data, name, None) for name in ("train", "validation")}
+        datamodule, taken = self._made(self.datamodule_class, {"data": data, **parts})
+        self._taken |= taken
+        set_up_once(datamodule, seed_of(self.config.seed, "build", 1), self.device)
+        return datamodule
 
     @property
     def finished(self) -> bool:
@@ -181,7 +203,7 @@ class LightningRun(Training):
             self.module.load_state_dict(self._checkpoint["state_dict"], strict=self.module.strict_loading)
 
     def weights(self) -> dict[str, Tensor]:
-        shapes = shapes_of(self.data).as_tensors() if "shapes" in self._module_took else {}
+        shapes = shapes_of(self.data).as_tensors() if self._takes_shapes else {}
         return cpu_copies(self.module.state_dict()) | shapes
 
     def load_weights(self, weights: Mapping[str, Tensor]) -> None:
@@ -270,26 +292,3 @@ class LightningRun(Training):
                 f"{', '.join(sorted(unread))} of {type(self.config).__name__}: neither {takers} takes it. Name it in"
                 " an __init__, or take it out of the configuration"
             )
-
-
-def _set_up_once(datamodule: Any, seed: int, device: torch.device) -> None:
-    """Let a data module prepare itself for the first fit alone, with a seed of its own: a split is the same each epoch.
-
-    Lightning would do it again in each fit.
-    """
-    prepare, setup = datamodule.prepare_data, datamodule.setup
-    done = set[str]()
-
-    def prepare_once() -> None:
-        if "prepare" not in done:
-            done.add("prepare")
-            prepare()
-
-    def setup_once(stage: str) -> None:
-        if stage not in done:
-            done.add(stage)
-            with own_random(seed, device):
-                setup(stage)
-
-    datamodule.prepare_data, datamodule.setup = prepare_once, setup_once
-    datamodule.teardown = lambda stage: None
