@@ -93,7 +93,7 @@ def silence(package: Any) -> Iterator[None]:
 def memory_io(package: Any) -> type:
     """Make the class that keeps the platform's checkpoint in memory; those of the user's callbacks go to files."""
 
-    class MemoryIO(package.plugins.TorchCheckpointIO):  # type: ignore[misc, name-defined]
+    class MemoryIO(package.plugins.TorchCheckpointIO):  # type: ignore[misc]
         content: Any = None
 
         def save_checkpoint(self, checkpoint: Any, path: Any, *rest: Any, **options: Any) -> None:
@@ -112,7 +112,7 @@ def memory_io(package: Any) -> type:
 def one_epoch(package: Any) -> type:
     """Make the class of the callback that ends a fit after one epoch and guards it."""
 
-    class OneEpoch(package.Callback):  # type: ignore[misc, name-defined]
+    class OneEpoch(package.Callback):  # type: ignore[misc]
         def __init__(self, resume: Resume) -> None:
             self.resume = resume
             self._present: list[Options] = []

@@ -82,7 +82,7 @@ def LightningTraining(  # noqa: N802 - it stands where a class is named
         ``module_class`` is no LightningModule.
     """
     package_of(module_class)
-    body = {"module_class": module_class, "datamodule_class": datamodule, "inputs": inputs}
+    body: dict[str, Any] = {"module_class": module_class, "datamodule_class": datamodule, "inputs": inputs}
     body["trainer_arguments"] = staticmethod(trainer) if callable(trainer) else trainer or {}
     body["__module__"] = module_class.__module__
     return type(f"{module_class.__name__}Training", (LightningRun,), body)

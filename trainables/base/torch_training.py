@@ -136,7 +136,7 @@ class TorchTraining(TorchModel, Training):
             return 1
         if not self._own_loaders:
             events = check_arrays(self._arrays("train"), "training")
-            return events // min(self.config.batch_size, events)
+            return int(events // min(self.config.batch_size, events))
         building, self._building = self._building, False
         try:
             return len(self._loader(0))

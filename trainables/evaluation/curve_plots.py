@@ -13,6 +13,7 @@ from trainables.evaluation.tables import write_columns
 
 FIGURE, TABLE = "curves.png", "curves.csv"
 PANELS_PER_ROW = 3
+MANY_EPOCHS = 30  # as many are drawn without markers
 
 
 def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
@@ -35,8 +36,8 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
         for place, (panel, drawn_names) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(rows, columns_of_figure, place)
             for number, name in enumerate(drawn_names):
-                style = {"marker": "o"} if len(history) < 30 else {}
-                axes.plot(columns["epoch"], columns[name], color=colour_of(number), label=name, **style)
+                marker = "o" if len(history) < MANY_EPOCHS else ""
+                axes.plot(columns["epoch"], columns[name], color=colour_of(number), label=name, marker=marker)
             if all(value > 0 for name in drawn_names for value in columns[name]) and panel in ("loss", "learning rate"):
                 axes.set_yscale("log")
             axes.set_xlabel("epoch")
