@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import subprocess
 import sys
 import textwrap
@@ -268,6 +269,18 @@ def test_a_state_is_a_copy(kind: type[LightningRun]) -> None:
     assert same(weights, kept_weights)
 
 
+@pytest.mark.parametrize("epochs_before", [0, 1])
+def test_a_run_that_was_used_takes_over_a_state_too(epochs_before: int) -> None:
+    kind = KINDS["callbacks"]
+    donor, used, fresh = start(kind), start(kind), start(kind)
+    epochs(donor, epochs_before)
+    epochs(used, 2)
+    for heir in (used, fresh):
+        heir.load_state(donor.state())
+    assert epochs(used, 1) == epochs(fresh, 1)
+    assert same(used.state(), fresh.state())
+
+
 def test_a_seed_determines_a_run_and_another_another() -> None:
     one, again, other = (start(KINDS["LitJet"], seed=seed) for seed in (0, 0, 1))
     assert not same(one.weights(), other.weights())
@@ -344,6 +357,18 @@ def test_an_update_that_is_not_finite_is_refused_and_the_run_has_diverged() -> N
     assert same(Broken.before, {name: run.weights()[name] for name in Broken.before})
     assert generators() == before
     assert Ended.seen is caught.value
+
+
+class Interrupting(L.Callback):  # type: ignore[misc, name-defined]
+    def on_train_batch_end(self, *arguments: Any) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_stays_one_and_further_ones_are_heard() -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        start(LightningTraining(LitJet, JetData, trainer={"callbacks": Interrupting()})).train_epoch()
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_what_cannot_be_is_said() -> None:

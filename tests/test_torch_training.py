@@ -443,6 +443,30 @@ def test_predict_changes_nothing_and_gives_arrays() -> None:
     assert same(training.state(), state)
 
 
+def test_a_forward_that_works_in_place_leaves_the_callers_array() -> None:
+    class InPlace(Plain):
+        def forward(self, x: Tensor) -> Any:
+            return self.network(x.mul_(0))
+
+    x = DATA.validation["x"].copy()
+    x.flags.writeable = False  # as in Ray's shared memory
+    start(InPlace).predict(x)
+    np.testing.assert_array_equal(x, DATA.validation["x"])
+
+
+def test_training_a_batch_may_be_wrapped() -> None:
+    class Wrapped(Plain):
+        batches = 0
+
+        def train_batch(self, batch: Any) -> Any:
+            self.batches += 1
+            return super().train_batch(batch)
+
+    training = start(Wrapped)
+    assert epochs(training, 2) == epochs(start(Plain), 2)
+    assert training.batches == 2 * training.updates_per_epoch
+
+
 def test_dicts_and_tuples_are_predicted_as_such() -> None:
     training = start(Gan)
     training.predict_batch = 40

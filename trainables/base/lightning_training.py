@@ -20,6 +20,7 @@ from trainables.base.lightning_tools import (
     IN_MEMORY,
     Resume,
     alone_here,
+    keeping_interrupts,
     memory_io,
     metrics_of,
     one_epoch,
@@ -117,10 +118,7 @@ class LightningRun(Training):
             is_fed = self.datamodule_class is not None and not isinstance(data, WithoutData)
             self.datamodule = self._data_module_of(data) if is_fed else None
         self._check_all_are_read(self._taken)
-        given = self.trainer_arguments
-        self._arguments = dict(given(config) if callable(given) else copy.deepcopy(given))
-        for name in self._arguments.keys() & PLATFORM.keys():
-            raise TypeError(f"trainer argument {name!r} is set by the platform: use {PLATFORM[name]}")
+        self._arguments = self._asked_of_trainer()
 
     def train_epoch(self) -> dict[str, float]:
         seed, epoch = self.config.seed, self.epoch + 1
@@ -131,7 +129,7 @@ class LightningRun(Training):
             trainer, memory = self._trainer(folder, one_epoch(self._package)(resume))
             memory.content = plain_copy(self._checkpoint) if self._checkpoint else None
             from_checkpoint = {"ckpt_path": IN_MEMORY} if self._checkpoint else {}
-            with own_random(seed_of(seed, "train", epoch), self.device):
+            with own_random(seed_of(seed, "train", epoch), self.device), keeping_interrupts():
                 trainer.fit(self.module, datamodule=self.datamodule, **from_checkpoint)
                 trainer.save_checkpoint(IN_MEMORY)
         self._checkpoint, memory.content = plain_checkpoint(memory.content), None
@@ -193,14 +191,14 @@ class LightningRun(Training):
 
     def load_state(self, state: dict[str, Any]) -> None:
         state = plain_copy(state)
+        if state["checkpoint"] is None:
+            self.__init__(self.config, self.data, self.device)  # type: ignore[misc]
+            return
+        self._arguments = self._asked_of_trainer()  # callbacks without what they noted in this run
         self.epoch, self._stopped, self.history = state["epoch"], state["stopped"], state["history"]
-        self._checkpoint, self._built, self._configuration = (
-            state["checkpoint"],
-            state["built"],
-            state["configuration"],
-        )
-        if self._checkpoint:
-            self.module.load_state_dict(self._checkpoint["state_dict"], strict=self.module.strict_loading)
+        self._checkpoint, self._built = state["checkpoint"], state["built"]
+        self._configuration = state["configuration"]
+        self.module.load_state_dict(state["checkpoint"]["state_dict"], strict=self.module.strict_loading)
 
     def weights(self) -> dict[str, Tensor]:
         shapes = shapes_of(self.data).as_tensors() if self._takes_shapes else {}
@@ -231,6 +229,13 @@ class LightningRun(Training):
         write_curves(folder, self.history)
 
     # ---------------------------------------------------------------- inside
+
+    def _asked_of_trainer(self) -> dict[str, Any]:
+        given = self.trainer_arguments
+        asked = dict(given(self.config) if callable(given) else copy.deepcopy(given))
+        for name in asked.keys() & PLATFORM.keys():
+            raise TypeError(f"trainer argument {name!r} is set by the platform: use {PLATFORM[name]}")
+        return asked
 
     def _trainer(self, folder: str, *ours: Any) -> tuple[Any, Any]:
         """Make a Trainer with the user's callbacks and loggers, and the place of its checkpoint."""

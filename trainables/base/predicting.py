@@ -39,8 +39,8 @@ def in_parts(
     events = max((len(array) for array in arrays.values()), default=0)
     float_type, outputs = float_type_of(network), []
     for first in range(0, max(events, 1), events_at_once):
-        part = {
-            place: to_tensor(array[first : first + events_at_once], str(place), float_type, device)
+        part = {  # copies, because a forward may work in place, and the caller's array may even be read-only memory
+            place: to_tensor(array[first : first + events_at_once], str(place), float_type, device).clone()
             for place, array in arrays.items()
         }
         in_order = [part.pop(place) for place in range(len(positional))]

@@ -64,6 +64,7 @@ class TorchTraining(TorchModel, Training):
     def __init__(self, config: Any, data: Any, device: torch.device) -> None:
         self.history: list[dict[str, float]] = []  # of each epoch
         self._batches: EpochBatches | None = None
+        self._loss_names: list[str] | None = None
         self._own_loaders = type(self).loaders is not TorchTraining.loaders
         super().__init__(config, data, device)
 
@@ -97,7 +98,7 @@ class TorchTraining(TorchModel, Training):
 
         A GAN overrides it and calls ``self.update(loss, "generator")`` for each of its optimizers.
         """
-        returned = self.loss(batch) if self._own_loaders else self.loss(**{name: batch[name] for name in self._named})
+        returned = self.loss(batch) if self._own_loaders else self.loss(**self._named_by_loss(batch))
         parts = returned if isinstance(returned, Mapping) else {"loss": returned}
         if not isinstance(loss := parts.get("loss"), Tensor):
             raise TypeError("loss() returns a tensor, or a dict with the tensor 'loss' and further parts")
@@ -243,12 +244,17 @@ class TorchTraining(TorchModel, Training):
         arrays = self._arrays("train")
         check_arrays(arrays, "training")
         if type(self).train_batch is not TorchTraining.train_batch or takes_all(self.loss):
-            self._named = [name for name, array in arrays.items() if is_numeric(array)]
+            named = [name for name, array in arrays.items() if is_numeric(array)]
         else:
-            self._named = accepted_names(self.loss, arrays)
+            named = accepted_names(self.loss, arrays)
         float_type = float_type_of(self.network)
-        tensors = {name: to_tensor(arrays[name], name, float_type, self.device) for name in self._named}
+        tensors = {name: to_tensor(arrays[name], name, float_type, self.device) for name in named}
         return EpochBatches(tensors, self.config.batch_size)
+
+    def _named_by_loss(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        if self._loss_names is None:
+            self._loss_names = accepted_names(self.loss, batch)
+        return {name: batch[name] for name in self._loss_names}
 
     def _stop_if_not_finite(self, epoch: int, numbers: Mapping[str, float]) -> None:
         try:

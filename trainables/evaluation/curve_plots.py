@@ -12,7 +12,9 @@ from trainables.evaluation.plot_style import colour_of, drawn
 from trainables.evaluation.tables import write_columns
 
 FIGURE, TABLE = "curves.png", "curves.csv"
+LOSS, RATE = "loss", "learning rate"  # panels
 PANELS_PER_ROW = 3
+WIDE = 10  # largest to smallest value, from which an axis is logarithmic
 MANY_EPOCHS = 30  # as many are drawn without markers
 
 
@@ -38,8 +40,10 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
             for number, name in enumerate(drawn_names):
                 marker = "o" if len(history) < MANY_EPOCHS else ""
                 axes.plot(columns["epoch"], columns[name], color=colour_of(number), label=name, marker=marker)
-            if all(value > 0 for name in drawn_names for value in columns[name]) and panel in ("loss", "learning rate"):
+            values = [value for name in drawn_names for value in columns[name]]
+            if panel in (LOSS, RATE) and 0 < WIDE * min(values) < max(values):
                 axes.set_yscale("log")
+            axes.locator_params(axis="x", integer=True)
             axes.set_xlabel("epoch")
             axes.set_ylabel(panel)
             if len(drawn_names) > 1:
@@ -48,5 +52,5 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
 
 def _panel_of(name: str) -> str:
     if name.startswith("train_"):
-        return "loss"
-    return "learning rate" if name == "lr" or name.startswith("lr_") else name
+        return LOSS
+    return RATE if name == "lr" or name.startswith("lr_") else name
