@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import signal
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, random_split
 
 from trainables.base.errors import TrainingDiverged
 from trainables.base.lightning_training import LightningRun, LightningTraining
-from trainables.base.plain_state import plain_copy, same_value
+from trainables.base.plain_state import same_value
 from trainables.base.random_state import own_random
 from trainables.base.training import TrainingConfig
 
@@ -260,7 +261,7 @@ def test_a_state_is_a_copy(kind: type[LightningRun]) -> None:
     run = start(kind)
     epochs(run, 1)
     state, weights = run.state(), run.weights()
-    kept, kept_weights = plain_copy(state), plain_copy(weights)
+    kept, kept_weights = copy.deepcopy(state), copy.deepcopy(weights)
     epochs(run, 1)
     assert not same(run.weights(), weights)
     run.load_state(state)
@@ -422,6 +423,24 @@ def test_trials_share_no_callback() -> None:
     first, second = start(KINDS["callbacks"]), start(KINDS["callbacks"])
     assert [one["batches"] for one in epochs(first, 2)] == [6, 12]
     assert [one["batches"] for one in epochs(second, 1)] == [6]
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    """Though each makes its loader anew, with a generator of one seed."""
+    seen: list[list[float]] = []
+
+    class Watched(LitJet):
+        def training_step(self, batch: Any, place: int) -> Any:
+            seen[-1].extend(batch["y"].tolist())
+            return super().training_step(batch, place)
+
+    run = start(LightningTraining(Watched, JetData))
+    for _ in range(2):
+        seen.append([])
+        run.train_epoch()
+    assert len(seen[0]) == len(seen[1])
+    assert seen[0] != seen[1]
+    assert sorted(seen[0]) == sorted(seen[1])
 
 
 def test_data_are_set_up_once_in_a_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 import subprocess
@@ -249,7 +250,7 @@ def test_a_state_is_a_copy(kind: type[TorchTraining]) -> None:
     training = start(kind)
     epochs(training, 1)
     state, weights = training.state(), training.weights()
-    kept, kept_weights = plain_copy(state), plain_copy(weights)
+    kept, kept_weights = copy.deepcopy(state), copy.deepcopy(weights)
     epochs(training, 1)
     assert not same(training.weights(), weights)
     assert same(state, kept)
@@ -488,6 +489,25 @@ def test_modules_that_the_user_froze_stay_frozen() -> None:
     before = training.weights()["1.running_mean"]
     epochs(training, 1)
     assert torch.equal(training.weights()["1.running_mean"], before)
+
+
+@pytest.mark.parametrize("kind", [Plain, Loaders])
+def test_each_epoch_has_an_order_of_its_own_and_repeats_no_event(kind: type[TorchTraining]) -> None:
+    seen: list[list[float]] = []
+
+    class Watched(kind):  # type: ignore[misc, valid-type]
+        def loss(self, *batch: Any, **named: Any) -> Any:
+            x = named["x"] if named else batch[0]["truth"]
+            seen[-1].extend(x.flatten().tolist())
+            return super().loss(*batch, **{name: named[name] for name in named if name in ("x", "y")})
+
+    training = start(Watched)
+    for _ in range(3):
+        seen.append([])
+        training.train_epoch()
+    assert seen[0] != seen[1] != seen[2] != seen[0]
+    if kind is Plain:
+        assert all(len(set(epoch)) == len(epoch) == 4 * 32 * 6 for epoch in seen)
 
 
 def test_a_batch_is_cut_to_the_sample_and_arrays_to_what_is_asked_for() -> None:
