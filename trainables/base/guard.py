@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -41,11 +42,13 @@ class Guard:
             optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = {id(one): one for each in optimizers for group in each.param_groups for one in group["params"]}
-        norm = nn.utils.clip_grad_norm_(parameters.values(), float("inf") if clip_norm is None else clip_norm)
+        norm = _gradient_norm(list(parameters.values()), clip_norm).detach().float()
         self.made += 1
-        self._note(loss.detach().float(), norm.detach().float())
         switched = all(getattr(optimizer, "_step_supports_amp_scaling", False) for optimizer in optimizers)
-        if not (switched and loss.device.type == "cuda"):
+        later = switched and loss.device.type == "cuda"
+        if later or not math.isfinite((loss.detach() + norm.to(loss.device)).item()):
+            self._note(loss.detach().float(), norm)
+        if not later:
             self.check()
         for optimizer in optimizers:
             if switched:
@@ -64,3 +67,12 @@ class Guard:
         evidence_3 = torch.stack((torch.full_like(loss, self.made), loss, norm))
         self._first_bad_3 = torch.where(bad & (self._found_inf == 0), evidence_3, self._first_bad_3)
         self._found_inf = torch.maximum(self._found_inf, bad.float())
+
+
+def _gradient_norm(parameters: list[Tensor], clip_norm: float | None) -> Tensor:
+    """Return the norm of all gradients, which are clipped to ``clip_norm`` where it is given."""
+    total_norm = getattr(nn.utils, "get_total_norm", None)  # of torch 2.6
+    if clip_norm is not None or total_norm is None:
+        return nn.utils.clip_grad_norm_(parameters, float("inf") if clip_norm is None else clip_norm)
+    norm: Tensor = total_norm([one.grad for one in parameters if one.grad is not None])
+    return norm
