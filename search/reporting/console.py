@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,7 @@ class SafeConsole(Console):
     """A console that never raises: what cannot be printed is in the log alone."""
 
     def __init__(self, stream: TextIO | None, **settings: Any) -> None:
+        settings["force_jupyter"] = False  # in a notebook rich would show all lines itself, those of the log, too
         super().__init__(file=cast(TextIO, SafeStream(stream)), **settings)
         self.log_file = LogFile()
         plain = {"width": self.width, "force_terminal": False, "color_system": None}
@@ -76,6 +78,12 @@ class SafeConsole(Console):
         for show in (super().print, self._copy.print):
             with self.never_failing():
                 show(*objects, **options)
+
+    @property
+    def in_notebook(self) -> bool:
+        """Whether what is printed stands below the cell of a notebook."""
+        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+        return getattr(shell, "kernel", None) is not None
 
     def stream(self, text: str) -> None:
         """Write a part of a text as it is, without keeping it in the log."""
@@ -155,7 +163,9 @@ def libraries_logged(log: LogFile) -> Iterator[None]:
     handler = _LogHandler(cast(TextIO, log))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     changed = [(logger, [*logger.handlers], logger.propagate) for logger in _printing_loggers()]
+    before = warnings.showwarning
     logging.captureWarnings(True)
+    captured_before = warnings.showwarning is before
     logging.root.addHandler(handler)
     for logger, handlers, _ in changed:
         logger.handlers = [one for one in handlers if not _prints(one)]
@@ -166,7 +176,7 @@ def libraries_logged(log: LogFile) -> Iterator[None]:
         for logger, handlers, propagate in changed:
             logger.handlers, logger.propagate = handlers, propagate
         logging.root.removeHandler(handler)
-        logging.captureWarnings(False)
+        logging.captureWarnings(captured_before)
 
 
 class _LogHandler(logging.StreamHandler[TextIO]):
