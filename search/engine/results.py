@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import cached_property
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -79,7 +80,8 @@ class SearchRun:
         points = dict.fromkeys(name for row in rows for name in row.hyperparameters)
         names = {name: f"hyperparameter_{name}" if name in taken else name for name in points}
         lines = [self._line(row) | {names[name]: one for name, one in row.hyperparameters.items()} for row in rows]
-        return pd.DataFrame(lines, columns=[*_FIRST, *metrics, *names.values(), *_LAST])
+        table = pd.DataFrame(lines, columns=[*_FIRST, *metrics, *names.values(), *_LAST])
+        return table.astype(dict.fromkeys(("value", "error", *metrics), float))
 
     def _line(self, row: Row) -> dict[str, Any]:
         objectives = {name: row.metrics[name] for name in self.leaderboard.objectives if name in row.metrics}
@@ -198,9 +200,8 @@ class SearchRun:
 
     def _repr_html_(self) -> str:
         table = self.trials.drop(columns=["run_id", "best_epoch"]).dropna(axis="columns", how="all")
-        return (
-            f"<p><b>{self.name}</b>, {self.state}: {self.leaderboard.goal}</p>{table.to_html(index=False, max_rows=30)}"
-        )
+        heading = f"<b>{escape(self.name)}</b>, {self.state}: {escape(str(self.leaderboard.goal))}"
+        return f"<p>{heading}</p>{table.to_html(index=False, max_rows=30)}"
 
 
 class ChainRun:
@@ -251,7 +252,7 @@ def require_workload(workload: Workload | None, name: str, search: str) -> Workl
     """Return the workload of a search; raises SearchError where it is not known here."""
     if workload is None:
         raise SearchError(
-            f"The workload {name!r} of search {search!r} is not known here: search.load(name, workload=...)."
+            f"The workload {name!r} of search {search!r} is not known here: search.load({search!r}, workload=...)."
         )
     return workload
 
