@@ -5,14 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from search.config import catalogue
 from search.config.keywords import require_known, search_flags, validated
 from search.config.provenance import called_as
-from search.config.redaction import without_passwords
+from search.config.redaction import first_line, without_passwords
 from search.config.settings import (
     Budget,
     ExecutionFlags,
@@ -22,13 +24,15 @@ from search.config.settings import (
     Site,
     WhereFlags,
 )
-from search.config.spec import make_spec, unknown, with_name
+from search.config.spec import make_spec, with_name
 from search.engine.isolation import alone, undisturbed
+from search.errors import SearchError
 from search.promote import Flags as PromotionFlags
 from search.promote import workload_to_promote
 from search.reporting.console import SafeConsole, libraries_logged, open_console
 from search.workload import Chain, Workload
 from search.workloads import CHAINS, WORKLOADS
+from trainables.base.errors import DataError
 from trainables.data.files import DataSettings
 
 if TYPE_CHECKING:
@@ -75,13 +79,9 @@ def run(workload: str | Workload | Chain, **flags: Any) -> SearchRun | ChainRun:
             undisturbed("search.engine.chain", "search.engine.results"),
             called_as(_call("run", workload, flags)),
         ):
-            code = _run(what, given, console)
-            found = _result(what, given.site, code)
-    if found.interrupted:
-        again = flags | {"name": given.site.name, "resume": "yes"}
-        line = f"interrupted: every trial keeps its last whole epoch. Go on with:\n{_call('run', workload, again)}"
-        console.print(line, markup=False, soft_wrap=True)
-    return found
+            again = _call("run", workload, flags | {"name": given.site.name, "resume": "auto"})
+            code = _run(what, given, again, console)
+            return _result(what, given.site, code)
 
 
 def load(name: str, workload: str | Workload | None = None, **where: Any) -> SearchRun | ChainRun:
@@ -142,17 +142,30 @@ def interrupt() -> bool:
     return interrupt()
 
 
-def _run(what: Workload | Chain, given: SearchFlags[Any], console: SafeConsole) -> int:
+def _run(what: Workload | Chain, given: SearchFlags[Any], again: str, console: SafeConsole) -> int:
+    """Run one search or a chain; whatever ends it, say how it is resumed."""
     from search.engine.chain import run_chain
-    from search.engine.search_run import run_search
+    from search.engine.search_run import INTERRUPTED, run_search
 
+    code, reason = 0, "interrupted: every trial keeps its last whole epoch"
     try:
-        if isinstance(what, Chain):
-            return run_chain(what, given, console)
-        return run_search(make_spec(what, given), console).code
-    except Exception:
+        code = (
+            run_chain(what, given, console)
+            if isinstance(what, Chain)
+            else run_search(make_spec(what, given), console).code
+        )
+    except (SearchError, DataError):
+        raise
+    except BaseException as error:
+        at_once = isinstance(error, KeyboardInterrupt)
+        code = INTERRUPTED
+        reason = "interrupted at once" if at_once else f"ended by {type(error).__name__}: {first_line(error)}"
         console.log_traceback()
         raise
+    finally:
+        if code == INTERRUPTED:
+            console.print(f"{reason}. Go on with:\n{again}", markup=False, soft_wrap=True)
+    return code
 
 
 def _result(what: Workload | Chain, site: Site, code: int) -> SearchRun | ChainRun:
@@ -164,19 +177,18 @@ def _result(what: Workload | Chain, site: Site, code: int) -> SearchRun | ChainR
 
 
 def _find(workload: str | Workload | Chain) -> Workload | Chain:
-    """Return the workload or chain of this name.
+    """Return a workload or chain; one that is given as an object gets the word by which other processes find it.
 
     Raises
     ------
     UsageError
-        There is none; names the nearest.
+        There is none of this name, FILE.py:ATTRIBUTE or MODULE:ATTRIBUTE; names the nearest.
     """
-    if isinstance(workload, Workload | Chain):
+    if isinstance(workload, Chain):
         return workload
-    catalogue: Mapping[str, Workload | Chain] = WORKLOADS if workload in WORKLOADS else CHAINS
-    if workload not in catalogue:
-        raise unknown("workload", str(workload), (*WORKLOADS, *CHAINS))
-    return catalogue[workload]
+    if isinstance(workload, Workload):
+        return replace(workload, word=catalogue.word_of(workload)) if workload.word == workload.name else workload
+    return catalogue.find(str(workload))
 
 
 def _settings(what: Workload | Chain) -> type[DataSettings]:
@@ -186,7 +198,7 @@ def _settings(what: Workload | Chain) -> type[DataSettings]:
 @contextmanager
 def _known(what: Workload | Chain | None) -> Iterator[None]:
     """Let reports and results find a workload by its name while the search runs."""
-    if not isinstance(what, Workload) or (what.name in WORKLOADS and WORKLOADS[what.name] is what):
+    if not isinstance(what, Workload):
         yield
         return
     with WORKLOADS.including(what):
