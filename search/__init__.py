@@ -12,7 +12,8 @@ import trainables  # noqa: F401 - first: it turns the telemetry of dependencies 
 # Where each name is defined. It is imported when it is asked for, because commands and --help should start at once.
 _HOMES = {
     "search.api": ("interrupt", "load", "promote", "run"),
-    "search.engine.results": ("ChainRun", "SearchRun", "TrialResult"),
+    "search.engine.results": ("ChainRun", "SearchRun"),
+    "search.engine.trial_result": ("TrialResult",),
     "search.errors": ("ClusterError", "NameTakenError", "SearchError", "TrackingError", "UsageError"),
     "search.workload": ("Chain", "Data", "Defaults", "Promotion", "Tolerance", "Workload"),
     "trainables.base.errors": ("DataError", "TrainingDiverged"),
@@ -25,9 +26,13 @@ _HOMES = {
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 if TYPE_CHECKING:
+    from search.api import interrupt as interrupt
+    from search.api import load as load
+    from search.api import promote as promote
+    from search.api import run as run
     from search.engine.results import ChainRun as ChainRun
     from search.engine.results import SearchRun as SearchRun
-    from search.engine.results import TrialResult as TrialResult
+    from search.engine.trial_result import TrialResult as TrialResult
     from search.errors import ClusterError as ClusterError
     from search.errors import NameTakenError as NameTakenError
     from search.errors import SearchError as SearchError

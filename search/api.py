@@ -207,7 +207,11 @@ def _known(what: Workload | Chain | None) -> Iterator[None]:
 
 def _promotion_flags(workload: str | Workload, flags: Mapping[str, Any]) -> PromotionFlags:
     """Make the flags of the command of keywords."""
-    parts = {"where": WhereFlags, "share": FixedShareFlags, "execution": ExecutionFlags}
+    parts: dict[str, type[BaseModel]] = {
+        "where": WhereFlags,
+        "share": FixedShareFlags,
+        "execution": ExecutionFlags,
+    }
     require_known(flags, [*_PROMOTION, *(name for part in parts.values() for name in part.model_fields)])
     own = {name: flags[name] for name in _PROMOTION if name in flags}
     word = workload if isinstance(workload, str) else workload.name

@@ -141,9 +141,9 @@ def draw_figures(search: SearchSnapshot, workload: Workload | None) -> dict[str,
         best = [folder for record in search.complete[:1] if (folder := reports.get(record.label))]
         found = {file.name: _picture(file) for folder in best for file in sorted(folder.glob("*.png"))}
         if workload is not None and reports:
-            with TemporaryDirectory() as folder:
-                workload.compare(reports, Path(folder))
-                found |= {f"comparison/{file.name}": _picture(file) for file in sorted(Path(folder).glob("*.png"))}
+            with TemporaryDirectory() as temporary:
+                workload.compare(reports, Path(temporary))
+                found |= {f"comparison/{file.name}": _picture(file) for file in sorted(Path(temporary).glob("*.png"))}
     return found
 
 

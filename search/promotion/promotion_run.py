@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from search.engine.search_run import INTERRUPTED
 from search.promotion.gate import Verdict
 from search.promotion.result import RESULT
-from search.promotion.run import INTERRUPTED, PROMOTED, PromotionEnd
+from search.promotion.run import PROMOTED, PromotionEnd
 from trainables.evaluation.scores import Difference
 
 
