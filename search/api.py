@@ -132,7 +132,10 @@ def promote(workload: str | Workload, **flags: Any) -> PromotionRun:
 
             with libraries_logged(console.log_file):
                 end = carry_out(found, asked.request, asked.site, asked.budget, console)
-            return PromotionRun(end)
+            done = PromotionRun(end)
+    if done.interrupted:
+        console.print("interrupted: the same call resumes it")
+    return done
 
 
 def interrupt() -> bool:

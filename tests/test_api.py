@@ -32,7 +32,7 @@ from search.errors import SearchError, UsageError
 from search.reporting.console import open_console
 from search.tuning.stopping import StopController
 from search.workload import Workload
-from search.workloads import WORKLOADS
+from search.workloads import CHAINS, WORKLOADS
 from trainables.base.errors import DataError
 from trainables.data.files import DataSettings
 
@@ -325,18 +325,39 @@ def test_a_carried_workload_gives_its_model_figures_and_validation_events(tmp_pa
     assert all(one.png.startswith(b"\x89PNG") for one in figures.values())
 
 
+@pytest.mark.slow
+def test_a_search_in_a_bucket_is_loaded_from_there(
+    bucket: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from bucket import USER
+
+    for name, value in USER.items():
+        monkeypatch.setenv(name, value)
+    url, flags = bucket.url("far"), ["--trials", "1", "--presets", "none", "--epochs", "2", "--name", "far"]
+    command = [sys.executable, "tests/alone.py", "tiny", "--storage", url, "--tracking-uri", "journal", *flags]
+    here, there = {"SEARCH_WORK": str(tmp_path / "there")}, tmp_path / "here"
+    subprocess.run(command, cwd=ROOT, env=os.environ | here, check=True, timeout=300, stdout=subprocess.DEVNULL)
+    monkeypatch.setenv("SEARCH_WORK", str(there))
+    found = search.load("far", make_tiny(), storage=url, tracking_uri="journal")
+    assert list(found.trials["outcome"]) == ["complete"]
+    assert found.curves().iloc[-1, 0] == found.best.value
+    assert float(found.best.weights()["x"]) == pytest.approx(found.best.hyperparameters["x"])
+
+
 # ---------------------------------------------------------------- chains and promotions
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("ray_here")
-def test_a_chain_gives_its_searches_and_its_table(tmp_path: Path) -> None:
+def test_a_chain_gives_its_searches_and_its_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with registered(make_tiny()), registered(make_top()):
         result = search.run(make_chain(), storage=tmp_path, name="links", **SHORT)
         assert (result.code, result.interrupted) == (0, False)
         assert {name: run.name for name, run in result.searches.items()} == {"tiny": "links.tiny", "top": "links.top"}
         assert {"below", "best tiny", "best top"} <= set(result.table.index)
         assert result.table.loc["best top", "loss"] == result.searches["top"].best.value
+        monkeypatch.setitem(CHAINS, "both", make_chain())
+        assert search.load("links", storage=tmp_path).table.equals(result.table)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from search.config.spec import unknown
 from search.engine.isolation import undisturbed
 from search.engine.trial_result import TrialResult, draw_figures
 from search.errors import SearchError, UsageError
-from search.reporting.html.load import list_searches, read_search
+from search.reporting.html.load import read_search
 from search.storage.event_log import read_entries
 from search.storage.location import Storage
 from search.storage.names import EVENT_LOG
@@ -213,12 +213,8 @@ class ChainRun:
 
     def __init__(self, site: Site, name: str, chain: Chain, code: int | None = None) -> None:
         self.name = name
-        there = list_searches(Storage(site.storage))
-        self.searches = {
-            workload: SearchRun(site, f"{name}.{workload}")
-            for workload in chain.workloads
-            if f"{name}.{workload}" in there
-        }
+        begun = _begun(Storage(site.storage), name, chain)
+        self.searches = {workload: SearchRun(site, f"{name}.{workload}") for workload in begun}
         self._last = chain.workloads[-1]
         self.interrupted = any(run.interrupted for run in self.searches.values())
         self.code = code if code is not None else max((run.code or 0 for run in self.searches.values()), default=None)
@@ -241,11 +237,18 @@ def load_search(site: Site, name: str, workload: Workload | None, chains: Mappin
     try:
         return SearchRun(site, name, workload)
     except UsageError:
-        there = list_searches(Storage(site.storage))
         for chain in chains.values():
-            if any(f"{name}.{one}" in there for one in chain.workloads):
+            if _begun(Storage(site.storage), name, chain):
                 return ChainRun(site, name, chain)
         raise
+
+
+def _begun(storage: Storage, name: str, chain: Chain) -> list[str]:
+    """Return the workloads whose searches a chain of that name has begun."""
+    folders = {workload: SearchDir(storage, f"{name}.{workload}") for workload in chain.workloads}
+    for folder in folders.values():
+        folder.fetch()
+    return [workload for workload, folder in folders.items() if folder.begun]
 
 
 def require_workload(workload: Workload | None, name: str, search: str) -> Workload:
