@@ -597,14 +597,15 @@ def notebook(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_in_a_notebook_lines_are_printed_once_and_logged(
-    notebook: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    notebook: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)  # as the stream of a kernel says
     console = open_console()
     console.log_file.open(tmp_path / "search.log", "python")
-    console.print("a line")
+    console.print("a line", style="red")
     assert capsys.readouterr().out == "a line\n"
     assert (tmp_path / "search.log").read_text().endswith("a line\n")
-    assert console.in_notebook
+    assert not console.is_terminal
     assert notebook == []
 
 

@@ -79,12 +79,6 @@ class SafeConsole(Console):
             with self.never_failing():
                 show(*objects, **options)
 
-    @property
-    def in_notebook(self) -> bool:
-        """Whether what is printed stands below the cell of a notebook."""
-        shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-        return getattr(shell, "kernel", None) is not None
-
     def stream(self, text: str) -> None:
         """Write a part of a text as it is, without keeping it in the log."""
         self.file.write(text)
@@ -116,6 +110,8 @@ class SafeStream:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
+        if in_notebook():  # its stream says that it is a terminal, and knows no cursor
+            return False
         with suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
@@ -126,6 +122,12 @@ class SafeStream:
 
     def flush(self) -> None:
         """Do nothing: each text is written at once."""
+
+
+def in_notebook() -> bool:
+    """Return whether what is printed stands below the cell of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.reporting.console import SafeConsole
+from search.reporting.console import SafeConsole, in_notebook
 from search.reporting.leaderboard import number
 from search.storage.trial_record import TrialListener, TrialRecord
 
@@ -58,7 +58,7 @@ class Progress(TrialListener):
         with self._console.never_failing():
             if self._console.is_terminal:
                 self._live.start()
-            elif self._console.in_notebook:
+            elif in_notebook():
                 self._in_notebook = import_module("IPython.display").display(self._table(), display_id=True)
         return self
 
