@@ -600,6 +600,7 @@ def test_in_a_notebook_lines_are_printed_once_and_logged(
     notebook: list[Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)  # as the stream of a kernel says
+    monkeypatch.setenv("FORCE_COLOR", "1")
     console = open_console()
     console.log_file.open(tmp_path / "search.log", "python")
     console.print("a line", style="red")

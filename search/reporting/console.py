@@ -69,6 +69,8 @@ class SafeConsole(Console):
 
     def __init__(self, stream: TextIO | None, **settings: Any) -> None:
         settings["force_jupyter"] = False  # in a notebook rich would show all lines itself, those of the log, too
+        if in_notebook():  # a kernel sets FORCE_COLOR
+            settings["force_terminal"] = False
         super().__init__(file=cast(TextIO, SafeStream(stream)), **settings)
         self.log_file = LogFile()
         plain = {"width": self.width, "force_terminal": False, "color_system": None}
