@@ -41,9 +41,8 @@ class Flags:
     share: FixedShareFlags = field(default_factory=FixedShareFlags)
     execution: ExecutionFlags = field(default_factory=ExecutionFlags)
 
-    @property
-    def request(self) -> PromotionRequest:
-        """What is asked of a promotion; raises UsageError for values out of range."""
+    def check(self) -> None:
+        """Raise UsageError for values out of range."""
         if self.top < 1 or self.seeds < 1:
             raise UsageError("--top, --seeds: expected at least 1 of each.")
         if not 0.5 <= self.confidence < 1:
@@ -52,6 +51,11 @@ class Flags:
             raise UsageError("--force: expected the reason, in words, for all users of the model.")
         if sum((self.list, self.rollback, self.export is not None)) > 1:
             raise UsageError("--list, --rollback, --export: one at a time.")
+
+    @property
+    def request(self) -> PromotionRequest:
+        """What is asked of a promotion; raises UsageError for values out of range."""
+        self.check()
         from search.promotion.run import PromotionRequest
 
         return PromotionRequest(self.search, self.top, self.seeds, self.confidence, self.force)
@@ -72,7 +76,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if flags.list or flags.rollback or flags.export:
             return _administer(flags, console)
-        workload, request = _workload(flags.workload), flags.request
+        workload, request = workload_to_promote(flags.workload), flags.request
         return _promote(workload, request, flags, console)
     except (SearchError, DataError) as error:
         console.print(f"error: {error}", style="red", markup=False, soft_wrap=True)
@@ -88,7 +92,7 @@ def _promote(workload: Workload, request: PromotionRequest, flags: Flags, consol
         from search.promotion.run import promote  # only here, as below: --help and a wrong flag need no libraries
     try:
         with libraries_logged(console.log_file):
-            code = promote(workload, request, flags.site, flags.budget, console)
+            code = promote(workload, request, flags.site, flags.budget, console).code
     except (SearchError, DataError, KeyboardInterrupt):
         raise
     except BaseException as error:
@@ -102,7 +106,7 @@ def _promote(workload: Workload, request: PromotionRequest, flags: Flags, consol
 
 def _administer(flags: Flags, console: SafeConsole) -> int:
     """Show, roll back or export what was promoted."""
-    workload, site, _ = _workload(flags.workload), flags.site, flags.request
+    workload, site, _ = workload_to_promote(flags.workload), flags.site, flags.request
     from search.promotion.admin import export, roll_back, show
     from search.promotion.registry import Registry
     from search.storage.location import Storage
@@ -118,7 +122,8 @@ def _administer(flags: Flags, console: SafeConsole) -> int:
     return DONE
 
 
-def _workload(word: str) -> Workload:
+def workload_to_promote(word: str) -> Workload:
+    """Return the workload of this word; raises UsageError where there is none, or it has no promotion."""
     workload = find_workload(word)
     if workload.promoted_by is None:
         raise UsageError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 import sys
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 
 from search.config.flags import parse, parse_sync
@@ -42,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _run(what: Workload | Chain, given: SearchFlags[Any], arguments: list[str], console: SafeConsole) -> int:
     """Run one search or a chain; whatever ends it, say how it is resumed."""
-    flags = _with_name(what, given)
+    from search.config.spec import with_name
+
+    flags = with_name(given, what.name)
     again = ["python", "-m", "search.run", *arguments]
     again += [] if given.site.name else ["--name", str(flags.site.name)]
     again += ["--resume"] if given.site.resume == "no" else []
@@ -65,16 +66,6 @@ def _run(what: Workload | Chain, given: SearchFlags[Any], arguments: list[str], 
         line = f"interrupted: every trial keeps its last whole epoch. Go on with:\n{resume}"
         console.print(line, markup=False, soft_wrap=True)
     return code
-
-
-def _with_name(what: Workload | Chain, flags: SearchFlags[Any]) -> SearchFlags[Any]:
-    """Settle the name of a new search before it begins, because its resume needs it."""
-    needs_name = flags.site.resume != "no" or (flags.budget.trials or "").startswith("+")  # which refuse to go without
-    if flags.site.name or needs_name:
-        return flags
-    from search.config.spec import new_name
-
-    return replace(flags, site=flags.site.model_copy(update={"name": new_name(what.name)}))
 
 
 def _search(what: Workload | Chain, flags: SearchFlags[Any], console: SafeConsole) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -49,6 +50,18 @@ class Catalogue(MutableMapping[str, T], Generic[T]):
             carried = self._carried[name]
             self._made[name] = carried.make(name, carried.title)
         return self._made[name]
+
+    @contextmanager
+    def including(self, one: T) -> Iterator[None]:
+        """Offer one more, or another one of its name, for a limited time."""
+        before = self._made.get(one.name)
+        self._made[one.name] = one
+        try:
+            yield
+        finally:
+            del self._made[one.name]
+            if before is not None:
+                self._made[one.name] = before
 
     def __setitem__(self, name: str, one: T) -> None:
         self._made[name] = one

@@ -51,3 +51,21 @@ def test_help_and_a_wrong_flag_import_no_library(words: list[str], code: int) ->
     assert int(found) == code, ended.stdout + ended.stderr
     assert not HEAVY & set(names)
     assert int(modules) <= MOST_MODULES
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import search; dir(search)",
+        "from search import Workload, Training, TrainingConfig, SearchError, DataError",
+        "from search import run, load, promote",
+    ],
+)
+def test_importing_search_imports_no_library(line: str) -> None:
+    script = f"import sys\n{line}\nprint(len(sys.modules), *sorted(name for name in sys.modules if '.' not in name))"
+    ended = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    modules, *names = ended.stdout.split()
+    assert not HEAVY & set(names)
+    assert int(modules) <= MOST_MODULES

@@ -8,6 +8,8 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -27,8 +29,24 @@ def user() -> str:
         return "unknown"
 
 
+_call = ""  # of a function, where the user typed no command
+
+
+@contextmanager
+def called_as(call: str) -> Iterator[None]:
+    """Let ``command_line`` return this call of a function, as somebody wrote it in Python."""
+    global _call
+    before, _call = _call, call
+    try:
+        yield
+    finally:
+        _call = before
+
+
 def command_line() -> str:
-    """Return the command that the user typed, as a shell reads it again, without passwords."""
+    """Return the command that the user typed, as a shell reads it again, or the call of Python, without passwords."""
+    if _call:
+        return without_passwords(_call)
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     module = spec.name if spec and spec.name.startswith("search.") else "search.run"
     return " ".join(["python -m", module, *(quote(without_passwords(word)) for word in sys.argv[1:])])

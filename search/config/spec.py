@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,14 @@ class SearchSpec:
 def new_name(what: str) -> str:
     """Make a name for a search that its user did not name."""
     return f"{what}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def with_name(flags: SearchFlags[Any], what: str) -> SearchFlags[Any]:
+    """Settle the name of a new search of this workload or chain before it begins, because its resume needs it."""
+    needs_name = flags.site.resume != "no" or (flags.budget.trials or "").startswith("+")  # which refuse to go without
+    if flags.site.name or needs_name:
+        return flags
+    return replace(flags, site=flags.site.model_copy(update={"name": new_name(what)}))
 
 
 def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -105,7 +106,13 @@ def _end(stop_controller: StopController) -> tuple[Outcome, str]:
 
 @contextmanager
 def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> Iterator[None]:
-    """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once."""
+    """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once.
+
+    Only the main thread may set handlers; elsewhere ``StopController`` sees that the main thread has ended.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     before = {number: signal.getsignal(number) for number in _SIGNALS}
     if before[signal.SIGHUP] == signal.SIG_IGN:
         del before[signal.SIGHUP]  # of nohup: the search outlives its terminal

@@ -42,8 +42,19 @@ class PromotionRequest:
     force: str | None  # reason
 
 
-def promote(workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: SafeConsole) -> int:
-    """Train finalists again, compare them on the holdout, and register the candidate; return the exit code."""
+@dataclass(frozen=True)
+class PromotionEnd:
+    """How a promotion ended."""
+
+    code: int  # of the command
+    folder: Path  # of the search that trained the finalists, with the result of the comparison
+    version: int | None = None  # of the registered model that is the champion now by this promotion
+
+
+def promote(
+    workload: Workload, request: PromotionRequest, site: Site, budget: Budget, console: SafeConsole
+) -> PromotionEnd:
+    """Train finalists again, compare them on the holdout, and register the candidate."""
     storage, reporter = Storage.of(site), ConsoleReporter(console)
     say = reporter.print_line
     cache = (site.cache or storage.folder / "cache").resolve()
@@ -61,14 +72,14 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
     say(f"promote  {source.name}: {_cost(finalists, preset)}")
     spec = describe_retraining(source, [*finalists, *([preset] if preset else [])], site, budget)
     if run_search(spec, console).code == INTERRUPTED:
-        return INTERRUPTED
+        return PromotionEnd(INTERRUPTED, SearchDir(storage, spec.name).path)
     retraining = SearchDir(storage, spec.name)
     records = {record.label: record for record in retraining.history.records()}
     candidates = gather_candidates(source, finalists, preset, records)
     champion = registry.champion()
     if champion and champion.tags.get("promotion") == spec.name:
         say(f"verdict  version {champion.number}, made from these trainings, is the champion already")
-        return PROMOTED
+        return PromotionEnd(PROMOTED, retraining.path, champion.number)
 
     models = {**candidates.models, **_load_champion(registry, champion)}
     say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(models)} models on them")
@@ -85,7 +96,7 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
         for line in result.summary():
             say(line)
     if not result.verdict.passed and request.force is None:
-        return NOT_PROMOTED
+        return PromotionEnd(NOT_PROMOTED, retraining.path)
     registration = Registration(
         source=source,
         result=result,
@@ -96,7 +107,10 @@ def promote(workload: Workload, request: PromotionRequest, site: Site, budget: B
         forced=request.force,
     )
     run_id = registry.find_run(experiment.id, spec.name, result.candidate, str(storage))
-    return PROMOTED if registration.carry_out(registry, run_id, say) else NOT_PROMOTED
+    if not registration.carry_out(registry, run_id, say):
+        return PromotionEnd(NOT_PROMOTED, retraining.path)
+    promoted = registry.champion()
+    return PromotionEnd(PROMOTED, retraining.path, promoted.number if promoted else None)
 
 
 def _cost(finalists: Sequence[Finalist], preset: Finalist | None) -> str:

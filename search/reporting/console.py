@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -67,6 +68,9 @@ class SafeConsole(Console):
     """A console that never raises: what cannot be printed is in the log alone."""
 
     def __init__(self, stream: TextIO | None, **settings: Any) -> None:
+        settings["force_jupyter"] = False  # in a notebook rich would show all lines itself, those of the log, too
+        if in_notebook():  # a kernel sets FORCE_COLOR
+            settings["force_terminal"] = False
         super().__init__(file=cast(TextIO, SafeStream(stream)), **settings)
         self.log_file = LogFile()
         plain = {"width": self.width, "force_terminal": False, "color_system": None}
@@ -108,6 +112,8 @@ class SafeStream:
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def isatty(self) -> bool:
+        if in_notebook():  # its stream says that it is a terminal, and knows no cursor
+            return False
         with suppress(OSError, ValueError):
             return self._stream is not None and self._stream.isatty()
         return False
@@ -118,6 +124,12 @@ class SafeStream:
 
     def flush(self) -> None:
         """Do nothing: each text is written at once."""
+
+
+def in_notebook() -> bool:
+    """Return whether what is printed stands below the cell of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:
@@ -155,7 +167,9 @@ def libraries_logged(log: LogFile) -> Iterator[None]:
     handler = _LogHandler(cast(TextIO, log))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     changed = [(logger, [*logger.handlers], logger.propagate) for logger in _printing_loggers()]
+    before = warnings.showwarning
     logging.captureWarnings(True)
+    captured_before = warnings.showwarning is before
     logging.root.addHandler(handler)
     for logger, handlers, _ in changed:
         logger.handlers = [one for one in handlers if not _prints(one)]
@@ -166,7 +180,7 @@ def libraries_logged(log: LogFile) -> Iterator[None]:
         for logger, handlers, propagate in changed:
             logger.handlers, logger.propagate = handlers, propagate
         logging.root.removeHandler(handler)
-        logging.captureWarnings(False)
+        logging.captureWarnings(captured_before)
 
 
 class _LogHandler(logging.StreamHandler[TextIO]):

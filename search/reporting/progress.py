@@ -1,17 +1,18 @@
-"""Show the progress of a running search: a live table in a terminal, plain lines elsewhere."""
+"""Show the progress of a running search: a live table in a terminal or a notebook, plain lines elsewhere."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from search.reporting.console import SafeConsole
+from search.reporting.console import SafeConsole, in_notebook
 from search.reporting.leaderboard import number
 from search.storage.trial_record import TrialListener, TrialRecord
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from search.config.spec import SearchSpec
     from search.tracking.exporter import MlflowExporter, NullExporter
 
+_NOTEBOOK_S = 0.5  # between two changes of the table
 _STYLE = {"complete": "green", "stopped_early": "yellow", "diverged": "red", "failed": "red"}
 
 
@@ -48,12 +50,16 @@ class Progress(TrialListener):
         self._console, self._spec, self._concurrent, self._exporter = console, spec, concurrent, exporter
         self._started = time.monotonic()
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
+        self._in_notebook: Any = None  # the table below the cell
+        self._shown_at = 0.0
         self._live = Live(console=console, get_renderable=self._renderable, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
         with self._console.never_failing():
             if self._console.is_terminal:
                 self._live.start()
+            elif in_notebook():
+                self._in_notebook = import_module("IPython.display").display(self._table(), display_id=True)
         return self
 
     def __exit__(
@@ -62,11 +68,13 @@ class Progress(TrialListener):
         with self._console.never_failing():
             if self._console.is_terminal:
                 self._live.stop()
+            self._refresh()
 
     # --- a listener of the trial records
 
     def trial_started(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
+        self._refresh()
 
     def trial_resumed(self, trial: TrialRecord) -> None:
         self._trials[trial.number] = trial
@@ -76,12 +84,22 @@ class Progress(TrialListener):
         self._print(lambda: f"{trial.label}: failed, starts again from its checkpoint (attempt {trial.attempts})")
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        if not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
+        if self._in_notebook:
+            self._refresh(_NOTEBOOK_S)
+        elif not self._console.is_terminal and (trial.epoch == 1 or trial.epoch * 4 // trial.epochs
                                               > (trial.epoch - 1) * 4 // trial.epochs):  # fmt: skip
             self._print(lambda: f"{trial.label}: epoch {trial.epoch} of {trial.epochs}, {self._value(trial)}")
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self._print(lambda: self._end(trial))
+        self._refresh()
+
+    def _refresh(self, pause_s: float = 0.0) -> None:
+        """Show the table of a notebook as it is now, unless it was shown that short a time ago."""
+        if self._in_notebook and time.monotonic() - self._shown_at >= pause_s:
+            self._shown_at = time.monotonic()
+            with self._console.never_failing():
+                self._in_notebook.update(self._table())
 
     def _end(self, trial: TrialRecord) -> str:
         reason = f" ({trial.reason})" if trial.reason else ""

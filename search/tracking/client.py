@@ -40,7 +40,8 @@ from search.tracking.artifact_location import artifact_folder
 from search.tracking.run_info import OwnRun, RunFacts
 from search.tracking.server_calls import NEVER, status_of
 
-for _name in ("mlflow", "alembic"):
+LEVELS = {name: logging.getLogger(name).level for name in ("mlflow", "alembic")}  # of these loggers otherwise
+for _name in LEVELS:
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 CHAMPION = "champion"  # alias of the promoted version of a registered model

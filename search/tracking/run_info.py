@@ -59,7 +59,7 @@ def new_run(name: str, token: str, settings: Mapping[str, Any], facts: RunFacts,
         "kind": "search",
         "token": token,
         "mlflow.source.type": "LOCAL",
-        "mlflow.source.name": " ".join(command.split()[2:4]),  # the pages show what comes after the last slash only
+        "mlflow.source.name": _program(command),
         "command": command,
         NOTE: note,
         "mlflow.source.git.commit": git_commit(),
@@ -68,3 +68,9 @@ def new_run(name: str, token: str, settings: Mapping[str, Any], facts: RunFacts,
     }
     params = {key: str(value)[:_LONGEST_PARAMETER] for key, value in settings.items() if value not in (None, "")}
     return OwnRun(name, time.time_ns() // 1_000_000, params, own | dict(facts.tags))
+
+
+def _program(command: str) -> str:
+    """Return the program and what it works on; the pages show what comes after the last slash only."""
+    words = command.split()
+    return " ".join(words[2:4]) if words[:2] == ["python", "-m"] else command.partition(",")[0].rstrip(")") + ")"

@@ -13,6 +13,15 @@ from ray import tune
 
 from search.storage.disk import DiskSpaceGuard
 
+_running: list[StopController] = []  # of the searches whose trials run in this process
+
+
+def interrupt() -> bool:
+    """End the search of this process in good order, from any thread, as Ctrl-C does; False: none is running."""
+    for controller in _running:
+        controller.request_stop("interrupted")
+    return bool(_running)
+
 
 class StopController(tune.Stopper):  # type: ignore[misc]
     """End a search in good order: after the time limit, or on request.
@@ -34,12 +43,20 @@ class StopController(tune.Stopper):  # type: ignore[misc]
 
     @contextmanager
     def resumable(self) -> Iterator[None]:
-        """Leave the trials for a resume if anything is raised inside: only reasons of its own close them for good."""
+        """Leave the trials for a resume if anything is raised inside: only reasons of its own close them for good.
+
+        A first Ctrl-C ends the search in good order also where no handler of signals could be set.
+        """
+        _running.append(self)
         try:
             yield
-        except BaseException:
+        except BaseException as error:
+            first = not self.reason
             self.reason = "interrupted"
-            raise
+            if not (first and isinstance(error, KeyboardInterrupt)):
+                raise
+        finally:
+            _running.remove(self)
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
@@ -52,6 +69,8 @@ class StopController(tune.Stopper):  # type: ignore[misc]
     def due(self) -> bool:
         if time.monotonic() > self._deadline:
             self.request_stop("time limit")
+        if not threading.main_thread().is_alive():  # Ctrl-C has ended it, and only this thread holds the process
+            self.request_stop("interrupted")
         return bool(self.reason)
 
 

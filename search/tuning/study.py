@@ -59,12 +59,18 @@ def open_study(
 
 def read_study(folder: Path, name: str) -> list[FrozenTrial] | None:
     """Return all trials of the study of a search; None where it has not asked for a point yet."""
+    study = load_study(folder, name)
+    return study.get_trials() if study else None
+
+
+def load_study(folder: Path, name: str) -> optuna.Study | None:
+    """Return the study of a search, for reading; None where it has not asked for a point yet."""
     if not (folder / STUDY).exists():
         return None
     storage = _journal(folder)
     if name not in optuna.get_all_study_names(storage):
         return None
-    return optuna.load_study(study_name=name, storage=storage).get_trials()
+    return optuna.load_study(study_name=name, storage=storage)
 
 
 def _journal(folder: Path) -> JournalStorage:

@@ -73,10 +73,20 @@ def make_tuner(spec: SearchSpec, data: Any, share: Share, path: StoragePath, hoo
             callbacks=[hooks.recorder, SignalGuard()],
             stop=hooks.stop_controller,
             verbose=0,
+            progress_reporter=_NoReporter(),
             failure_config=tune.FailureConfig(max_failures=spec.budget.retries),
             checkpoint_config=_checkpoints(spec.scheduler, path),
         ),
     )
+
+
+class _NoReporter(tune.ProgressReporter):  # type: ignore[misc]
+    """Print nothing: in a notebook Tune's own would clear what stands below the cell."""
+
+    def should_report(self, trials: list[Any], done: bool = False) -> bool:
+        return False
+
+    def report(self, trials: list[Any], done: bool, *system_information: Any) -> None: ...
 
 
 def _trainable(spec: SearchSpec, data: Any, share: Share) -> Any:

@@ -31,7 +31,7 @@ from trainables.pt.loss import (
     relative_loss,
 )
 from trainables.pt.metrics import Scores, check_binning, score
-from trainables.pt.model import build_network, in_chunks
+from trainables.pt.model import PtNetwork, build_network, in_chunks, load_network
 
 if TYPE_CHECKING:
     from trainables.pt.combined import CombinedData
@@ -122,6 +122,11 @@ class PtTraining(Training):
 
     def weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.network.state_dict().items()}
+
+    @classmethod
+    def from_weights(cls, config: PtConfig, weights: dict[str, Tensor], device: torch.device) -> PtNetwork:
+        """Make the network of a run's ``weights()``: features (N, F) of its feature set to pT (N,) in GeV."""
+        return load_network(config, weights).to(device)
 
     def write_report(self, folder: Path) -> None:
         from trainables.pt.report import write_report  # drawing is not needed for training

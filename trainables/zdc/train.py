@@ -16,11 +16,12 @@ from torch import Tensor, nn
 from trainables.base.batches import BatchStream
 from trainables.base.errors import TrainingDiverged
 from trainables.base.history import LossHistory
-from trainables.base.training import Training
+from trainables.base.training import TrainedModel, Training
 from trainables.base.updates import Updates
 from trainables.zdc.binning import check_binning
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.data import ZDCData
+from trainables.zdc.inference import Mask, build_mask
 from trainables.zdc.loss import (
     adversarial_loss,
     discriminator_accuracy,
@@ -180,6 +181,11 @@ class ZDCTraining(Training):
 
     def weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.generator.state_dict().items()}
+
+    @classmethod
+    def from_weights(cls, config: ZDCConfig, weights: dict[str, Tensor], device: torch.device) -> Mask:
+        """Make the model for inference of a run's ``weights()``: raw conditions (B, 6) to hit probabilities."""
+        return build_mask(TrainedModel("zdc", "", config.model_dump(), weights)).to(device)
 
     def write_report(self, folder: Path) -> None:
         from trainables.zdc.report import write_report  # matplotlib is not needed for training

@@ -88,22 +88,24 @@ def open_reports(search: SearchSnapshot, records: Iterable[TrialRecord]) -> Iter
 
 
 def _open_report(search: SearchSnapshot, record: TrialRecord, opened: ExitStack) -> Path | None:
-    """Find the report in the trial's checkpoint, also where the search directory was moved."""
-    if record.checkpoint is None:
+    """Find the report in the trial's checkpoint."""
+    try:
+        checkpoint = open_checkpoint(search, record, opened)
+    except OSError:  # it has none, or the object store is not reachable
         return None
+    report = checkpoint / REPORT_FOLDER
+    return report if report.is_dir() and not (report / REPORT_ERROR).exists() else None
+
+
+def open_checkpoint(search: SearchSnapshot, record: TrialRecord, opened: ExitStack) -> Path:
+    """Open the folder of a trial's last checkpoint, also where the search directory was moved; raises OSError."""
+    if record.checkpoint is None:
+        raise FileNotFoundError("it has no checkpoint")
     path = Path(record.checkpoint.path)
     moved = search.path / path.parent.name / path.name
     if moved.exists():
-        checkpoint = moved
-    elif record.checkpoint.is_local:
-        checkpoint = path
-    else:
-        try:
-            checkpoint = opened.enter_context(record.checkpoint.as_folder())
-        except OSError:  # the object store is not reachable
-            return None
-    report = checkpoint / REPORT_FOLDER
-    return report if report.is_dir() and not (report / REPORT_ERROR).exists() else None
+        return moved
+    return path if record.checkpoint.is_local else opened.enter_context(record.checkpoint.as_folder())
 
 
 def _choose_trials(search: SearchSnapshot, count: int) -> list[TrialRecord]:
