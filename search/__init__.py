@@ -15,12 +15,15 @@ _HOMES = {
     "search.engine.results": ("ChainRun", "SearchRun"),
     "search.engine.trial_result": ("TrialResult",),
     "search.errors": ("ClusterError", "NameTakenError", "SearchError", "TrackingError", "UsageError"),
-    "search.workload": ("Chain", "Data", "Defaults", "Promotion", "Tolerance", "Workload"),
+    "search.workload": ("Chain", "Data", "DefaultPromotion", "Defaults", "Promotion", "Tolerance", "Workload"),
     "trainables.base.errors": ("DataError", "TrainingDiverged"),
     "trainables.base.lightning_training": ("LightningTraining",),
+    "trainables.base.objectives": ("Constraint",),
     "trainables.base.torch_training": ("TorchTraining",),
     "trainables.base.training": ("TrainedModel", "Training", "TrainingConfig"),
     "trainables.data.files": ("DataSettings",),
+    "trainables.data.ingest": ("FileKind", "FileReader"),
+    "trainables.data.table_loader": ("TableLoader",),
     "trainables.data.tables": ("read_table",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -40,16 +43,24 @@ if TYPE_CHECKING:
     from search.errors import UsageError as UsageError
     from search.workload import Chain as Chain
     from search.workload import Data as Data
+    from search.workload import DefaultPromotion as DefaultPromotion
     from search.workload import Defaults as Defaults
     from search.workload import Promotion as Promotion
     from search.workload import Tolerance as Tolerance
     from search.workload import Workload as Workload
     from trainables.base.errors import DataError as DataError
     from trainables.base.errors import TrainingDiverged as TrainingDiverged
+    from trainables.base.lightning_training import LightningTraining as LightningTraining
+    from trainables.base.objectives import Constraint as Constraint
+    from trainables.base.torch_training import TorchTraining as TorchTraining
     from trainables.base.training import TrainedModel as TrainedModel
     from trainables.base.training import Training as Training
     from trainables.base.training import TrainingConfig as TrainingConfig
     from trainables.data.files import DataSettings as DataSettings
+    from trainables.data.ingest import FileKind as FileKind
+    from trainables.data.ingest import FileReader as FileReader
+    from trainables.data.table_loader import TableLoader as TableLoader
+    from trainables.data.tables import read_table as read_table
 
 
 def __getattr__(name: str) -> Any:

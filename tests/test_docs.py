@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "mlflow" / "README.md"]
 OURS = [page for page in PAGES if page.parent.name != "mlflow"]  # the others name flags and files of other programs
 MOST_LINES_OF_README = 200
-SAMPLE_WORDS = {"WORKLOAD": "zdc"}  # placeholders that stand for any of them
+SAMPLE_WORDS = {"WORKLOAD": "zdc", "photon_id.py:WORKLOAD": "zdc"}  # what stands for any of them
 
 per_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 per_own_page = pytest.mark.parametrize("page", OURS, ids=lambda page: str(page.relative_to(ROOT)))
