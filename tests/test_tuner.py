@@ -200,6 +200,23 @@ def test_perturbed_values_move_by_a_fixed_step_from_zero_too(name: str, value: f
     assert sorted(moved) == pytest.approx(steps)
 
 
+@pytest.mark.parametrize(
+    ("distribution", "value", "after"),
+    [
+        (IntDistribution(4, 128, log=True), 4, {4, 5}),  # a tenth of a small number is none
+        (IntDistribution(0, 10, step=2), 6, {4, 8}),
+        (CategoricalDistribution(("a", "b")), "a", {"a", "b"}),
+    ],
+)
+def test_integers_and_choices_are_perturbed_inside_their_range(
+    distribution: BaseDistribution, value: object, after: set[object]
+) -> None:
+    explore = Explore({"n": distribution}, seed=1)
+    moved = {explore({"hyperparameters": {"n": value}})["hyperparameters"]["n"] for _ in range(30)}
+    assert moved == after
+    assert all(type(one) is type(value) for one in moved)
+
+
 def test_only_what_the_trial_has_is_perturbed() -> None:
     assert Explore(RANGES, 1)({"hyperparameters": {"x": 0.5}})["hyperparameters"].keys() == {"x"}
 

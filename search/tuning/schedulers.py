@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
-from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from ray.tune.schedulers import (
     ASHAScheduler,
     FIFOScheduler,
@@ -99,7 +99,8 @@ def _mutable_ranges(spec: SearchSpec) -> dict[str, BaseDistribution]:
 class Explore:
     """Perturb each mutable hyperparameter a little up or down, inside its range: the step of population based training.
 
-    By a factor of 0.8 or 1.25 where the range is logarithmic, else by a tenth of the range.
+    By a factor of 0.8 or 1.25 where the range is logarithmic, else by a tenth of the range; an integer by one step at
+    least. A choice is drawn anew.
     """
 
     def __init__(self, ranges: Mapping[str, BaseDistribution], seed: int) -> None:
@@ -108,12 +109,17 @@ class Explore:
     def __call__(self, config: dict[str, Any]) -> dict[str, Any]:
         hyperparameters = dict(config["hyperparameters"])
         for name in sorted(self._ranges.keys() & hyperparameters.keys()):
-            distribution = self._ranges[name]
-            assert isinstance(distribution, FloatDistribution)
-            value, up = hyperparameters[name], self._random.random() < 0.5
-            if distribution.log:
-                moved = value * (1.25 if up else 0.8)
-            else:
-                moved = value + (0.1 if up else -0.1) * (distribution.high - distribution.low)
-            hyperparameters[name] = min(max(moved, distribution.low), distribution.high)
+            hyperparameters[name] = self._moved(hyperparameters[name], self._ranges[name])
         return config | {"hyperparameters": hyperparameters}
+
+    def _moved(self, value: Any, distribution: BaseDistribution) -> Any:
+        if isinstance(distribution, CategoricalDistribution):
+            return self._random.choice(distribution.choices)
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high, up = distribution.low, distribution.high, self._random.random() < 0.5
+        moved = value * (1.25 if up else 0.8) if distribution.log else value + (0.1 if up else -0.1) * (high - low)
+        if isinstance(distribution, IntDistribution):
+            step = distribution.step
+            moved = max(moved, value + step) if up else min(moved, value - step)
+            moved = low + round((moved - low) / step) * step
+        return min(max(moved, low), high)
