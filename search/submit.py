@@ -95,6 +95,9 @@ class KubeRayFlags:
     overwrite: Overwrite = False
     image: Annotated[str | None, _help("container image; None: the site file's")] = None
     workers: Annotated[int | None, _help("worker pods; None: the site file's")] = None
+    min_workers: Annotated[
+        int | None, _help("worker pods at the start, where the cluster is to grow up to --workers; None: the site file's")
+    ] = None
     gpus_per_worker: Annotated[int | None, _help("GPUs of each; None: the site file's")] = None
 
 
@@ -197,7 +200,7 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeC
     from search.cluster.kuberay import manifest
     from search.cluster.site_config import KubeRaySite, read_site
 
-    fields = ("image", "workers", "gpus_per_worker")
+    fields = ("image", "workers", "min_workers", "gpus_per_worker")
     site = read_site(flags.site, "kuberay", KubeRaySite, **{name: getattr(flags, name) for name in fields})
     job = make_job_spec(flags.workload, search_flags, may_restart=True, remote=True, environment=site.environment)
     file = write_script(manifest(job, site), flags.script or Path(f"{job.name}.yaml"), flags.overwrite)
