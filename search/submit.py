@@ -96,7 +96,8 @@ class KubeRayFlags:
     image: Annotated[str | None, _help("container image; None: the site file's")] = None
     workers: Annotated[int | None, _help("worker pods; None: the site file's")] = None
     min_workers: Annotated[
-        int | None, _help("worker pods at the start, where the cluster is to grow up to --workers; None: the site file's")
+        int | None,
+        _help("worker pods at the start, where the cluster is to grow up to --workers; None: the site file's"),
     ] = None
     gpus_per_worker: Annotated[int | None, _help("GPUs of each; None: the site file's")] = None
 
