@@ -97,7 +97,7 @@ class KubeRayFlags:
     workers: Annotated[int | None, _help("worker pods; None: the site file's")] = None
     min_workers: Annotated[
         int | None,
-        _help("worker pods at the start, where the cluster is to grow up to --workers; None: the site file's"),
+        _help("worker pods of a cluster that grows from them to --workers; None: the site file's"),
     ] = None
     gpus_per_worker: Annotated[int | None, _help("GPUs of each; None: the site file's")] = None
 

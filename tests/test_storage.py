@@ -9,7 +9,6 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any

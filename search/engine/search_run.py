@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from search.tuning.resources import gpu_names, live_nodes
 from search.tuning.stopping import StopController
 from search.workload import Data
 from trainables.base.objectives import Metrics
+from trainables.runtime import signals
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -121,13 +123,16 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
         with reporter.announcing("autosize measuring what one trial takes ..."):
             share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
         reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
-        facts = run_facts(spec, prepared, share, directory)
-        events, continued = open_event_log(directory)
-        exporter = _exporter(spec, prepared, facts, directory, reporter)
-        context = SearchContext(directory, reporter, stop_controller, events, exporter)
-        directory.on_taken_over = partial(_report_lost, context)
-        metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
-        with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
+        with ExitStack() as stack:
+            with signals.deferred():  # once the search's run is in MLflow, its end must be logged there, too
+                facts = run_facts(spec, prepared, share, directory)
+                events, continued = open_event_log(directory)
+                exporter = _exporter(spec, prepared, facts, directory, reporter)
+                context = SearchContext(directory, reporter, stop_controller, events, exporter)
+                directory.on_taken_over = partial(_report_lost, context)
+                stack.enter_context(stop_waiting_when(stop_controller.due))
+                stack.enter_context(context.exporting())
+            stack.enter_context(system_metrics(prepared.experiment, facts.run_id, prepared.resumed))
             _log_start(spec, context, continued)
             try:
                 records = run_trials(spec, prepared, share, context)

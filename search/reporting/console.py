@@ -24,8 +24,10 @@ from typing import Any, NoReturn, TextIO, cast
 from rich.console import Console
 
 from search.config.redaction import without_passwords
+from trainables.runtime import signals
 from trainables.runtime.output import write_safely
 
+_INTERRUPTED = 130  # exit code
 _MOST_WAITING = 2_000  # texts that are kept until a log file is open
 
 
@@ -145,14 +147,23 @@ def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code, whether its output can be written or not."""
+    """Run a command and end the process with its exit code, whether its output can be written or not.
+
+    A signal that ends it is a Ctrl-C, which every command handles.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file to be opened would take its place and receive what others print
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = (cast(TextIO, SafeStream(stream)) for stream in (sys.stdout, sys.stderr))
-    sys.exit(main())
+    try:
+        with signals.handled(signals.interrupt):
+            code = main()
+    except KeyboardInterrupt as error:
+        print(f"interrupted {error}".strip())
+        code = _INTERRUPTED
+    sys.exit(code)
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from search.config.environment import changed_environment
 from search.config.redaction import first_line
 from search.errors import ClusterError
 from search.tuning.machine_limits import machine_limits
-from search.tuning.stopping import hangup_ignored
+from trainables.runtime import signals
 from trainables.runtime.disk_space import can_write, megabytes
 
 SOCKET_BYTES = 107  # of the path of a socket, on Linux
@@ -54,7 +54,7 @@ def local_ray() -> Iterator[None]:
         if folder != default_folder():
             options["object_spilling_directory"] = stack.enter_context(_spill_folder())
         try:
-            with hangup_ignored():
+            with signals.kept_by_ray():
                 ray.init(
                     address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                     _temp_dir=str(folder), **options,
