@@ -17,6 +17,8 @@ from broken import REPEATABLE, Alone, entries, kill, require_nothing_lost, wait_
 from finished import Finished
 from optuna.trial import TrialState
 
+from search.tracking.events import EventRecorder, StagedFiles
+
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 3, 8
@@ -210,3 +212,16 @@ def test_a_signal_outside_the_trials_leaves_a_search_that_is_closed_in_mlflow_an
     assert text.rstrip().endswith("--resume")
     assert struck[""][0] == 0, struck[""][1]
     assert struck[""][2] == {"struck": "FINISHED", "trial-000": "FINISHED"}
+
+
+def test_what_a_finished_search_could_not_export_at_its_end_is_exported_by_a_resume(tmp_path: Path) -> None:
+    search = Alone(tmp_path, "late", 1, 1)
+    done = search.end(search.start())
+    events = EventRecorder(search.journal, StagedFiles(done.folder))
+    events.log_text("as if it had been killed before this was exported", "late.txt")
+    events.search_ended("FINISHED")
+    assert "late.txt" not in done.files(done.parent)
+    again = search.end(search.start("--resume"))
+    assert again.code == 0, again.text
+    assert "all its trials have ended" in again.text
+    assert "late.txt" in again.files(again.parent)

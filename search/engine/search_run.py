@@ -14,6 +14,7 @@ from search.config.provenance import command_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext, open_event_log, open_ray
 from search.engine.prepare import prepare_search, run_facts
+from search.engine.sync import export_rest
 from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import draw_comparisons
@@ -104,6 +105,8 @@ def _report_finished(
     reporter.print_line(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
     reporter.print_result(result.leaderboard, directory, spec.site)
     _write(result.leaderboard, spec.json)
+    with reporter.announcing("mlflow   exporting what still waits ..."):
+        export_rest(spec.site, directory, reporter)
     return result
 
 

@@ -64,6 +64,28 @@ def sync(flags: SyncFlags, console: SafeConsole) -> int:
     return SOME_MISSING
 
 
+def export_rest(site: Site, directory: SearchDir, reporter: ConsoleReporter) -> None:
+    """Export what still waits of a search that has ended, where it asks a server; say what is missing then.
+
+    Call it while the directory is locked.
+    """
+    facts = RunFacts(**directory.description()["facts"])
+    if site.offline or not facts.run_id:
+        return
+    client = client_of(site.server, directory.storage.folder)
+    exporter = make_exporter(client, facts, directory, reporter)
+    if not exporter.has_work:
+        return
+    try:
+        require_run(client, facts)
+    except UsageError as error:
+        reporter.print_line(f"warning  {error}")
+        return
+    exporter.start()
+    exporter.close()
+    reporter.print_export(exporter, directory.path.name, site)
+
+
 def make_exporter(
     client: MlflowClient, facts: RunFacts, directory: SearchDir, reporter: ConsoleReporter
 ) -> MlflowExporter:

@@ -127,7 +127,10 @@ class ConsoleReporter:
         self.print_missing(exporter.missing)
         if exporter.complete and exporter.missing:
             command = sync_command(name, site.storage)
-            self.print_line(f"warning  all of it is kept. Once the reason is gone, this delivers it: {command}")
+            self.print_line(
+                "warning  the search itself is whole, and all of it is kept. Once the reason is gone, this delivers "
+                f"what is missing: {command}"
+            )
 
     def print_missing(self, missing: Sequence[str]) -> None:
         """Print what MLflow did not take, and why."""
