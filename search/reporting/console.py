@@ -161,7 +161,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         with signals.handled(signals.interrupt):
             code = main()
     except KeyboardInterrupt as error:
-        print(f"interrupted {error}".strip())
+        print(f"interrupted by {error}" if error.args else "interrupted")
         code = _INTERRUPTED
     sys.exit(code)
 
