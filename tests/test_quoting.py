@@ -76,6 +76,8 @@ def test_a_folder_of_artifacts_is_what_mlflow_makes_of_its_uri(name: str) -> Non
 def test_a_printed_command_is_what_a_shell_reads(name: str) -> None:
     words = shlex.split(sync_command("mine", f"/storage/{name}"))
     assert words[-2:] == ["--storage", f"/storage/{name}"]
+    words = shlex.split(sync_command("mine", f"/storage/{name}", "http://me:secret@host:5000/a b"))
+    assert words[-3:] == [f"/storage/{name}", "--tracking-uri", "http://host:5000/a b"]
 
 
 @with_nasty_examples

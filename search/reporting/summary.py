@@ -7,10 +7,10 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from shlex import quote
+from shlex import join, quote
 from typing import TYPE_CHECKING
 
-from search.config.redaction import first_line
+from search.config.redaction import first_line, without_passwords
 from search.reporting.console import SafeConsole
 
 if TYPE_CHECKING:
@@ -119,14 +119,14 @@ class ConsoleReporter:
 
     def print_export(self, exporter: MlflowExporter | NullExporter, name: str, site: Site) -> None:
         """Print which events MLflow lacks, and the command that exports them."""
+        command = sync_command(name, site.storage, site.tracking_uri)
         if not exporter.complete:
             self.print_line(
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
-                f"folder are whole. When it is back: {sync_command(name, site.storage)}"
+                f"folder are whole. When it is back: {command}"
             )
         self.print_missing(exporter.missing)
         if exporter.complete and exporter.missing:
-            command = sync_command(name, site.storage)
             self.print_line(
                 "warning  the search itself is whole, and all of it is kept. Once the reason is gone, this delivers "
                 f"what is missing: {command}"
@@ -140,9 +140,10 @@ class ConsoleReporter:
             self.print_line(f"warning  not in MLflow: {len(missing) - _MOST_MISSING} more")
 
 
-def sync_command(name: str, storage: str) -> str:
-    """Return the command that exports a search's event log to MLflow."""
-    return f"python -m search.run --sync {name} --storage {quote(storage)}"
+def sync_command(name: str, storage: str, server: str | None = None) -> str:
+    """Return the command that exports a search's event log to MLflow; a password in the server's URI is left out."""
+    words = ["python", "-m", "search.run", "--sync", name, "--storage", storage]
+    return join(words + (["--tracking-uri", without_passwords(server)] if server else []))
 
 
 def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:
