@@ -15,7 +15,8 @@ from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
 from search.errors import UsageError
 from search.reporting.console import open_console, run_command
-from search.storage.disk import check_writable, write_atomically
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import check_writable
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 _DESCRIPTION = (
@@ -69,8 +70,8 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     printer.print_summary()
     code = WRONG if printer.counts["wrong"] else FINE
-    if flags.json:
-        write_atomically(flags.json, json.dumps({"exit_code": code, "findings": findings}, indent=1))
+    text = json.dumps({"exit_code": code, "findings": findings}, indent=1)
+    ConsoleReporter(console).write_json(flags.json, text)
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -188,7 +189,7 @@ def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: SafeCo
     file = write_script(text, flags.script or Path(f"{job.name}.sbatch"), flags.overwrite)
     console.print(f"script   {file}")
     if not flags.submit:
-        console.print(f"submit   sbatch {file}")
+        console.print(f"submit   sbatch {quote(str(file))}")
         return DONE
     id = sbatch(file)
     output = f"{job.name}-{id}{'_*' if flags.array else ''}.out"
@@ -205,7 +206,7 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeC
     site = read_site(flags.site, "kuberay", KubeRaySite, **{name: getattr(flags, name) for name in fields})
     job = make_job_spec(flags.workload, search_flags, may_restart=True, remote=True, environment=site.environment)
     file = write_script(manifest(job, site), flags.script or Path(f"{job.name}.yaml"), flags.overwrite)
-    console.print(f"manifest {file}\nsubmit   kubectl apply -f {file}")
+    console.print(f"manifest {file}\nsubmit   kubectl apply -f {quote(str(file))}")
     return DONE
 
 

@@ -1,4 +1,4 @@
-"""python tests/name_server.py LOG NAME: a name server on 127.0.0.1 that knows one name, and writes all questions down."""
+"""python tests/name_server.py LOG NAME: a name server that knows one name, and writes down what it is asked."""
 
 from __future__ import annotations
 

@@ -75,6 +75,6 @@ def test_all_of_it_was_done(asked: tuple[Path, str]) -> None:
     folder, text = asked
     assert "outcomes 1 complete" in text
     assert "promoted 0" in text
-    assert (folder / "model" / "manifest.json").exists(), sorted(folder.glob("model/*"))
+    assert (folder / "model" / "model.json").exists(), sorted(folder.glob("model/*"))
     assert (folder / "results" / "searches" / "quiet" / "report.html").exists()
     assert "fine     tracking: " in text

@@ -148,11 +148,9 @@ def _conclude(
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
     directory = SearchDir(storage, last.name)
-    files = {directory.path / file: text for file, text in texts.items()}
-    if flags.json is not None:
-        files[flags.json] = texts["chain.json"]
-    for file, text in files.items():
-        write_atomically(file, text)
+    for file, text in texts.items():
+        write_atomically(directory.path / file, text)
+    reporter.write_json(flags.json, texts["chain.json"])
     directory.upload(*texts)
     _log(directory, texts, flags.site, reporter)
     reporter.print_line(

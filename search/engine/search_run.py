@@ -104,7 +104,7 @@ def _report_finished(
 ) -> SearchResult:
     reporter.print_line(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
     reporter.print_result(result.leaderboard, directory, spec.site)
-    _write(result.leaderboard, spec.json)
+    reporter.write_json(spec.json, _as_json(result.leaderboard))
     with reporter.announcing("mlflow   exporting what still waits ..."):
         export_rest(spec.site, directory, reporter)
     return result
@@ -197,12 +197,13 @@ def _conclude(
 ) -> None:
     """Write, log and print the leaderboard, then figures and the report page."""
     events, reporter, directory = context.events, context.reporter, context.directory
-    _write(leaderboard, directory.path / LEADERBOARD, spec.json)
-    events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+    write_atomically(directory.path / LEADERBOARD, _as_json(leaderboard))
+    events.log_text(_as_json(leaderboard), LEADERBOARD)
     events.log_text(leaderboard.as_csv(), "leaderboard.csv")
     record_result(events, leaderboard)
     with reporter.without("result not shown"):
         reporter.print_result(leaderboard, directory, spec.site)
+    reporter.write_json(spec.json, _as_json(leaderboard))
     if context.stop_controller.reason not in ("", "interrupted"):
         reporter.print_line(f"ended    early: {context.stop_controller.reason}")
     if spec.figures and not context.interrupted:
@@ -231,6 +232,5 @@ def _write_report(context: SearchContext) -> None:
     reporter.print_line(f"report   {directory.path / REPORT}")
 
 
-def _write(leaderboard: Leaderboard, *files: Path | None) -> None:
-    for file in filter(None, files):
-        write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
+def _as_json(leaderboard: Leaderboard) -> str:
+    return jsonlib.dumps(leaderboard.as_dict(), indent=2)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING
 
@@ -55,6 +56,14 @@ class ConsoleReporter:
         except Exception as error:
             self.print_line(f"warning  {what}: {type(error).__name__}: {first_line(error)}")
             self.console.log_traceback()
+
+    def write_json(self, file: Path | None, text: str) -> None:
+        """Write the file that --json names. Nothing is lost without it, so a full disk is not waited for."""
+        from search.storage.disk import stop_waiting_when, write_atomically
+
+        if file is not None:
+            with self.without(f"--json {file} not written"), stop_waiting_when(lambda: True):
+                write_atomically(file, text)
 
     def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """Print one line each for the search, its data, its warnings and its budget."""
