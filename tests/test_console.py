@@ -99,6 +99,43 @@ def test_what_cannot_be_printed_is_in_the_log(failing: io.TextIOWrapper | None, 
     assert "secret" not in text
 
 
+def test_an_output_that_takes_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb", buffering=0) as reader:
+        console = SafeConsole(stream, width=120)
+        console.log_file.open(tmp_path / "log", "")
+        lines = [f"{number} " + 100 * "x" for number in range(3_000)]
+        before = time.monotonic()
+        for line in lines:
+            console.print(line)
+        assert time.monotonic() - before < 30
+        assert (tmp_path / "log").read_text().splitlines()[1:] == lines
+        os.set_blocking(reading, False)
+        while reader.read(1 << 16):
+            pass
+        console.print("read again")
+        shown = reader.read(1 << 16) or b""
+        assert b"is in the log" in shown
+        assert shown.decode().split()[-2:] == ["read", "again"]
+
+
+def test_an_output_of_which_there_is_no_copy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
+    reading, writing = os.pipe()
+    text = 200_000 * "x"
+    with os.fdopen(writing, "w") as stream:
+        writer = threading.Thread(target=SafeConsole(stream).stream, args=(text,))
+        writer.start()
+        writer.join(1)
+        assert writer.is_alive()
+        read = 0
+        while read < len(text):
+            read += len(os.read(reading, 1 << 16))
+        writer.join(30)
+    os.close(reading)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_characters_that_the_output_cannot_spell_are_escaped(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "printed"

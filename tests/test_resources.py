@@ -232,6 +232,8 @@ def limited(tree: Path, groups: str, mounts: list[str], files: dict[str, str]) -
         # a batch system limits the job, of which the process's own group is a part
         ("0::/job/step", [V2.format(root="/")], {"job/cpu.max": "30000 10000", "job/step/memory.max": "4096"}, 3, 4096),
         ("0::/job/step", [V2.format(root="/")], {"job/memory.max": "4096", "job/step/memory.max": "8192"}, 8, 4096),
+        ("0::/", [V2.format(root="/")], {"memory.max": f"{64 * MIB}", "memory.high": f"{48 * MIB}"}, 8, 48 * MIB),
+        ("0::/", [V2.format(root="/")], {"memory.max": "max", "memory.high": f"{MIB}"}, 8, MIB),
         # a container that sees its own group only, or the host's name of it, or one outside of it
         ("0::/docker/1/a", [V2.format(root="/docker/1")], {"a/cpu.max": "200000 100000"}, 2, None),
         ("0::/docker/1", [V2.format(root="/other")], {"cpu.max": "200000 100000"}, 2, None),
