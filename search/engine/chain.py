@@ -16,8 +16,8 @@ from search.config.provenance import command_line
 from search.config.settings import Budget, Method, SearchFlags, Site, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
 from search.engine.context import open_event_log, open_ray
+from search.engine.export_rest import export_rest
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
-from search.engine.sync import export_rest
 from search.errors import UsageError
 from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.leaderboard import Leaderboard, number

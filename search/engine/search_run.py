@@ -13,8 +13,8 @@ from tempfile import TemporaryDirectory
 from search.config.provenance import command_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext, open_event_log, open_ray
+from search.engine.export_rest import export_rest
 from search.engine.prepare import prepare_search, run_facts
-from search.engine.sync import export_rest
 from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import draw_comparisons

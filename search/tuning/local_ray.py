@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import ray
 from ray._common.utils import get_default_ray_temp_dir, get_system_memory
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from search.config.environment import changed_environment
@@ -63,7 +63,7 @@ def _start(folder: Path, options: Mapping[str, Any]) -> None:
     """Start Ray; again where it took too long, because it gives a node 30 s, which a busy machine may exceed."""
     for attempts_left in reversed(range(_ATTEMPTS)):
         try:
-            with signals.kept_by_ray():
+            with signals.kept_by_ray(), _without_usage_reporter():
                 ray.init(
                     address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                     _temp_dir=str(folder), **options,
@@ -78,6 +78,23 @@ def _start(folder: Path, options: Mapping[str, Any]) -> None:
                 f"Ray does not start on this machine: {first_line(error)}\n"
                 f"{logs}What this machine lacks: python -m search.doctor --only machine disks"
             ) from error
+
+
+@contextmanager
+def _without_usage_reporter() -> Iterator[None]:
+    """Start Ray without the process that, where there is no dashboard, only reports usage.
+
+    Where that is turned off, the process still asks three makers of clouds whether this is one of their machines.
+    """
+    if os.environ.get("RAY_USAGE_STATS_ENABLED") != "0":
+        yield
+        return
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)  # as where it cannot be started
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 # --- the folder
