@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import tyro
 
@@ -92,8 +93,10 @@ def _context(flags: Flags) -> DiagnosticContext:
 
 def _storage(storage: str) -> str:
     """Return an absolute folder, or a URL without a password."""
-    if storage.startswith("file://") or "://" not in storage:
-        return str(Path(storage.removeprefix("file://")).expanduser().resolve())
+    if storage.startswith("file://"):
+        storage = unquote(urlsplit(storage).path)  # as searches read it
+    if "://" not in storage:
+        return str(Path(storage).expanduser().resolve())
     from search.storage.location import Storage  # here, because a machine may be checked that cannot import it
 
     return str(Storage(storage))
