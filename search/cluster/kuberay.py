@@ -98,7 +98,7 @@ def _cluster(site: KubeRaySite, image: str) -> dict[str, Any]:
         "rayStartParams": {},
         "template": template,
     }
-    cluster = {
+    cluster: dict[str, Any] = {
         "rayVersion": version("ray"),
         "authOptions": {"mode": "token"},  # KubeRay makes the token and gives it to the pods
         "headGroupSpec": head,
