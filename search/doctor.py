@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import unquote, urlsplit
 
 import tyro
 
@@ -15,7 +16,8 @@ from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.runner import Check, run_checks
 from search.errors import UsageError
 from search.reporting.console import open_console, run_command
-from search.storage.disk import check_writable, write_atomically
+from search.reporting.summary import ConsoleReporter
+from search.storage.disk import check_writable
 
 FINE, WRONG, WRONG_USAGE, INTERRUPTED = 0, 1, 2, 130  # exit codes
 _DESCRIPTION = (
@@ -69,8 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
         return INTERRUPTED
     printer.print_summary()
     code = WRONG if printer.counts["wrong"] else FINE
-    if flags.json:
-        write_atomically(flags.json, json.dumps({"exit_code": code, "findings": findings}, indent=1))
+    text = json.dumps({"exit_code": code, "findings": findings}, indent=1)
+    ConsoleReporter(console).write_json(flags.json, text)
     return code
 
 
@@ -91,8 +93,10 @@ def _context(flags: Flags) -> DiagnosticContext:
 
 def _storage(storage: str) -> str:
     """Return an absolute folder, or a URL without a password."""
-    if storage.startswith("file://") or "://" not in storage:
-        return str(Path(storage.removeprefix("file://")).expanduser().resolve())
+    if storage.startswith("file://"):
+        storage = unquote(urlsplit(storage).path)  # as searches read it
+    if "://" not in storage:
+        return str(Path(storage).expanduser().resolve())
     from search.storage.location import Storage  # here, because a machine may be checked that cannot import it
 
     return str(Storage(storage))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
@@ -95,6 +96,10 @@ class KubeRayFlags:
     overwrite: Overwrite = False
     image: Annotated[str | None, _help("container image; None: the site file's")] = None
     workers: Annotated[int | None, _help("worker pods; None: the site file's")] = None
+    min_workers: Annotated[
+        int | None,
+        _help("worker pods of a cluster that grows from them to --workers; None: the site file's"),
+    ] = None
     gpus_per_worker: Annotated[int | None, _help("GPUs of each; None: the site file's")] = None
 
 
@@ -184,7 +189,7 @@ def _submit_to_slurm(flags: SlurmFlags, search_flags: list[str], console: SafeCo
     file = write_script(text, flags.script or Path(f"{job.name}.sbatch"), flags.overwrite)
     console.print(f"script   {file}")
     if not flags.submit:
-        console.print(f"submit   sbatch {file}")
+        console.print(f"submit   sbatch {quote(str(file))}")
         return DONE
     id = sbatch(file)
     output = f"{job.name}-{id}{'_*' if flags.array else ''}.out"
@@ -197,11 +202,11 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeC
     from search.cluster.kuberay import manifest
     from search.cluster.site_config import KubeRaySite, read_site
 
-    fields = ("image", "workers", "gpus_per_worker")
+    fields = ("image", "workers", "min_workers", "gpus_per_worker")
     site = read_site(flags.site, "kuberay", KubeRaySite, **{name: getattr(flags, name) for name in fields})
     job = make_job_spec(flags.workload, search_flags, may_restart=True, remote=True, environment=site.environment)
     file = write_script(manifest(job, site), flags.script or Path(f"{job.name}.yaml"), flags.overwrite)
-    console.print(f"manifest {file}\nsubmit   kubectl apply -f {file}")
+    console.print(f"manifest {file}\nsubmit   kubectl apply -f {quote(str(file))}")
     return DONE
 
 

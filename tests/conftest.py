@@ -109,6 +109,16 @@ def mlflow_server(postgres: Postgres, tmp_path_factory: pytest.TempPathFactory) 
         yield running
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """A real server on a database of SQLite, which needs nothing installed: one for the tests of a file."""
+    from server import running_server
+
+    folder = tmp_path_factory.mktemp("mlflow")
+    with running_server(folder, f"sqlite:///{folder}/mlflow.db") as running:
+        yield running
+
+
 @pytest.fixture
 def proxy(mlflow_server: MlflowServer) -> Iterator[FaultyProxy]:
     """Between a test and that server, well-behaved at first."""

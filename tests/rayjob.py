@@ -39,7 +39,7 @@ _WORKERS = _object(
 _CLUSTER = _object(
     ("headGroupSpec",),
     rayVersion=_TEXT, headGroupSpec=_HEAD, workerGroupSpecs={"type": "array", "items": _WORKERS},
-    enableInTreeAutoscaling=_FLAG, autoscalerOptions={"type": "object"}, suspend=_FLAG, managedBy=_TEXT,
+    enableInTreeAutoscaling=_FLAG, suspend=_FLAG, managedBy=_TEXT,
     headServiceAnnotations=_TEXTS, gcsFaultToleranceOptions={"type": "object"},
     authOptions=_object(mode={"enum": ["disabled", "token"]}, secretName=_TEXT, enableK8sTokenAuth=_FLAG),
 )  # fmt: skip

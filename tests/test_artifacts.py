@@ -15,7 +15,7 @@ from mlflow.entities import Run
 from proxy import FaultyProxy
 from pyarrow.fs import LocalFileSystem
 from recorded import RecordedSearch, facts_of, record
-from server import MlflowServer, running_server
+from server import MlflowServer
 from tiny import make_tiny
 
 import search.tracking.artifacts
@@ -41,13 +41,6 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S"):
         monkeypatch.setattr(search.tracking.artifacts, name, 0.01)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with running_server(folder, f"sqlite:///{folder}/mlflow.db") as running:
-        yield running
 
 
 @pytest.fixture

@@ -174,8 +174,36 @@ def test_a_proxy_that_stands_between_is_reported(
     monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
     assert not bad("machine", context())
     assert the_one("machine", context(address="head:6379")).fix == "export no_proxy=$no_proxy,head"
-    monkeypatch.setenv("no_proxy", "localhost,head")
-    assert not bad("machine", context(address="head:6379"))
+    assert not bad("machine", context(address="auto"))  # this machine's own
+
+
+@pytest.mark.parametrize(
+    ("address", "no_proxy", "between"),
+    [
+        ("head:6379", "localhost,head", False),
+        ("head:6379", "localhost, head:6379", False),
+        ("head", "head:6379", False),  # Ray's own port
+        ("head:6380", "head:6379", True),
+        ("head.site.example.org:6379", ".example.org", False),
+        ("head.site.example.org:6379", "site.example.org", False),
+        ("ahead:6379", "head", True),
+        ("10.1.2.3:6379", "10.0.0.0/8", False),
+        ("11.1.2.3:6379", "10.0.0.0/8", True),
+        ("[fd00::1]:6379", "fd00::1", False),
+        ("head:6379", "*", False),
+    ],
+)
+def test_exceptions_from_a_proxy_are_read_as_requests_reads_them(
+    context: Callable[..., DiagnosticContext],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    no_proxy: str,
+    between: bool,
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.example.org:3128")
+    monkeypatch.setenv("no_proxy", no_proxy)
+    found = [finding for finding in bad("machine", context(address=address)) if finding.what == "proxy"]
+    assert bool(found) is between
 
 
 SCRIPT = """

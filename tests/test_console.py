@@ -20,6 +20,7 @@ from broken import wait_until
 from rich.table import Table
 from specs import spec_of
 from tiny import TinyData, make_tiny
+from written import Fate, write_search
 
 import search.doctor
 import search.promote
@@ -98,6 +99,43 @@ def test_what_cannot_be_printed_is_in_the_log(failing: io.TextIOWrapper | None, 
     assert "secret" not in text
 
 
+def test_an_output_that_takes_nothing_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w") as stream, os.fdopen(reading, "rb", buffering=0) as reader:
+        console = SafeConsole(stream, width=120)
+        console.log_file.open(tmp_path / "log", "")
+        lines = [f"{number} " + 100 * "x" for number in range(3_000)]
+        before = time.monotonic()
+        for line in lines:
+            console.print(line)
+        assert time.monotonic() - before < 30
+        assert (tmp_path / "log").read_text().splitlines()[1:] == lines
+        os.set_blocking(reading, False)
+        while reader.read(1 << 16):
+            pass
+        console.print("read again")
+        shown = reader.read(1 << 16) or b""
+        assert b"is in the log" in shown
+        assert shown.decode().split()[-2:] == ["read", "again"]
+
+
+def test_an_output_of_which_there_is_no_copy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
+    reading, writing = os.pipe()
+    text = 200_000 * "x"
+    with os.fdopen(writing, "w") as stream:
+        writer = threading.Thread(target=SafeConsole(stream).stream, args=(text,))
+        writer.start()
+        writer.join(1)
+        assert writer.is_alive()
+        read = 0
+        while read < len(text):
+            read += len(os.read(reading, 1 << 16))
+        writer.join(30)
+    os.close(reading)
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
 def test_characters_that_the_output_cannot_spell_are_escaped(encoding: str, tmp_path: Path) -> None:
     file = tmp_path / "printed"
@@ -152,6 +190,48 @@ def test_a_command_whose_output_fails_has_its_usual_exit_code(
         code = json.loads(findings.read_text())["exit_code"]
     assert ended.returncode == code
     assert "sample.root" not in words or (tmp_path / "sample.root").stat().st_size > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "code", "written"),
+    [
+        ("search.run zdc --trials 0 --presets none", 2, ""),  # whole searches: test_endings.py
+        ("search.doctor --only machine disks --json findings.json", 0, "findings.json"),
+        ("search.report one two", 0, "reports/one--two.html"),
+        ("search.submit zdc --to slurm -- --name sent --storage /shared", 0, "sent.sbatch"),
+        ("search.promote zdc --list", 0, "mlflow/mlflow.db"),
+    ],
+)
+def test_a_reader_that_takes_one_line_changes_no_exit_code(
+    command: str, code: int, written: str, tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        write_search(tmp_path, name, [Fate(), Fate("diverged", epochs=1)])
+    ended = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m {command} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}"],
+        env=os.environ | {"SEARCH_STORAGE": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])},
+        cwd=tmp_path, stdout=subprocess.PIPE, timeout=300, check=False, text=True,
+    )  # fmt: skip
+    assert len(ended.stdout.splitlines()) == 1
+    if written == "findings.json":
+        code = json.loads((tmp_path / written).read_text())["exit_code"]
+    assert ended.returncode == code, ended.stdout
+    assert not written or (tmp_path / written).stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP"])
+def test_a_signal_ends_a_command_without_a_traceback(name: str) -> None:
+    code = "import os, signal\nfrom search.reporting.console import run_command\n"
+    code += f"run_command(lambda: os.kill(os.getpid(), signal.{name}) or 0)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, f"interrupted by {name}\n", "")
+
+
+def test_a_signal_that_whoever_started_the_command_ignores_stays_ignored() -> None:
+    code = "import os, signal\nfrom search.reporting.console import run_command\n"
+    code += "run_command(lambda: os.kill(os.getpid(), signal.SIGHUP) or 7)"
+    assert subprocess.run(["nohup", sys.executable, "-c", code], capture_output=True, check=False).returncode == 7
 
 
 # ---------------------------------------------------------------- words of others, and silence

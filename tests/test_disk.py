@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
@@ -20,6 +21,8 @@ from test_trainable import Direct, trainable
 from tiny import make_tiny
 
 import trainables.runtime.disk_space as room
+from search.reporting.console import SafeConsole
+from search.reporting.summary import ConsoleReporter
 from search.storage.disk import (
     DiskSpaceGuard,
     append,
@@ -170,6 +173,33 @@ def test_a_state_file_holds_the_old_text_or_the_new(small: Path) -> None:
     assert not ballast.exists()
     assert file.read_text() == "new" * 10_000
     assert [path.name for path in small.iterdir()] == ["state.json"]
+
+
+def test_a_device_is_written_to_and_a_link_stays_one(tmp_path: Path) -> None:
+    pipe, link, file = tmp_path / "pipe", tmp_path / "link", tmp_path / "file"
+    os.mkfifo(pipe)
+    link.symlink_to(file)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(pipe, "text")
+    assert os.read(reader, 10) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
+    for text in ("first", "second"):
+        write_atomically(link, text)
+        assert file.read_text() == text
+    assert link.is_symlink()
+    write_atomically(Path("/dev/null"), "nothing")
+    assert Path("/dev/null").is_char_device()
+
+
+@pytest.mark.parametrize("disk", ["full", "gone"])
+def test_a_file_for_others_that_cannot_be_written_costs_a_line_and_no_time(small: Path, disk: str) -> None:
+    fill(small)
+    printed = io.StringIO()
+    file = (small if disk == "full" else small / "gone") / "asked.json"
+    ConsoleReporter(SafeConsole(printed, width=200)).write_json(file, "x" * 100_000)
+    assert f"warning  --json {file} not written" in printed.getvalue()
+    assert not file.exists()
 
 
 def test_a_write_that_cannot_wait_leaves_the_old_state_file(small: Path) -> None:

@@ -17,6 +17,8 @@ from broken import REPEATABLE, Alone, entries, kill, require_nothing_lost, wait_
 from finished import Finished
 from optuna.trial import TrialState
 
+from search.tracking.events import EventRecorder, StagedFiles
+
 pytestmark = pytest.mark.slow
 
 TRIALS, EPOCHS = 3, 8
@@ -182,3 +184,44 @@ def test_the_last_life_has_every_epoch_once(search: Alone, lives: dict[str, Ende
     done = search.end(search.start("--resume"))
     assert done.code == 0, done.text
     require_nothing_lost(done, TRIALS, EPOCHS)
+
+
+# ---------------------------------------------------------------- a signal before the first trial, and after the last
+
+
+@pytest.fixture(scope="module")
+def struck(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, str, dict[str, str]]]:
+    """Four lives of one search: a signal as soon as its run is in MLflow, a moment later, at its figures; none."""
+    search, lives = Alone(tmp_path_factory.mktemp("struck"), "struck", 1, 2), {}
+    for fault in ("SIGTERM@open_event_log", "SIGUSR1@_log_start", "SIGHUP@_draw", ""):
+        life = Alone(search.storage, search.name, 1, 2, environment={"ALONE_FAULT": fault})
+        done = life.end(life.start(*(["--resume"] if lives else [])))
+        status = {run.info.run_name: run.info.status for run in done.runs}
+        lives[fault.partition("@")[0]] = (done.code, done.text, status)
+    return lives
+
+
+@pytest.mark.parametrize(("end", "trials"), [("SIGTERM", {}), ("SIGUSR1", {}), ("SIGHUP", {"trial-000": "FINISHED"})])
+def test_a_signal_outside_the_trials_leaves_a_search_that_is_closed_in_mlflow_and_goes_on(
+    struck: dict[str, tuple[int, str, dict[str, str]]], end: str, trials: dict[str, str]
+) -> None:
+    code, text, status = struck[end]
+    assert code == 130, text
+    assert status == {"struck": "KILLED"} | trials
+    assert "Traceback" not in text
+    assert text.rstrip().endswith("--resume")
+    assert struck[""][0] == 0, struck[""][1]
+    assert struck[""][2] == {"struck": "FINISHED", "trial-000": "FINISHED"}
+
+
+def test_what_a_finished_search_could_not_export_at_its_end_is_exported_by_a_resume(tmp_path: Path) -> None:
+    search = Alone(tmp_path, "late", 1, 1)
+    done = search.end(search.start())
+    events = EventRecorder(search.journal, StagedFiles(done.folder))
+    events.log_text("as if it had been killed before this was exported", "late.txt")
+    events.search_ended("FINISHED")
+    assert "late.txt" not in done.files(done.parent)
+    again = search.end(search.start("--resume"))
+    assert again.code == 0, again.text
+    assert "all its trials have ended" in again.text
+    assert "late.txt" in again.files(again.parent)

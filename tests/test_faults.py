@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import shlex
 import shutil
 import signal
 import sys
@@ -173,9 +174,9 @@ def test_a_server_that_is_off_until_the_end_gets_the_rest_later(
     with when(journal, 6, mlflow_server.stop):
         done = here(proxy.uri, epoch_s=0.1)
     assert done.code == 0, done.text
-    assert f"python -m search.run --sync {done.name}" in done.text
+    sync = shlex.split(done.text.partition("When it is back: python -m search.run ")[2].splitlines()[0])
     assert {row["outcome"] for row in done.board["rows"] if row["number"] is not None} == {"complete"}
-    sync = ("--sync", done.name, "--storage", str(tmp_path), "--tracking-uri", proxy.uri)
+    assert sync == ["--sync", done.name, "--storage", str(tmp_path), "--tracking-uri", proxy.uri]
     monkeypatch.setattr("search.tracking.exporter.MlflowExporter.close.__defaults__", (0.1,))
     code, text = call(make_tiny(), *sync)
     assert (code, "MLflow is still away" in text) == (2, True), text

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from mlflow import MlflowClient
 from proxy import FaultyProxy, free_port
-from server import MlflowServer, running_server
+from server import MlflowServer
 
 from search.config.redaction import first_line
 from search.diagnostics.context import DiagnosticContext
@@ -32,13 +32,6 @@ def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*PROXIES, *CERTIFICATES, "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with running_server(folder, f"sqlite:///{folder}/mlflow.db") as running:
-        yield running
 
 
 @pytest.fixture(scope="module")

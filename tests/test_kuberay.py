@@ -43,7 +43,10 @@ FULL = KubeRaySite(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("site", [SITE, FULL, SITE.model_copy(update={"workers": 0})])
+GROWING = KubeRaySite(image="registry.example.org/hep-search:1", claim="hep-search", workers=8, min_workers=0)
+
+
+@pytest.mark.parametrize("site", [SITE, FULL, GROWING, SITE.model_copy(update={"workers": 0})])
 def test_manifests_are_what_kuberay_and_kubernetes_take(site: KubeRaySite) -> None:
     require_valid(job_of(site=site))
 
@@ -93,6 +96,26 @@ def test_trials_run_on_workers_and_the_cluster_has_a_token() -> None:
     alone = job_of(site=SITE.model_copy(update={"workers": 0}))["spec"]["rayClusterSpec"]
     assert alone["headGroupSpec"]["rayStartParams"] == {}
     assert "workerGroupSpecs" not in alone
+
+
+@pytest.mark.parametrize(("least", "grows"), [(0, True), (3, True), (8, False), (None, False)])
+def test_a_cluster_grows_where_fewer_workers_may_be_there(least: int | None, grows: bool) -> None:
+    site = KubeRaySite(image="i:1", claim="c", workers=8, min_workers=least)
+    cluster = job_of(site=site)["spec"]["rayClusterSpec"]
+    (group,) = cluster["workerGroupSpecs"]
+    lowest = 8 if least is None else least
+    assert (group["minReplicas"], group["replicas"], group["maxReplicas"]) == (lowest, lowest, 8)
+    assert cluster.get("enableInTreeAutoscaling", False) is grows
+    assert group["template"]["spec"].get("restartPolicy") == ("Never" if grows else None)
+
+
+def test_more_workers_at_the_start_than_there_may_be_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "site.toml"
+    file.write_text("[kuberay]\nworkers = 2\nmin_workers = 0\n")
+    with pytest.raises(UsageError, match="min_workers: expected at most workers, which is 2; found 3"):
+        read_site(file, "kuberay", KubeRaySite, min_workers=3)
+    assert read_site(file, "kuberay", KubeRaySite).grows
+    assert not read_site(file, "kuberay", KubeRaySite, min_workers=2).grows
 
 
 def test_a_search_whose_cluster_is_lost_goes_on_with_the_next() -> None:

@@ -23,6 +23,7 @@ from finished import Finished
 
 from search.config.settings import Method
 from search.tracking.client import embedded_uri
+from trainables.runtime.telemetry import OFF
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("search", "spaces", "trainables")
@@ -110,12 +111,14 @@ def test_34_nothing_is_sent_to_the_makers_of_ray_and_mlflow(pair: Finished) -> N
 
 @pytest.mark.slow
 def test_34_unless_the_user_wants_it() -> None:
-    script = "import os, search.tuning.resources; print(os.environ['RAY_USAGE_STATS_ENABLED'])"
-    told = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | {"RAY_USAGE_STATS_ENABLED": "1"},
-        capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert told.stdout == "1\n"
+    script = "import os, search.tuning.resources as r; print(*(os.environ.get(f'RAY_USAGE_STATS_{one}') for one in "
+    script += "('ENABLED', 'REPORT_URL')))"
+    outside = {name: value for name, value in os.environ.items() if name not in OFF}
+    for wanted, found in (({}, "0 http://127.0.0.1:9\n"), ({"RAY_USAGE_STATS_ENABLED": "1"}, "1 None\n")):
+        told = subprocess.run(
+            [sys.executable, "-c", script], env=outside | wanted, capture_output=True, text=True, timeout=60, check=True
+        )
+        assert told.stdout == found
 
 
 def test_12_the_embedded_store_is_a_database() -> None:

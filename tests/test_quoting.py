@@ -18,9 +18,11 @@ from mlflow.utils.file_utils import local_file_uri_to_path
 from sqlalchemy import create_engine, text
 from tiny import make_tiny
 
+import search.doctor
 from search.cluster.slurm import _quoted
 from search.config.provenance import command_line
 from search.reporting.summary import _for_make, sync_command
+from search.storage.location import Storage
 from search.tracking.client import embedded_uri
 
 ROOT = Path(__file__).parents[1]
@@ -73,9 +75,18 @@ def test_a_folder_of_artifacts_is_what_mlflow_makes_of_its_uri(name: str) -> Non
 
 @with_nasty_examples
 @given(name=names)
+def test_the_doctor_reads_a_storage_as_a_search_does(name: str) -> None:
+    for storage in (f"/storage/{name}", Path(f"/storage/{name}").as_uri()):
+        assert search.doctor._storage(storage) == str(Storage(storage).folder) == f"/storage/{name}"
+
+
+@with_nasty_examples
+@given(name=names)
 def test_a_printed_command_is_what_a_shell_reads(name: str) -> None:
     words = shlex.split(sync_command("mine", f"/storage/{name}"))
     assert words[-2:] == ["--storage", f"/storage/{name}"]
+    words = shlex.split(sync_command("mine", f"/storage/{name}", "http://me:secret@host:5000/a b"))
+    assert words[-3:] == [f"/storage/{name}", "--tracking-uri", "http://host:5000/a b"]
 
 
 @with_nasty_examples

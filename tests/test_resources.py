@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -13,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from search.config.settings import Site
 from search.errors import ClusterError
-from search.tuning.local_ray import SESSION_BYTES, SOCKET_BYTES, closed_home, folder_problem, ray_folder
+from search.tuning.local_ray import SESSION_BYTES, SOCKET_BYTES, closed_home, folder_problem, local_ray, ray_folder
 from search.tuning.machine_limits import MachineLimits, machine_limits
 from search.tuning.resources import Share, gpu_names, share_of
 
@@ -138,6 +140,25 @@ def test_it_starts_where_ray_itself_would_not_and_takes_no_more_than_it_may(tmp_
     assert words["after"] == ["None", "[]"]
 
 
+@pytest.mark.parametrize(("slow_starts", "starts"), [(2, 3), (3, None)])
+def test_a_ray_that_starts_too_slowly_is_started_again_and_at_last_named(
+    slow_starts: int, starts: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own limit of 30 s cannot be changed, so it is not waited for here."""
+    tried = []
+
+    def init(**_: object) -> None:
+        tried.append(1)
+        if len(tried) <= slow_starts:
+            raise Exception("The current node timed out during startup. This could happen ...")
+
+    monkeypatch.setattr(ray, "init", init)
+    told = pytest.raises(ClusterError, match="Ray does not start on this machine: The current node timed out")
+    with told if starts is None else contextlib.nullcontext(), local_ray():
+        assert len(tried) == starts
+    assert len(tried) == 3
+
+
 def test_a_folder_without_room_for_sockets_is_known() -> None:
     """The limit is the kernel's: the path of a socket of the last length that passes is bound, one more byte is not."""
     longest = "/tmp/" + "x" * (SOCKET_BYTES - SESSION_BYTES - len("/tmp/"))
@@ -211,6 +232,8 @@ def limited(tree: Path, groups: str, mounts: list[str], files: dict[str, str]) -
         # a batch system limits the job, of which the process's own group is a part
         ("0::/job/step", [V2.format(root="/")], {"job/cpu.max": "30000 10000", "job/step/memory.max": "4096"}, 3, 4096),
         ("0::/job/step", [V2.format(root="/")], {"job/memory.max": "4096", "job/step/memory.max": "8192"}, 8, 4096),
+        ("0::/", [V2.format(root="/")], {"memory.max": f"{64 * MIB}", "memory.high": f"{48 * MIB}"}, 8, 48 * MIB),
+        ("0::/", [V2.format(root="/")], {"memory.max": "max", "memory.high": f"{MIB}"}, 8, MIB),
         # a container that sees its own group only, or the host's name of it, or one outside of it
         ("0::/docker/1/a", [V2.format(root="/docker/1")], {"a/cpu.max": "200000 100000"}, 2, None),
         ("0::/docker/1", [V2.format(root="/other")], {"cpu.max": "200000 100000"}, 2, None),

@@ -9,7 +9,6 @@ import shutil
 import stat
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from finished import Finished, call, registered
 from proxy import FaultyProxy, free_port
 from pyarrow import fs
 from ray import cloudpickle
-from server import MlflowServer, running_server
+from server import MlflowServer
 from tiny import make_tiny
 
 import search.promote
@@ -41,13 +40,6 @@ from search.storage.search_dir import SearchDir
 from trainables.runtime.object_store import is_away
 
 GROWING = ("journal", "study")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with running_server(folder, f"sqlite:///{folder}/mlflow.db") as running:
-        yield running
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,7 @@ import pytest
 from broken import Alone, kill, require_nothing_lost, wait_until
 from finished import TRIAL_FACTS, Finished, call, run_search
 from mlflow import MlflowClient
-from server import FaultyProxy, MlflowServer, running_server
+from server import FaultyProxy, MlflowServer
 from tiny import make_chain, make_tiny, make_top
 from written import Fate, write_search
 
@@ -44,13 +44,6 @@ OF_THE_SEARCH = {"search", "token", "command", "best_run", "mlflow.note.content"
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    folder = tmp_path_factory.mktemp("mlflow")
-    with running_server(folder, f"sqlite:///{folder}/mlflow.db") as running:
-        yield running
 
 
 def silently(storage: Path, name: str, *flags: str) -> Finished:

@@ -86,19 +86,25 @@ def _cluster(site: KubeRaySite, image: str) -> dict[str, Any]:
     resources = {"cpu": str(site.cpus_per_worker), "memory": site.memory_per_worker}
     if site.gpus_per_worker:
         resources[site.gpu_resource] = str(site.gpus_per_worker)
+    least = site.workers if site.min_workers is None else site.min_workers
+    template = _pod(site, image, "ray-worker", resources)
+    if site.grows:  # the autoscaler replaces pods itself, and takes one that restarts for a new node
+        template["spec"]["restartPolicy"] = "Never"
     workers = {
         "groupName": "workers",
-        "replicas": site.workers,
-        "minReplicas": site.workers,
+        "replicas": least,
+        "minReplicas": least,
         "maxReplicas": site.workers,
         "rayStartParams": {},
-        "template": _pod(site, image, "ray-worker", resources),
+        "template": template,
     }
-    return {
+    cluster: dict[str, Any] = {
         "rayVersion": version("ray"),
         "authOptions": {"mode": "token"},  # KubeRay makes the token and gives it to the pods
         "headGroupSpec": head,
-    } | ({"workerGroupSpecs": [workers]} if site.workers else {})
+    }
+    cluster |= {"enableInTreeAutoscaling": True} if site.grows else {}
+    return cluster | ({"workerGroupSpecs": [workers]} if site.workers else {})
 
 
 def _pod(site: KubeRaySite, image: str, name: str, resources: dict[str, str]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, ValidationInfo, field_validator
 
 from search.config.redaction import names_secret, without_passwords
 from search.config.settings import Settings
@@ -102,6 +102,7 @@ class KubeRaySite(Settings):
     head_cpus: Quantity = "2"
     head_memory: Quantity = "8Gi"
     workers: int = Field(1, ge=0)
+    min_workers: int | None = Field(None, ge=0)  # fewer: the cluster grows from them to workers; none: it does not grow
     cpus_per_worker: int = Field(4, ge=1)
     memory_per_worker: Quantity = "16Gi"
     gpus_per_worker: int = Field(0, ge=0)
@@ -116,6 +117,18 @@ class KubeRaySite(Settings):
     working_dir: Archive | None = None  # of the code, where the image does not hold it
     retries: int = Field(2, ge=0)  # new clusters after one that died, in which the search resumes
     keep_s: int = Field(300, ge=0)  # the cluster after the end
+
+    @field_validator("min_workers")
+    @classmethod
+    def _at_most_workers(cls, least: int | None, info: ValidationInfo) -> int | None:
+        if least is not None and least > (most := info.data.get("workers", least)):
+            raise ValueError(f"expected at most workers, which is {most}; found {least}")
+        return least
+
+    @property
+    def grows(self) -> bool:
+        """Whether an autoscaler adds workers as trials need them, and removes them again."""
+        return self.min_workers is not None and self.min_workers < self.workers
 
 
 def read_site(file: Path | None, table: str, model: type[S], **flags: object) -> S:

@@ -58,26 +58,31 @@ def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_checked_name(name) for name in names if name))
 
 
-def _checked_cpus(cpus: object) -> object:
-    return _checked_share(cpus, "a number above 0", lambda number: number > 0)
+def _share(expected: str, right: Callable[[float], bool], *, auto: bool) -> BeforeValidator:
+    """Check the number of CPUs or GPUs of one trial, or where it may be measured the word auto."""
+
+    def check(share: object) -> object:
+        if share is None or (auto and share == "auto"):
+            return share
+        try:
+            if math.isfinite(number := float(str(share))) and right(number):
+                return number
+        except ValueError:
+            pass
+        raise ValueError(f"expected {expected}{' or auto' if auto else ''}; found {share!r}")
+
+    return BeforeValidator(check)
 
 
-def _checked_gpus(gpus: object) -> object:
+def _cpus(*, auto: bool) -> BeforeValidator:
+    return _share("a number above 0", lambda number: number > 0, auto=auto)
+
+
+def _gpus(*, auto: bool) -> BeforeValidator:
     def right(number: float) -> bool:
         return 0 <= number < 1 or (number >= 1 and number.is_integer())
 
-    return _checked_share(gpus, "a fraction below 1 or a whole number, 0 for no GPU,", right)
-
-
-def _checked_share(share: object, expected: str, right: Callable[[float], bool]) -> object:
-    if share is None or share == "auto":
-        return share
-    try:
-        if math.isfinite(number := float(str(share))) and right(number):
-            return number
-    except ValueError:
-        pass
-    raise ValueError(f"expected {expected} or auto; found {share!r}")
+    return _share(f"a fraction below 1 or a whole number, 0 for no GPU{',' * auto}", right, auto=auto)
 
 
 Auto = Literal["auto"]  # measured in a short benchmark of one trial
@@ -204,10 +209,10 @@ class WhereFlags(ClusterFlags, TrackingFlags):
 class FixedShareFlags(Settings):
     """A trial's share of the cluster, in numbers."""
 
-    cpus_per_trial: float = Field(
-        1, gt=0, allow_inf_nan=False, description="CPU cores of one trial, its threads follow"
+    cpus_per_trial: Annotated[float, _cpus(auto=False)] = Field(
+        1, description="CPU cores of one trial, its threads follow"
     )
-    gpus_per_trial: Annotated[float | None, BeforeValidator(_checked_gpus)] = Field(
+    gpus_per_trial: Annotated[float | None, _gpus(auto=False)] = Field(
         None, description="GPUs of one trial, fractions too; None: 1 where the cluster has any, else 0"
     )
 
@@ -221,12 +226,12 @@ class Site(WhereFlags):
     resume: Literal["no", "yes", "auto"] = Field(
         "no", description="resume the search of this --name; auto: if there is one, else start it"
     )
-    cpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_cpus)] = Field(
+    cpus_per_trial: Annotated[float | Auto | None, _cpus(auto=True)] = Field(
         None,
         description="CPU cores of one trial, its threads follow; auto: measured in a short benchmark of one trial, "
         "the number that trains most; None: 1, or auto with --gpus-per-trial auto where there is no GPU",
     )
-    gpus_per_trial: Annotated[float | Auto | None, BeforeValidator(_checked_gpus)] = Field(
+    gpus_per_trial: Annotated[float | Auto | None, _gpus(auto=True)] = Field(
         None,
         description="GPUs of one trial, fractions too; auto: measured in a short benchmark of one trial, the fraction "
         "that fits; None: 1 where the cluster has any, else 0",

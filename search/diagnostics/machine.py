@@ -10,7 +10,7 @@ from typing import Any
 
 from packaging.specifiers import SpecifierSet
 
-from search.config.addresses import split_address
+from search.config.addresses import join_address, ray_address, split_address
 from search.config.redaction import without_passwords
 from search.diagnostics.context import DRIVER, DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
@@ -65,14 +65,19 @@ def _check_variables(limits_of: Mapping[str, Mapping[str, Any]]) -> Iterator[Fin
 
 
 def _check_proxy(address: str | None) -> Iterator[Finding]:
-    if address and any(os.environ.get(name) for name in ("http_proxy", "https_proxy", "grpc_proxy")):
-        try:
-            host, _ = split_address(address)
-        except ValueError:  # the check of the cluster reports it
-            return
-        if host not in os.environ.get("no_proxy", os.environ.get("NO_PROXY", "")).split(","):
-            found, fix = "variables that lead Ray's connections to it", f"export no_proxy=$no_proxy,{host}"
-            yield warning("proxy", found, f"{host} in no_proxy", fix)
+    """Warn of a proxy between here and the cluster; ``no_proxy`` is read as requests and urllib read it."""
+    from requests.utils import should_bypass_proxies
+
+    led = any(os.environ.get(name) for name in ("http_proxy", "https_proxy", "grpc_proxy"))
+    if not address or not led or address in ("auto", "local"):
+        return
+    try:
+        host, port = split_address(ray_address(address))
+    except ValueError:  # the check of the cluster reports it
+        return
+    if not should_bypass_proxies(f"http://{join_address(host, port) if port else host}", None):
+        found, fix = "variables that lead Ray's connections to it", f"export no_proxy=$no_proxy,{host}"
+        yield warning("proxy", found, f"{host} in no_proxy", fix)
 
 
 def _more_than_cores(value: str, cores: int) -> str:

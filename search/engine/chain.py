@@ -16,8 +16,8 @@ from search.config.provenance import command_line
 from search.config.settings import Budget, Method, SearchFlags, Site, seconds
 from search.config.spec import SearchSpec, make_spec, new_name, unknown
 from search.engine.context import open_event_log, open_ray
+from search.engine.export_rest import export_rest
 from search.engine.search_run import COMPLETE, NOTHING_COMPLETE, SearchResult, finished, run_search
-from search.engine.sync import make_exporter
 from search.errors import UsageError
 from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.leaderboard import Leaderboard, number
@@ -26,8 +26,6 @@ from search.storage.disk import check_writable, write_atomically
 from search.storage.location import Storage
 from search.storage.names import LOG
 from search.storage.search_dir import SearchDir
-from search.tracking.client import client_of
-from search.tracking.run_info import RunFacts
 from search.workload import Chain, Workload
 from search.workloads import WORKLOADS
 
@@ -150,11 +148,9 @@ def _conclude(
     content = {"chain": name, "rows": rows, "searches": {key: board.as_dict() for key, board in boards.items()}}
     texts = {"chain.json": json.dumps(content, indent=2), "chain.csv": _csv(chain, rows)}
     directory = SearchDir(storage, last.name)
-    files = {directory.path / file: text for file, text in texts.items()}
-    if flags.json is not None:
-        files[flags.json] = texts["chain.json"]
-    for file, text in files.items():
-        write_atomically(file, text)
+    for file, text in texts.items():
+        write_atomically(directory.path / file, text)
+    reporter.write_json(flags.json, texts["chain.json"])
     directory.upload(*texts)
     _log(directory, texts, flags.site, reporter)
     reporter.print_line(
@@ -164,19 +160,13 @@ def _conclude(
 
 def _log(directory: SearchDir, texts: Mapping[str, str], site: Site, reporter: ConsoleReporter) -> None:
     """Add files to the event log of a search that has ended, and export them to its run in MLflow if it has one."""
-    facts = RunFacts(**directory.description()["facts"])
     with directory.locked(say=reporter.print_line):
         events, _ = open_event_log(directory)
         for file, text in texts.items():
             events.log_text(text, file)
         events.search_ended("FINISHED")
         directory.push()
-        if not site.offline and facts.run_id:
-            client = client_of(site.server, directory.storage.folder)
-            exporter = make_exporter(client, facts, directory, reporter)
-            exporter.start()
-            exporter.close()
-            reporter.print_export(exporter, directory.path.name, site)
+        export_rest(site, directory, reporter)
 
 
 def _rows(chain: Chain, boards: Mapping[str, Leaderboard]) -> Rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from tempfile import TemporaryDirectory
 from search.config.provenance import command_line
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext, open_event_log, open_ray
+from search.engine.export_rest import export_rest
 from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError
@@ -36,6 +38,7 @@ from search.tuning.resources import gpu_names, live_nodes
 from search.tuning.stopping import StopController
 from search.workload import Data
 from trainables.base.objectives import Metrics
+from trainables.runtime import signals
 
 COMPLETE, NOTHING_COMPLETE, INTERRUPTED = 0, 1, 130  # exit codes
 
@@ -101,7 +104,9 @@ def _report_finished(
 ) -> SearchResult:
     reporter.print_line(f"search   {spec.name}: all its trials have ended; --trials +N adds more")
     reporter.print_result(result.leaderboard, directory, spec.site)
-    _write(result.leaderboard, spec.json)
+    reporter.write_json(spec.json, _as_json(result.leaderboard))
+    with reporter.announcing("mlflow   exporting what still waits ..."):
+        export_rest(spec.site, directory, reporter)
     return result
 
 
@@ -121,13 +126,16 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
         with reporter.announcing("autosize measuring what one trial takes ..."):
             share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
         reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
-        facts = run_facts(spec, prepared, share, directory)
-        events, continued = open_event_log(directory)
-        exporter = _exporter(spec, prepared, facts, directory, reporter)
-        context = SearchContext(directory, reporter, stop_controller, events, exporter)
-        directory.on_taken_over = partial(_report_lost, context)
-        metrics = system_metrics(prepared.experiment, facts.run_id, prepared.resumed)
-        with stop_waiting_when(stop_controller.due), context.exporting(), metrics:
+        with ExitStack() as stack:
+            with signals.deferred():  # once the search's run is in MLflow, its end must be logged there, too
+                facts = run_facts(spec, prepared, share, directory)
+                events, continued = open_event_log(directory)
+                exporter = _exporter(spec, prepared, facts, directory, reporter)
+                context = SearchContext(directory, reporter, stop_controller, events, exporter)
+                directory.on_taken_over = partial(_report_lost, context)
+                stack.enter_context(stop_waiting_when(stop_controller.due))
+                stack.enter_context(context.exporting())
+            stack.enter_context(system_metrics(prepared.experiment, facts.run_id, prepared.resumed))
             _log_start(spec, context, continued)
             try:
                 records = run_trials(spec, prepared, share, context)
@@ -189,12 +197,13 @@ def _conclude(
 ) -> None:
     """Write, log and print the leaderboard, then figures and the report page."""
     events, reporter, directory = context.events, context.reporter, context.directory
-    _write(leaderboard, directory.path / LEADERBOARD, spec.json)
-    events.log_text(jsonlib.dumps(leaderboard.as_dict(), indent=2), LEADERBOARD)
+    write_atomically(directory.path / LEADERBOARD, _as_json(leaderboard))
+    events.log_text(_as_json(leaderboard), LEADERBOARD)
     events.log_text(leaderboard.as_csv(), "leaderboard.csv")
     record_result(events, leaderboard)
     with reporter.without("result not shown"):
         reporter.print_result(leaderboard, directory, spec.site)
+    reporter.write_json(spec.json, _as_json(leaderboard))
     if context.stop_controller.reason not in ("", "interrupted"):
         reporter.print_line(f"ended    early: {context.stop_controller.reason}")
     if spec.figures and not context.interrupted:
@@ -223,6 +232,5 @@ def _write_report(context: SearchContext) -> None:
     reporter.print_line(f"report   {directory.path / REPORT}")
 
 
-def _write(leaderboard: Leaderboard, *files: Path | None) -> None:
-    for file in filter(None, files):
-        write_atomically(file, jsonlib.dumps(leaderboard.as_dict(), indent=2))
+def _as_json(leaderboard: Leaderboard) -> str:
+    return jsonlib.dumps(leaderboard.as_dict(), indent=2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from search.config.flags import SyncFlags
 from search.config.provenance import command_line
 from search.config.settings import Site
+from search.engine.export_rest import make_exporter
 from search.engine.prepare import known_facts
 from search.errors import TrackingError, UsageError
 from search.reporting.console import SafeConsole, libraries_logged
@@ -14,11 +15,7 @@ from search.storage.location import Storage
 from search.storage.names import LOG
 from search.storage.search_dir import SearchDir
 from search.tracking.client import MlflowClient, client_of, open_experiment, require_run
-from search.tracking.events import StagedFiles
-from search.tracking.exporter import MlflowExporter
-from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
-from trainables.base.objectives import Goal, read_constraints
 
 ALL_DELIVERED, SOME_MISSING = 0, 1  # exit codes
 
@@ -62,17 +59,6 @@ def sync(flags: SyncFlags, console: SafeConsole) -> int:
     reporter.print_missing(exporter.missing)
     reporter.print_line("warning  all of it is kept. Once the reason is gone, the same command delivers it")
     return SOME_MISSING
-
-
-def make_exporter(
-    client: MlflowClient, facts: RunFacts, directory: SearchDir, reporter: ConsoleReporter
-) -> MlflowExporter:
-    """Make the exporter of a search that does not run now."""
-    about = directory.description()
-    writer = MlflowWriter(
-        client, facts, Goal(about["objectives"], read_constraints(about["limits"])), StagedFiles(directory.path)
-    )
-    return MlflowExporter(directory.event_log, writer, reporter.print_line)
 
 
 def _known(site: Site, storage: Storage, directory: SearchDir) -> tuple[MlflowClient, RunFacts]:

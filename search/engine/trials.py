@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack
 
 from search.config.provenance import git_commit
 from search.config.spec import SearchSpec
@@ -25,9 +23,7 @@ from search.tuning.samplers import make_sampler
 from search.tuning.stopping import StopController
 from search.tuning.study import open_study
 from search.tuning.tuner import TuneHooks, checkpoints_kept, make_tuner
-
-# Ctrl-C, a batch system's end, its warning before the end, a closed terminal
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+from trainables.runtime import signals
 
 
 def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context: SearchContext) -> list[TrialRecord]:
@@ -104,28 +100,16 @@ def _end(stop_controller: StopController) -> tuple[Outcome, str]:
     return "stopped_early", stop_controller.reason or "search ended"
 
 
-@contextmanager
-def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> Iterator[None]:
+def _signals(stop_controller: StopController, reporter: ConsoleReporter) -> AbstractContextManager[None]:
     """End the search in good order at a first signal, so that it can be resumed; at a second Ctrl-C at once.
 
     Only the main thread may set handlers; elsewhere ``StopController`` sees that the main thread has ended.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    if before[signal.SIGHUP] == signal.SIG_IGN:
-        del before[signal.SIGHUP]  # of nohup: the search outlives its terminal
 
     def request_stop(number: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, before[signal.SIGINT])
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signals.interrupt)
         stop_controller.request_stop("interrupted")
         reporter.print_line(f"{signal.Signals(number).name}: closing the running trials; Ctrl-C to leave at once")
 
-    for number in before:
-        signal.signal(number, request_stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return signals.handled(request_stop)

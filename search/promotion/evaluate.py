@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,12 @@ class ModelScores:
 
 
 def evaluate_models(
-    promotion: Promotion, models: Mapping[str, LoadedModel], holdout: Any, data: Any, site: Site
+    promotion: Promotion,
+    models: Mapping[str, LoadedModel],
+    holdout: Any,
+    data: Any,
+    site: Site,
+    report: Callable[[str], object],
 ) -> dict[str, ModelScores]:
     """Score every model, by name, on the same events, resampled in the same way.
 
@@ -46,7 +51,7 @@ def evaluate_models(
         A task failed, with its reason.
     """
     with ray_session(site.address) as nodes:
-        share = share_of(site, nodes_with_room(site, nodes, print), None, len(models))
+        share = share_of(site, nodes_with_room(site, nodes, report), None, len(models))
         task = ray.remote(num_cpus=share.cpus, num_gpus=share.gpus)(_evaluate)
         shared = [ray.put(one) for one in (promotion, holdout, data)]
         tasks = {name: task.remote(*shared, model, share) for name, model in models.items()}

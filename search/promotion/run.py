@@ -83,7 +83,7 @@ def promote(
 
     models = {**candidates.models, **_load_champion(registry, champion)}
     say(f"holdout  {len(holdout)} events that no trial has seen; evaluating {len(models)} models on them")
-    scores = evaluate_models(source.promotion, models, holdout, source.data, site)
+    scores = evaluate_models(source.promotion, models, holdout, source.data, site, say)
     with reporter.announcing("naive    computing the naive predictors on the holdout ..."):
         naive = source.promotion.naive(source.data, holdout, source.promotion.replicas)
     comparison = HoldoutComparison(source, candidates, scores, naive, champion, request.confidence)

@@ -1,7 +1,8 @@
 """Print words on a console and keep them in a log file; output that fails costs nothing but itself.
 
-All words of a command pass here. A search needs none of them: when its terminal is closed, the reader of its pipe is
-gone, or the disk of its output is full, it goes on silently, and the log in its directory keeps every line.
+All words of a command pass here. A search needs none of them: when its terminal is closed or paused, the reader of its
+pipe is gone or reads nothing, or the disk of its output is full, it goes on silently, and the log in its directory
+keeps every line.
 """
 
 # Every command opens its console here, before it loads anything: heavy modules are imported where they are needed.
@@ -24,8 +25,12 @@ from typing import Any, NoReturn, TextIO, cast
 from rich.console import Console
 
 from search.config.redaction import without_passwords
-from trainables.runtime.output import write_safely
+from trainables.runtime import signals
+from trainables.runtime.output import PART, has_room, write_safely
 
+_INTERRUPTED = 130  # exit code
+_PATIENCE_S = 3.0  # with an output that takes nothing
+_LEFT_OUT = "\n... what could not be shown meanwhile is in the log\n"
 _MOST_WAITING = 2_000  # texts that are kept until a log file is open
 
 
@@ -43,6 +48,10 @@ class LogFile:
             self._path = path
             self._waiting.appendleft(f"--- {time.strftime('%Y-%m-%d %H:%M:%S %z')}  {without_passwords(command)}\n")
         self._write_waiting()
+
+    @property
+    def is_open(self) -> bool:
+        return self._path is not None
 
     def write(self, text: str) -> int:
         if text:
@@ -71,8 +80,8 @@ class SafeConsole(Console):
         settings["force_jupyter"] = False  # in a notebook rich would show all lines itself, those of the log, too
         if in_notebook():  # a kernel sets FORCE_COLOR
             settings["force_terminal"] = False
-        super().__init__(file=cast(TextIO, SafeStream(stream)), **settings)
         self.log_file = LogFile()
+        super().__init__(file=cast(TextIO, SafeStream(stream, lambda: self.log_file.is_open)), **settings)
         plain = {"width": self.width, "force_terminal": False, "color_system": None}
         self._copy = Console(file=cast(TextIO, self.log_file), **(settings | plain))
 
@@ -99,10 +108,18 @@ class SafeConsole(Console):
 
 
 class SafeStream:
-    """A stream that becomes silent when it cannot be written to; None: the process was started without it."""
+    """A stream that becomes silent when it cannot be written to; None: the process was started without it.
 
-    def __init__(self, stream: TextIO | None) -> None:
+    Parameters
+    ----------
+    copied : callable
+        Whether all text is kept elsewhere, too. Then a stream that takes nothing (a paused terminal, a pipe that nobody
+        reads) is not waited for, and shows again what is written later.
+    """
+
+    def __init__(self, stream: TextIO | None, copied: Callable[[], bool] = lambda: False) -> None:
         self._stream, self._works = stream, stream is not None
+        self._copied, self._stuck = copied, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -119,7 +136,16 @@ class SafeStream:
         return False
 
     def write(self, text: str) -> int:
-        self._works = self._works and write_safely(self._stream, text)
+        if not self._copied():
+            self._works = self._works and write_safely(self._stream, text)
+            return len(text)
+        for start in range(0, len(text), PART):
+            if not (self._works and has_room(self._stream, 0 if self._stuck else _PATIENCE_S)):
+                self._stuck = self._works
+                break
+            part = text[start : start + PART]
+            self._works = write_safely(self._stream, _LEFT_OUT * self._stuck + part)
+            self._stuck = False
         return len(text)
 
     def flush(self) -> None:
@@ -145,14 +171,23 @@ def open_console(width: int = 120, *, soft_wrap: bool = False) -> SafeConsole:
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:
-    """Run a command and end the process with its exit code, whether its output can be written or not."""
+    """Run a command and end the process with its exit code, whether its output can be written or not.
+
+    A signal that ends it is a Ctrl-C, which every command handles.
+    """
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:  # closed: the next file to be opened would take its place and receive what others print
             os.open(os.devnull, os.O_RDWR)
     sys.stdout, sys.stderr = (cast(TextIO, SafeStream(stream)) for stream in (sys.stdout, sys.stderr))
-    sys.exit(main())
+    try:
+        with signals.handled(signals.interrupt):
+            code = main()
+    except KeyboardInterrupt as error:
+        print(f"interrupted by {error}" if error.args else "interrupted")
+        code = _INTERRUPTED
+    sys.exit(code)
 
 
 @contextmanager

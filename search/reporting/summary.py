@@ -7,10 +7,11 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from shlex import quote
+from pathlib import Path
+from shlex import join, quote
 from typing import TYPE_CHECKING
 
-from search.config.redaction import first_line
+from search.config.redaction import first_line, without_passwords
 from search.reporting.console import SafeConsole
 
 if TYPE_CHECKING:
@@ -55,6 +56,14 @@ class ConsoleReporter:
         except Exception as error:
             self.print_line(f"warning  {what}: {type(error).__name__}: {first_line(error)}")
             self.console.log_traceback()
+
+    def write_json(self, file: Path | None, text: str) -> None:
+        """Write the file that --json names. Nothing is lost without it, so a full disk is not waited for."""
+        from search.storage.disk import stop_waiting_when, write_atomically
+
+        if file is not None:
+            with self.without(f"--json {file} not written"), stop_waiting_when(lambda: True):
+                write_atomically(file, text)
 
     def print_search(self, spec: SearchSpec, data: Iterable[str], warnings: Iterable[str] = ()) -> None:
         """Print one line each for the search, its data, its warnings and its budget."""
@@ -119,15 +128,18 @@ class ConsoleReporter:
 
     def print_export(self, exporter: MlflowExporter | NullExporter, name: str, site: Site) -> None:
         """Print which events MLflow lacks, and the command that exports them."""
+        command = sync_command(name, site.storage, site.tracking_uri)
         if not exporter.complete:
             self.print_line(
                 f"warning  MLflow was away: {exporter.behind} entries wait in the journal; the leaderboard and the "
-                f"folder are whole. When it is back: {sync_command(name, site.storage)}"
+                f"folder are whole. When it is back: {command}"
             )
         self.print_missing(exporter.missing)
         if exporter.complete and exporter.missing:
-            command = sync_command(name, site.storage)
-            self.print_line(f"warning  all of it is kept. Once the reason is gone, this delivers it: {command}")
+            self.print_line(
+                "warning  the search itself is whole, and all of it is kept. Once the reason is gone, this delivers "
+                f"what is missing: {command}"
+            )
 
     def print_missing(self, missing: Sequence[str]) -> None:
         """Print what MLflow did not take, and why."""
@@ -137,9 +149,10 @@ class ConsoleReporter:
             self.print_line(f"warning  not in MLflow: {len(missing) - _MOST_MISSING} more")
 
 
-def sync_command(name: str, storage: str) -> str:
-    """Return the command that exports a search's event log to MLflow."""
-    return f"python -m search.run --sync {name} --storage {quote(storage)}"
+def sync_command(name: str, storage: str, server: str | None = None) -> str:
+    """Return the command that exports a search's event log to MLflow; a password in the server's URI is left out."""
+    words = ["python", "-m", "search.run", "--sync", name, "--storage", storage]
+    return join(words + (["--tracking-uri", without_passwords(server)] if server else []))
 
 
 def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:

@@ -89,7 +89,14 @@ def write_atomically(path: Path, text: str, say: Say = print_to_stderr) -> None:
 
 
 def write_bytes_atomically(path: Path, content: bytes, say: Say = print_to_stderr) -> None:
-    """Replace a file as a whole: whatever happens, it holds the old bytes or the new."""
+    """Replace a file as a whole: whatever happens, it holds the old bytes or the new.
+
+    A device or a pipe, as /dev/stdout, is written to; the file that a link names is replaced, not the link.
+    """
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
+    path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.getpid()}.tmp")
 
     def write() -> None:

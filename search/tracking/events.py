@@ -112,9 +112,9 @@ class StagedFiles:
 
     def discard_file(self, path: Path) -> None:
         """Delete a file, which MLflow has now, and its folders once they are empty."""
-        path.unlink(missing_ok=True)
         folder = path.parent
-        with suppress(OSError):  # not empty
+        with suppress(OSError):  # not empty, or not ours to delete: then a later export finds it, which does no harm
+            path.unlink(missing_ok=True)
             while folder != self.path:
                 folder.rmdir()
                 folder = folder.parent

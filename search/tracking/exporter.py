@@ -138,6 +138,11 @@ class MlflowExporter:
         return sum(1 for _ in read_entries(self._log, self._end))
 
     @property
+    def has_work(self) -> bool:
+        """Return whether anything is to be exported, or tried again."""
+        return bool(self._waiting or self.behind)
+
+    @property
     def missing(self) -> Sequence[str]:
         """What MLflow does not have of the events that were exported, and why."""
         return self._sink.missing

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shlex import quote
@@ -17,20 +17,21 @@ from typing import Any
 import psutil
 import ray
 from ray._common.utils import get_default_ray_temp_dir, get_system_memory
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 
 from search.config.environment import changed_environment
 from search.config.redaction import first_line
 from search.errors import ClusterError
 from search.tuning.machine_limits import machine_limits
-from search.tuning.stopping import hangup_ignored
+from trainables.runtime import signals
 from trainables.runtime.disk_space import can_write, megabytes
 
 SOCKET_BYTES = 107  # of the path of a socket, on Linux
 SESSION_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # what Ray adds to its folder
 NEEDED_BYTES = 4 * 2**20  # for its logs
 _SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
+_ATTEMPTS = 3
 _TOKEN_PLACES = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _OBJECT_STORE = 0.3  # of the memory, as Ray itself takes
 
@@ -53,20 +54,47 @@ def local_ray() -> Iterator[None]:
             options["runtime_env"] = {"py_executable": quote(sys.executable)}
         if folder != default_folder():
             options["object_spilling_directory"] = stack.enter_context(_spill_folder())
+        _start(folder, options)
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _start(folder: Path, options: Mapping[str, Any]) -> None:
+    """Start Ray; again where it took too long, because it gives a node 30 s, which a busy machine may exceed."""
+    for attempts_left in reversed(range(_ATTEMPTS)):
         try:
-            with hangup_ignored():
+            with signals.kept_by_ray(), _without_usage_reporter():
                 ray.init(
                     address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR,
                     _temp_dir=str(folder), **options,
                 )  # fmt: skip
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+            return
+        except Exception as error:  # Ray raises plain ones, too
+            ray.shutdown()
+            if attempts_left and "timed out" in str(error):
+                continue
             logs = f"Its logs: {folder}/session_latest/logs. " if folder == default_folder() else ""
             raise ClusterError(
                 f"Ray does not start on this machine: {first_line(error)}\n"
                 f"{logs}What this machine lacks: python -m search.doctor --only machine disks"
             ) from error
-        stack.callback(ray.shutdown)
+
+
+@contextmanager
+def _without_usage_reporter() -> Iterator[None]:
+    """Start Ray without the process that, where there is no dashboard, only reports usage.
+
+    Where that is turned off, the process still asks three makers of clouds whether this is one of their machines.
+    """
+    if os.environ.get("RAY_USAGE_STATS_ENABLED") != "0":
         yield
+        return
+    start = services.start_api_server
+    services.start_api_server = lambda *_, **__: (None, None)  # as where it cannot be started
+    try:
+        yield
+    finally:
+        services.start_api_server = start
 
 
 # --- the folder

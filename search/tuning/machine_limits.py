@@ -89,9 +89,12 @@ def _quota(folder: Path) -> float | None:
 
 
 def _memory(folder: Path) -> int | None:
-    """Bytes that a group may use; version 1 writes "no limit" as a number of nearly 2**63."""
-    limit = _number(folder / "memory.max") or _number(folder / "memory.limit_in_bytes")
-    return limit if limit and limit < 2**60 else None
+    """Bytes that a group may use; version 1 writes "no limit" as a number of nearly 2**63.
+
+    Version 2 slows a group down above ``memory.high``, until it hardly moves.
+    """
+    files = ("memory.max", "memory.high", "memory.limit_in_bytes")
+    return min((limit for file in files if (limit := _number(folder / file)) and limit < 2**60), default=None)
 
 
 def _number(file: Path) -> int | None:

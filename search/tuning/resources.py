@@ -16,7 +16,7 @@ from search.config.redaction import first_line
 from search.config.settings import Site
 from search.errors import ClusterError
 from search.tuning.local_ray import local_ray
-from search.tuning.stopping import hangup_ignored
+from trainables.runtime import signals
 from trainables.runtime.disk_space import megabytes
 from trainables.runtime.gpu_memory import CONTEXT_BYTES
 from trainables.runtime.imports import modules_to_send
@@ -88,9 +88,9 @@ def _checked(address: str | None) -> str | None:
 def _joined(address: str) -> Iterator[None]:
     try:
         _require_answer(address)
-        with hangup_ignored():
+        with signals.kept_by_ray():
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
-    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:  # a token that is refused, too
+    except Exception as error:  # a token that is refused, too; Ray raises plain ones
         raise ClusterError(
             f"No Ray cluster answers at {address}: {first_line(error)}\n"
             "Start one with: ray start --head; or leave out --address (and $RAY_ADDRESS) to use this machine."

@@ -74,19 +74,6 @@ class StopController(tune.Stopper):  # type: ignore[misc]
         return bool(self.reason)
 
 
-@contextmanager
-def hangup_ignored() -> Iterator[None]:
-    """Let processes that are started inside ignore the SIGHUP of a closed terminal: the driver ends them itself."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
 class SignalGuard(tune.Callback):  # type: ignore[misc]
     """Restore the handler of SIGUSR1, which Tune replaces when it starts."""
 

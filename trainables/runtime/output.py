@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 from contextlib import suppress
 from typing import Any, TextIO
+
+PART = 1024  # characters: fewer bytes than a pipe takes that is said to have room
 
 
 def write_safely(stream: TextIO | None, text: str) -> bool:
@@ -28,6 +31,18 @@ def write_safely(stream: TextIO | None, text: str) -> bool:
     except RuntimeError:  # the handler of a signal has interrupted a write to the same stream
         pass
     return True
+
+
+def has_room(stream: Any, wait_s: float) -> bool:
+    """Return whether a stream takes a short text now, or within so many seconds.
+
+    A terminal that is paused does not (Ctrl-S), nor a pipe whose reader reads nothing. Ask it again for each part of at
+    most ``PART`` characters.
+    """
+    try:
+        return bool(select.select([], [stream], [], wait_s)[1])
+    except (OSError, ValueError, TypeError):  # no file of the system, or a closed one, which a write finds out
+        return True
 
 
 def silence(stream: Any) -> None:
