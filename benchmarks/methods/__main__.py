@@ -82,9 +82,8 @@ class Bench:
     def wanted(self) -> list[Table]:
         """Return the tables of the chosen half."""
         tables = tables_of(self.tables, self.only)
-        return [
-            table for table in tables if self.split == "all" or is_for_verdict(table.name) == (self.split == "verdict")
-        ]
+        verdict = self.split == "verdict"
+        return [table for table in tables if self.split == "all" or is_for_verdict(table.name) == verdict]
 
     def run(self, tables: list[Table]) -> Iterator[dict[str, Any]]:
         """Yield the results of all runs; replicates outermost, so that what is there is balanced."""

@@ -37,11 +37,8 @@ def convert(path: Annotated[Path, tyro.conf.Positional], folder: Annotated[Path,
     folder.mkdir(parents=True, exist_ok=True)
     for table in _lcbench(path) if path.is_dir() else _taskset(path):
         family, _, name = table.name.partition(":")
-        about = {
-            "family": table.family,
-            "parameters": [asdict(one) for one in table.parameters],
-            "source": str(path.name),
-        }
+        parameters = [asdict(one) for one in table.parameters]
+        about = {"family": table.family, "parameters": parameters, "source": path.name}
         arrays = {
             "points": table.point_PD,
             "seconds": table.seconds_PS,

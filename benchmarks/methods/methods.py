@@ -1,4 +1,4 @@
-"""The methods that are compared: ours, driven through the classes that a search uses, and those of others as shipped."""
+"""The methods that are compared: ours, through the classes that a search uses, and those of others as shipped."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def spec_of(replicate: Replicate, sampler: str, scheduler: str) -> SearchSpec:
 
 
 def scheduler_of(words: str, spec: SearchSpec) -> TrialScheduler:
-    """Return our scheduler of that name, or its class with rungs as ``epoch:FIRST:ETA[:one]`` or ``percent:...`` say."""
+    """Return our scheduler of that name, or its class with the rungs of ``epoch:FIRST:ETA[:one]``, ``percent:...``."""
     clock, *numbers = words.split(":")
     if clock not in ("epoch", "percent"):
         return make_scheduler(spec)

@@ -143,10 +143,8 @@ class Recording:
             return
         runs = [[done[name, seed] for seed in range(self.seeds)] for name in whole]
         ranges = ranges_of(space)
-        names = [
-            "score",
-            *([next(iter(WORKLOADS[self.workload].objectives))] if WORKLOADS[self.workload].limits else []),
-        ]
+        objective = next(iter(WORKLOADS[self.workload].objectives))
+        names = ["score", objective] if WORKLOADS[self.workload].limits else [objective]
         about = {
             "family": self.workload,
             "source": f"python -m benchmarks.methods.record {self.workload}, demo size, torch {torch.__version__}",

@@ -90,10 +90,9 @@ class Replicate:
             others = [seed for seed in range(table.seeds) if seed != seen or noise == 0]
             judged_P = table.true_PS[:, others].mean(axis=1)
             mean_PE = table.loss_PSE.mean(axis=1)
-            curve_PE = mean_PE + noise * (table.loss_PSE[:, seen] - mean_PE)
-            curve_PE = np.where(
-                np.isfinite(table.loss_PSE[:, seen]) & ~np.isfinite(mean_PE), table.loss_PSE[:, seen], curve_PE
-            )
+            seen_PE = table.loss_PSE[:, seen]
+            mixed_PE = mean_PE + noise * (seen_PE - mean_PE)
+            curve_PE = np.where(np.isfinite(mean_PE), mixed_PE, seen_PE)  # another seed diverged, this one need not
             clean_P = table.loss_PSE[:, others, -1].mean(axis=1)
         best, middle = np.nanmin(judged_P), np.nanmedian(judged_P)
         scale = float(middle - best) or 1.0
@@ -126,9 +125,8 @@ class Replicate:
     def _preset_rows(self) -> list[int]:
         low, high = {"good": (0.0, 0.1), "middling": (0.4, 0.6), "bad": (0.8, 1.0)}[self.setting.presets]
         mean_P = self.table.true_PS.mean(axis=1)
-        finite = [
-            row for row in np.argsort(mean_P) if np.isfinite(mean_P[row]) and row not in self.table.presets.values()
-        ]
+        named = set(self.table.presets.values())
+        finite = [row for row in np.argsort(mean_P) if np.isfinite(mean_P[row]) and row not in named]
         choice = finite[int(low * len(finite)) : int(high * len(finite))]
         return [int(row) for row in self.rng("presets").choice(choice, 2, replace=False)]
 
@@ -254,7 +252,7 @@ class Replay:
             self._next_epoch(trial, now_s)
 
     def _consider(self, trial: Trial) -> None:
-        """Recommend a trial that has ended, if it is the best so far; whole trainings go first where a method says so."""
+        """Recommend a trial that has ended, if it is the best so far; where a method says so, whole ones go first."""
         if trial.ended == "diverged":
             return
         if self._best is None or self._order(trial) < self._order(self._best):

@@ -33,8 +33,8 @@ def markdown(runs: Runs, methods: Sequence[str]) -> Iterator[str]:
         unit = "trials" if by_trials else "trainings"
         yield f"{budget:g} {unit}, {workers} workers, noise {noise:g}, {presets} presets; {replicates} replicates"
     yield ""
-    yield f"| method | mean regret | {first} / it | 95 % | p (Holm) | budget for its final median | optimism | trials | CPU s |"
-    yield "|---|---|---|---|---|---|---|---|---|"
+    heads = ("method", "mean regret", f"{first} / it", "95 %", "p (Holm)", "budget for its final median", "optimism")
+    yield "| " + " | ".join((*heads, "trials", "CPU s")) + " |\n|" + "---|" * (len(heads) + 2)
     ratios = {name: compare(of(runs, first), of(runs, name), families) for name in methods[1:]}
     p = dict(zip(ratios, holm([one.p for one in ratios.values()]), strict=True))
     for name in methods:
@@ -76,9 +76,8 @@ def figure(runs: Runs, methods: Sequence[str], file: Path) -> None:
         curves = [values.mean(axis=0) for values in of(runs, name, "regret_at").values()]
         mean_H = np.exp(np.mean(np.log(np.maximum(curves, 1e-3)), axis=0))
         axes.plot(np.arange(1, len(mean_H) + 1), mean_H, label=name)
-    axes.set(
-        xlabel="share of the budget (%)", ylabel="regret of the recommended point (best 0, median 1)", yscale="log"
-    )
+    axes.set(xlabel="share of the budget (%)", ylabel="regret of the recommended point (best 0, median 1)")
+    axes.set_yscale("log")
     axes.legend()
     axes.grid(alpha=0.3)
     plt.gcf().savefig(file, dpi=110)

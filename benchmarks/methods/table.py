@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +120,7 @@ class Table:
         Presets may differ from the space in what is fixed, so a proposal never ends at one of them.
         """
         distance_P = np.zeros(len(self.point_PD))
-        for parameter, scaled_P in zip(self.parameters, self._scaled_PD.T, strict=True):
+        for parameter, scaled_P in zip(self.parameters, self._scaled_numbers.T, strict=True):
             value = point.get(parameter.name)
             if value is None:
                 distance_P += np.isfinite(scaled_P)
@@ -131,13 +132,10 @@ class Table:
         distance_P[list(self.presets.values())] = np.inf
         return np.argsort(distance_P, kind="stable")[: len(distance_P) - len(self.presets)]
 
-    @property
-    def _scaled_PD(self) -> Floats:
-        if "_scaled" not in self.__dict__:
-            columns = [one.scaled(column_P) for one, column_P in zip(self.parameters, self.point_PD.T, strict=True)]
-            object.__setattr__(self, "_scaled", np.stack(columns, axis=1))
-        scaled_PD: Floats = self.__dict__["_scaled"]
-        return scaled_PD
+    @cached_property
+    def _scaled_numbers(self) -> Floats:
+        columns = [one.scaled(column_P) for one, column_P in zip(self.parameters, self.point_PD.T, strict=True)]
+        return np.stack(columns, axis=1)
 
 
 class CubeTrial:
