@@ -65,8 +65,8 @@ def make_method(name: str, replicate: Replicate) -> Any:
             return _OTHERS[name].make(replicate)
         if name == "ours":
             return Ours(replicate, "tpe", "asha")
-        if found := re.fullmatch(r"ours:(\w+)\+([\w:.]+)", name):
-            return Ours(replicate, found[1], found[2])
+        if found := re.fullmatch(r"ours:(\w+)\+([\w:.]+)(?:/(\w+))?", name):
+            return Ours(replicate, found[1], found[2], found[3] or "")
         if found := re.fullmatch(r"random\+([\w:.]+)", name):
             return Random(replicate, scheduler_of(found[1], spec_of(replicate, "random", found[1])))
     raise SystemExit(f"--methods {name}: unknown. There are: {', '.join(KNOWN)}")

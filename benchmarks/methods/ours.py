@@ -9,6 +9,7 @@ import optuna
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.methods.replay import Replicate
+from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import LATENCY_S, LOSS, TuneLoop, start_points
 from search.config.settings import Budget, Method, Site
 from search.config.space import Space
@@ -22,17 +23,19 @@ from search.tuning.study import _MOST_SEEN
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
+TOLD = {"": HistorySampler, "places": RankedSampler, "last": LastValueSampler}
 _MOST_TRIALS = 100_000
 
 
 class Ours(TuneLoop):
     """Our searcher, recorder and scheduler, as a search of this platform wires them."""
 
-    def __init__(self, replicate: Replicate, sampler: str, scheduler: str) -> None:
+    def __init__(self, replicate: Replicate, sampler: str, scheduler: str, told: str = "") -> None:
         spec = spec_of(replicate, sampler, scheduler)
         inner = make_sampler(spec.method.sampler, spec.seed)
-        most = _MOST_SEEN.get(type(inner))
-        study = optuna.create_study(direction="minimize", sampler=HistorySampler(inner, (), most) if most else inner)
+        if most := _MOST_SEEN.get(type(inner)):
+            inner = TOLD[told](inner, (), most)
+        study = optuna.create_study(study_name="bench", direction="minimize", sampler=inner)
         searcher = OptunaSearcher(study, spec)
         for point in start_points(replicate):
             study.enqueue_trial(point)
