@@ -143,8 +143,9 @@ class Recording:
             return
         runs = [[done[name, seed] for seed in range(self.seeds)] for name in whole]
         ranges = ranges_of(space)
-        objective = next(iter(WORKLOADS[self.workload].objectives))
-        names = ["score", objective] if WORKLOADS[self.workload].limits else [objective]
+        names = ["score", next(iter(WORKLOADS[self.workload].objectives))]
+        if all(run["curves"][names[0]] == run["curves"][names[1]] for row in runs for run in row):
+            del names[0]  # no constraints
         about = {
             "family": self.workload,
             "source": f"python -m benchmarks.methods.record {self.workload}, demo size, torch {torch.__version__}",
