@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from specs import spec_of
-from tiny import make_tiny
+from tiny import TinyData, make_tiny
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
+from search.engine.search_run import _settle_trials
 from search.errors import UsageError
+from search.reporting.console import SafeConsole
+from search.reporting.summary import ConsoleReporter
+from search.storage.location import Storage
+from search.storage.names import EVENT_LOG
+from search.storage.search_dir import SearchDir
 from search.workload import Defaults
 from trainables.base.objectives import Constraint, stored_constraints
 
@@ -22,6 +30,9 @@ WORKLOAD = replace(
     demo=Defaults(trials=2, epochs=4, presets=("plain",), fixed={"optional": 2}),
     full=Defaults(trials=50, epochs=40, presets=("plain", "wide"), fixed={}),
 )
+
+
+MEDIAN = {"scheduler": "median"}
 
 
 def plan_of(*, demo: bool = False, budget: Budget = Budget(), **method: Any) -> SearchSpec:  # noqa: B008 - frozen
@@ -96,6 +107,49 @@ def test_what_does_not_exist_is_told_with_what_is_near(method: dict[str, Any], t
 def test_nothing_to_run_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to run"):
         plan_of(budget=Budget(trials=0), presets="none")
+
+
+@pytest.mark.parametrize(
+    ("trials", "objective", "scheduler"),
+    [
+        (0, "loss", "asha"),
+        (19, "loss", "asha"),
+        (20, "loss", "asha-early"),
+        (500, "loss", "asha-early"),
+        (500, "loss,score", "none"),
+    ],
+)
+def test_the_scheduler_follows_from_trials_and_objectives_where_it_is_left_open(
+    trials: int, objective: str, scheduler: str
+) -> None:
+    open_, named = (plan_of(budget=Budget(trials=trials), objective=objective, **own) for own in ({}, MEDIAN))
+    assert (open_.scheduler, named.scheduler) == (scheduler, "median")
+    assert open_.scheduler_reason
+    assert not named.scheduler_reason
+    assert open_.sampler == "tpe"
+    assert plan_of(scheduler=None).scheduler == plan_of().scheduler  # as it was written before
+
+
+def test_the_first_lines_say_which_scheduler_was_chosen_and_why() -> None:
+    for budget, words in ((Budget(), "asha-early by --scheduler auto: one of three"), (Budget(trials=3), "fewer than")):
+        stream = io.StringIO()
+        ConsoleReporter(SafeConsole(stream)).print_search(plan_of(budget=budget), [])
+        assert words in " ".join(stream.getvalue().split())
+
+
+def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: Path) -> None:
+    site = Site(name="before", storage=str(tmp_path), resume="yes")
+    spec = spec_of(WORKLOAD, site=site, demo=False)
+    directory = SearchDir(Storage.of(site), "before")
+    directory.path.mkdir(parents=True)
+    facts = {"run_id": "", "experiment_id": "", "tags": {}}
+    directory.describe(spec, TinyData(), facts=facts, branches=[], method={"sampler": "tpe", "scheduler": "asha"})
+    (directory.path / EVENT_LOG).touch()
+    resumed, _ = _settle_trials(spec, directory)
+    assert (spec.scheduler, resumed.scheduler) == ("asha-early", "asha")
+    assert resumed.scheduler_reason == "as this search was begun"
+    named = spec_of(WORKLOAD, site=site, method=Method(scheduler="median"), demo=False)
+    assert _settle_trials(named, directory)[0].scheduler == "median"
 
 
 def test_a_bound_on_concurrent_trials_is_not_silently_ignored_by_pbt() -> None:

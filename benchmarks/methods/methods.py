@@ -64,7 +64,7 @@ def make_method(name: str, replicate: Replicate) -> Any:
         if name in _OTHERS:
             return _OTHERS[name].make(replicate)
         if name == "ours":
-            return Ours(replicate, "tpe", "asha")
+            return Ours(replicate, "auto", "auto")
         if found := re.fullmatch(r"ours:(\w+)\+([\w:.]+)(?:/(\w+))?", name):
             return Ours(replicate, found[1], found[2], found[3] or "")
         if found := re.fullmatch(r"random\+([\w:.]+)", name):

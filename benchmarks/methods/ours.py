@@ -11,6 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from benchmarks.methods.replay import Replicate
 from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import LATENCY_S, LOSS, TuneLoop, start_points
+from search.config.choice import choose_scheduler
 from search.config.settings import Budget, Method, Site
 from search.config.space import Space
 from search.config.spec import SearchSpec
@@ -32,7 +33,7 @@ class Ours(TuneLoop):
 
     def __init__(self, replicate: Replicate, sampler: str, scheduler: str, told: str = "") -> None:
         spec = spec_of(replicate, sampler, scheduler)
-        inner = make_sampler(spec.method.sampler, spec.seed)
+        inner = make_sampler(spec.sampler, spec.seed)
         if most := _MOST_SEEN.get(type(inner)):
             inner = TOLD[told](inner, (), most)
         study = optuna.create_study(study_name="bench", direction="minimize", sampler=inner)
@@ -40,26 +41,30 @@ class Ours(TuneLoop):
         for point in start_points(replicate):
             study.enqueue_trial(point)
         searcher._left = _MOST_TRIALS  # the replay ends by compute
-        super().__init__(searcher, scheduler_of(scheduler, spec), [Recorder([searcher])], nested=True)
-        self.latency_s = LATENCY_S[spec.method.sampler]
+        super().__init__(searcher, scheduler_of(spec.scheduler, spec), [Recorder([searcher])], nested=True)
+        self.latency_s = LATENCY_S[spec.sampler]
 
 
 def spec_of(replicate: Replicate, sampler: str, scheduler: str) -> SearchSpec:
     """Return the specification of a search of the table, as the searcher and schedulers read it."""
     table, setting = replicate.table, replicate.setting
     workload: Any = SimpleNamespace(name=table.name, mutable=())
+    trials = (
+        round(setting.budget) if setting.by_trials else _MOST_TRIALS
+    )  # whoever has an amount of compute asks for many
+    left_open = Method(sampler=cast(Any, sampler))
     return SearchSpec(
         workload=workload,
         name=table.name,
         data=cast(DataSettings, None),
         budget=Budget(seed=replicate.seed),
-        method=Method(sampler=cast(Any, sampler)),
+        method=left_open,
         site=Site(name="bench"),
         space=Space(suggest=table.suggest, fixed={}, preset_fixed={}, presets=replicate.presets),
         goal=Goal({LOSS: "min"}),
-        trials=round(setting.budget),
+        trials=trials,
         epochs=table.epochs,
-        scheduler=scheduler,
+        scheduler=choose_scheduler(left_open, 1, trials) if scheduler == "auto" else scheduler,
     )
 
 

@@ -80,10 +80,10 @@ class ConsoleReporter:
         presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
         limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
         by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
-        blind = " (ignores limits)" if spec.goal.constraints and spec.method.sampler not in ("tpe", "gp") else ""
-        self.print_line(
-            f"budget   {presets}, sampler {spec.method.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}"
-        )
+        blind = " (ignores limits)" if spec.goal.constraints and spec.sampler not in ("tpe", "gp") else ""
+        self.print_line(f"budget   {presets}, sampler {spec.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}")
+        if spec.scheduler_reason:
+            self.print_line(f"method   scheduler {spec.scheduler} by --scheduler auto: {spec.scheduler_reason}")
 
     def print_tracking(self, site: Site, *, tracked: bool) -> None:
         """Print where events wait if no server is used, and warn of an SQLite database on a network file system."""
