@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,13 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from finished import run_search
+from optuna.trial import TrialState
+from ray.tune.search import Searcher
+from tiny import TinyConfig, expected_loss, make_tiny
 
 from benchmarks.methods.__main__ import Bench, is_for_verdict
 from benchmarks.methods.methods import make_method
+from benchmarks.methods.ours import scheduler_of, spec_of
 from benchmarks.methods.replay import Outcome, Replay, Replicate, Setting, Trial
 from benchmarks.methods.report import markdown
 from benchmarks.methods.statistics import compare, holm
 from benchmarks.methods.table import CubeTrial, Parameter, Table, TableError, read, write
+from benchmarks.methods.tune_loop import TuneLoop
 
 EPOCHS, ROWS = 8, 256
 PARAMETERS = (
@@ -106,7 +113,7 @@ class Spy:
     """A method that writes down what it is told."""
 
     def __init__(self, method: Any) -> None:
-        self._method, self.reported = method, list[tuple[int, int, float]]()
+        self._method, self.reported, self.ended = method, list[tuple[int, int, float]](), dict[int, int]()
         self.whole_only, self.latency_s = method.whole_only, 0.01
 
     def propose(self) -> Any:
@@ -114,9 +121,11 @@ class Spy:
 
     def report(self, trial: Trial, progress: float) -> bool:
         self.reported.append((trial.row, trial.epoch, trial.loss))
+        self.ended[trial.row] = trial.epoch
         return bool(self._method.report(trial, progress))
 
     def end(self, trial: Trial, progress: float) -> None:
+        self.ended[trial.row] = trial.epoch
         self._method.end(trial, progress)
 
 
@@ -190,6 +199,49 @@ def test_a_preset_is_never_stopped() -> None:
     Replay(replicate, spy).run()
     last = {row: epoch for row, epoch, _ in spy.reported}
     assert [last[row] for row in rows(a_table(), "bad", 0)] == [EPOCHS - 1] * 2
+
+
+class InOrder(Searcher):  # type: ignore[misc]
+    """Proposes the rows of a table one after the other, as our searcher hands points over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rows = itertools.count()
+
+    def suggest(self, trial_id: str) -> dict[str, Any]:
+        row = next(self._rows)
+        return {"hyperparameters": {"place": row}, "number": row, "preset": None}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None: ...
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["asha", "asha-early"])
+def test_trials_end_in_the_bench_where_they_end_in_a_real_search(scheduler: str, tmp_path: Path) -> None:
+    """The same curves in the same order, one at a time: here Tune's controller, there our loop."""
+    trials, epochs = 16, 10
+    flags = ("--trials", trials, "--epochs", epochs, "--sampler", "random", "--scheduler", scheduler)
+    done = run_search(make_tiny(), tmp_path, "real", *map(str, flags), "--max-concurrent", "1", "--presets", "none")
+    assert done.code == 0, done.text
+    real = done.study.get_trials()
+    configs = [TinyConfig(**trial.params) for trial in real]
+    loss_PE = np.array([[expected_loss(config, epoch) for epoch in range(1, epochs + 1)] for config in configs])
+    table = Table(
+        name="tiny:loss",
+        family="tiny",
+        parameters=(Parameter("place", "int", 0, trials - 1),),
+        point_PD=np.arange(float(trials))[:, None],
+        loss_PSE=loss_PE[:, None],
+        true_PS=loss_PE[:, -1:],
+        seconds_PS=np.ones((trials, 1)),
+        progress_PE=np.tile(100.0 * np.arange(1, epochs + 1) / epochs, (trials, 1)),
+    )
+    replicate = Replicate(table, Setting(budget=trials, workers=1, noise=0.0, presets="none", by_trials=True), 0)
+    loop = TuneLoop(InOrder(), scheduler_of(scheduler, spec_of(replicate, "random", scheduler)), [], nested=True)
+    spy = Spy(loop)
+    Replay(replicate, spy).run()
+    assert [spy.ended[row] for row in range(trials)] == [trial.last_step for trial in real]
+    assert {trial.state for trial in real} == {TrialState.COMPLETE, TrialState.PRUNED}
 
 
 # ---------------------------------------------------------------- tables and results

@@ -32,9 +32,6 @@ WORKLOAD = replace(
 )
 
 
-MEDIAN = {"scheduler": "median"}
-
-
 def plan_of(*, demo: bool = False, budget: Budget = Budget(), **method: Any) -> SearchSpec:  # noqa: B008 - frozen
     return spec_of(WORKLOAD, budget=budget, method=Method(**method), demo=demo)
 
@@ -110,45 +107,47 @@ def test_nothing_to_run_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trials", "objective", "scheduler"),
+    ("sampler", "trials", "objective", "scheduler"),
     [
-        (0, "loss", "asha"),
-        (19, "loss", "asha"),
-        (20, "loss", "asha-early"),
-        (500, "loss", "asha-early"),
-        (500, "loss,score", "none"),
+        ("auto", 500, "loss", "asha"),
+        ("gp", 500, "loss", "asha"),
+        ("random", 19, "loss", "asha"),
+        ("random", 20, "loss", "asha-early"),
+        ("qmc", 500, "loss", "asha-early"),
+        ("random", 500, "loss,score", "none"),
     ],
 )
-def test_the_scheduler_follows_from_trials_and_objectives_where_it_is_left_open(
-    trials: int, objective: str, scheduler: str
+def test_the_scheduler_follows_from_sampler_trials_and_objectives_where_it_is_left_open(
+    sampler: str, trials: int, objective: str, scheduler: str
 ) -> None:
-    open_, named = (plan_of(budget=Budget(trials=trials), objective=objective, **own) for own in ({}, MEDIAN))
-    assert (open_.scheduler, named.scheduler) == (scheduler, "median")
-    assert open_.scheduler_reason
+    asked = {"budget": Budget(trials=trials), "objective": objective, "sampler": sampler}
+    left_open, named = plan_of(**asked), plan_of(**asked, scheduler="median")
+    assert (left_open.scheduler, named.scheduler) == (scheduler, "median")
+    assert left_open.scheduler_reason
     assert not named.scheduler_reason
-    assert open_.sampler == "tpe"
-    assert plan_of(scheduler=None).scheduler == plan_of().scheduler  # as it was written before
+    assert left_open.sampler == ("tpe" if sampler == "auto" else sampler)
+    assert plan_of(**asked, scheduler=None).scheduler == scheduler  # None was the word for auto
 
 
 def test_the_first_lines_say_which_scheduler_was_chosen_and_why() -> None:
-    for budget, words in ((Budget(), "asha-early by --scheduler auto: one of three"), (Budget(trials=3), "fewer than")):
+    for sampler, words in (("auto", "scheduler asha by --scheduler auto: one of two"), ("random", "one of three")):
         stream = io.StringIO()
-        ConsoleReporter(SafeConsole(stream)).print_search(plan_of(budget=budget), [])
+        ConsoleReporter(SafeConsole(stream)).print_search(plan_of(sampler=sampler), [])
         assert words in " ".join(stream.getvalue().split())
 
 
 def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: Path) -> None:
-    site = Site(name="before", storage=str(tmp_path), resume="yes")
-    spec = spec_of(WORKLOAD, site=site, demo=False)
+    site, random = Site(name="before", storage=str(tmp_path), resume="yes"), Method(sampler="random")
+    spec = spec_of(WORKLOAD, site=site, method=random, demo=False)
     directory = SearchDir(Storage.of(site), "before")
     directory.path.mkdir(parents=True)
     facts = {"run_id": "", "experiment_id": "", "tags": {}}
-    directory.describe(spec, TinyData(), facts=facts, branches=[], method={"sampler": "tpe", "scheduler": "asha"})
+    directory.describe(spec, TinyData(), facts=facts, branches=[], method={"sampler": "random", "scheduler": "asha"})
     (directory.path / EVENT_LOG).touch()
     resumed, _ = _settle_trials(spec, directory)
     assert (spec.scheduler, resumed.scheduler) == ("asha-early", "asha")
     assert resumed.scheduler_reason == "as this search was begun"
-    named = spec_of(WORKLOAD, site=site, method=Method(scheduler="median"), demo=False)
+    named = replace(spec, method=Method(sampler="random", scheduler="median"), scheduler="median")
     assert _settle_trials(named, directory)[0].scheduler == "median"
 
 

@@ -146,8 +146,8 @@ class Method(Settings):
     scheduler: Annotated[Literal["auto", "none", "asha", "asha-early", "median", "pbt"], BeforeValidator(_or_auto)] = (
         Field(
             "auto",
-            description="stops weak trials early, by the first objective; auto: asha-early, asha for fewer than 20 "
-            "sampled trials, none for several objectives",
+            description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
+            "points (--sampler random or qmc), none for several objectives",
         )
     )
     presets: str | None = Field(
