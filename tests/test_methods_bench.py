@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from finished import run_search
+from finished import Finished
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
-from tiny import TinyConfig, expected_loss, make_tiny
+from tiny import TinyConfig, expected_loss
 
 from benchmarks.methods.__main__ import Bench, is_for_verdict
 from benchmarks.methods.methods import make_method
@@ -216,12 +217,11 @@ class InOrder(Searcher):  # type: ignore[misc]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scheduler", ["asha", "asha-early"])
-def test_trials_end_in_the_bench_where_they_end_in_a_real_search(scheduler: str, tmp_path: Path) -> None:
+def test_trials_end_in_the_bench_where_they_end_in_a_real_search(run_tiny: Callable[..., Finished]) -> None:
     """The same curves in the same order, one at a time: here Tune's controller, there our loop."""
-    trials, epochs = 16, 10
+    trials, epochs, scheduler = 16, 10, "asha-early"
     flags = ("--trials", trials, "--epochs", epochs, "--sampler", "random", "--scheduler", scheduler)
-    done = run_search(make_tiny(), tmp_path, "real", *map(str, flags), "--max-concurrent", "1", "--presets", "none")
+    done = run_tiny("as-in-the-bench", *map(str, flags), "--max-concurrent", "1", "--presets", "none")
     assert done.code == 0, done.text
     real = done.study.get_trials()
     configs = [TinyConfig(**trial.params) for trial in real]
