@@ -50,12 +50,21 @@ KNOWN = {
     "ours": "our searcher and scheduler with the defaults of a search",
     "ours:SAMPLER+SCHEDULER": "the same with other ones by name; SCHEDULER also epoch:FIRST:ETA, percent:FIRST:ETA",
     **{name: maker.words for name, maker in _OTHERS.items()},
+    "METHOD@any, METHOD@whole": "recommends any trial, stopped ones too, or only those that came to their end",
     "random+SCHEDULER": "random points with a scheduler of ours; epoch:1:8:one stops seven of eight at epoch 1",
 }
 
 
 def make_method(name: str, replicate: Replicate) -> Any:
     """Make a method of that name for one replicate; nothing in it depends on another replicate."""
+    name, _, scope = name.partition("@")
+    method = _make(name, replicate)
+    if scope:  # ``@any`` recommends the best last value of any trial, as Ray does; ``@whole`` that of whole trainings
+        method.whole_only = {"any": False, "whole": True}[scope]
+    return method
+
+
+def _make(name: str, replicate: Replicate) -> Any:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger("ray").setLevel(logging.ERROR)
     np.random.seed(replicate.seed % 2**32)  # noqa: NPY002 - Ray's ASHA draws its bracket from it
