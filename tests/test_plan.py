@@ -11,6 +11,7 @@ import pytest
 from specs import spec_of
 from tiny import TinyData, make_tiny
 
+from search.config.choice import scheduler_reason
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
 from search.engine.search_run import _settle_trials
@@ -123,8 +124,8 @@ def test_the_scheduler_follows_from_sampler_trials_and_objectives_where_it_is_le
     asked = {"budget": Budget(trials=trials), "objective": objective, "sampler": sampler}
     left_open, named = plan_of(**asked), plan_of(**asked, scheduler="median")
     assert (left_open.scheduler, named.scheduler) == (scheduler, "median")
-    assert left_open.scheduler_reason
-    assert not named.scheduler_reason
+    assert scheduler_reason(left_open)
+    assert not scheduler_reason(named)
     assert left_open.sampler == ("tpe" if sampler == "auto" else sampler)
     assert plan_of(**asked, scheduler=None).scheduler == scheduler  # None was the word for auto
 
@@ -146,7 +147,7 @@ def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: P
     (directory.path / EVENT_LOG).touch()
     resumed, _ = _settle_trials(spec, directory)
     assert (spec.scheduler, resumed.scheduler) == ("asha-early", "asha")
-    assert resumed.scheduler_reason == "as this search was begun"
+    assert scheduler_reason(resumed) == "as this search was begun"
     named = replace(spec, method=Method(sampler="random", scheduler="median"), scheduler="median")
     assert _settle_trials(named, directory)[0].scheduler == "median"
 

@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from benchmarks.methods.replay import Replicate
 from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import LATENCY_S, LOSS, TuneLoop, start_points
-from search.config.choice import choose_scheduler
+from search.config.choice import choose_sampler, choose_scheduler
 from search.config.settings import Budget, Method, Site
 from search.config.space import Space
 from search.config.spec import SearchSpec
@@ -65,6 +65,7 @@ def spec_of(replicate: Replicate, sampler: str, scheduler: str) -> SearchSpec:
         trials=trials,
         epochs=table.epochs,
         scheduler=choose_scheduler(left_open, 1, trials) if scheduler == "auto" else scheduler,
+        sampler=choose_sampler(left_open),
     )
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from search.config.settings import Method
+    from search.config.spec import SearchSpec
 
 FEW_TRIALS = 20  # with fewer, there is nobody to compare a trial with at an early rung
 _LEARNS_NOTHING = ("random", "qmc")  # samplers to which it is the same how far a trial was trained
@@ -30,11 +31,12 @@ def choose_scheduler(method: Method, objectives: int, trials: int) -> str:
     return "asha-early" if early else "asha"
 
 
-def scheduler_reason(scheduler: str, method: Method, objectives: int, trials: int) -> str:
-    """Return in words why a search has that scheduler; empty where the user named it."""
+def scheduler_reason(spec: SearchSpec) -> str:
+    """Return in words why a search has its scheduler; empty where the user named it."""
+    method, scheduler = spec.method, spec.scheduler
     if method.scheduler != "auto":
         return ""
-    if scheduler != choose_scheduler(method, objectives, trials):
+    if scheduler != choose_scheduler(method, len(spec.goal.objectives), spec.trials):
         return "as this search was begun"
     if scheduler == "none":
         return "of several objectives one alone may not stop a trial"

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from search.config.choice import choose_sampler, choose_scheduler, scheduler_reason
+from search.config.choice import choose_sampler, choose_scheduler
 from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFlags, Site, seconds
 from search.config.space import Space
 from search.errors import UsageError
@@ -38,6 +38,7 @@ class SearchSpec:
     trials: int  # sampled ones, the presets come on top
     epochs: int  # of a whole trial
     scheduler: str
+    sampler: str = "tpe"
     demo: bool = False  # the carried sample, with a small budget
     figures: bool = True  # at its end: figures that compare trials, and the report page
     json: Path | None = None  # where the leaderboard is written as well
@@ -52,16 +53,6 @@ class SearchSpec:
     def most_concurrent(self) -> int:
         """Number of trials that never more than run at a time, however large the cluster is."""
         return min(self.budget.max_concurrent or self.samples, self.samples)
-
-    @property
-    def sampler(self) -> str:
-        """Name of the sampler."""
-        return choose_sampler(self.method)
-
-    @property
-    def scheduler_reason(self) -> str:
-        """Why it has this scheduler; empty where the user named it."""
-        return scheduler_reason(self.scheduler, self.method, len(self.goal.objectives), self.trials)
 
     @property
     def seed(self) -> int:
@@ -158,6 +149,7 @@ def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:
         trials=trials,
         epochs=budget.epochs or defaults.epochs,
         scheduler=choose_scheduler(method, len(goal.objectives), trials),
+        sampler=choose_sampler(method),
         demo=demo,
         json=flags.json,
     )

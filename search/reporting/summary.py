@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING
 
+from search.config.choice import scheduler_reason
 from search.config.redaction import first_line, without_passwords
 from search.reporting.console import SafeConsole
 
@@ -82,8 +83,8 @@ class ConsoleReporter:
         by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
         blind = " (ignores limits)" if spec.goal.constraints and spec.sampler not in ("tpe", "gp") else ""
         self.print_line(f"budget   {presets}, sampler {spec.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}")
-        if spec.scheduler_reason:
-            self.print_line(f"method   scheduler {spec.scheduler} by --scheduler auto: {spec.scheduler_reason}")
+        if reason := scheduler_reason(spec):
+            self.print_line(f"method   scheduler {spec.scheduler} by --scheduler auto: {reason}")
 
     def print_tracking(self, site: Site, *, tracked: bool) -> None:
         """Print where events wait if no server is used, and warn of an SQLite database on a network file system."""
