@@ -272,6 +272,8 @@ def test_a_table_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "half.npz", about=np.array(json.dumps({})), points=np.zeros((2, 1)))
     with pytest.raises(TableError, match="found no seconds"):
         read(tmp_path / "half.npz")
+    with pytest.raises(TableError, match="no such file"):
+        read(tmp_path / "none.npz")
     with pytest.raises(TableError, match="do not fit together"):
         replace(a_table(), seconds_PS=np.ones((3, 1)))
 

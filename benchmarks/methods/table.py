@@ -165,6 +165,10 @@ def write(file: Path, about: Mapping[str, Any], arrays: Mapping[str, NDArray[Any
 
 def read(file: Path) -> list[Table]:
     """Read the tables of a file, one for each of its losses."""
+    if not file.is_file():
+        raise TableError(
+            f"{file}: there is no such file or folder; expected tables (.npz), see benchmarks/methods/README.md"
+        )
     with np.load(file) as content:
         arrays = {name: content[name] for name in content.files}
     missing = {"about", "points", "seconds"} - arrays.keys()
