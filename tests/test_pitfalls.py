@@ -193,6 +193,6 @@ def test_33_events_are_resident_and_not_loaded() -> None:
 
 
 def test_36_no_sampler_fetches_code_from_the_network() -> None:
-    assert get_args(Method.model_fields["sampler"].annotation) == ("tpe", "gp", "cmaes", "random", "qmc")
+    assert get_args(Method.model_fields["sampler"].annotation) == ("auto", "tpe", "gp", "cmaes", "random", "qmc")
     for file, tree in sources():
         assert not {name for name in names_used(tree) if "AutoSampler" in name or "optunahub" in name}, file

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from specs import spec_of
-from tiny import make_tiny
+from tiny import TinyData, make_tiny
 
+from search.config.choice import scheduler_reason
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
+from search.engine.search_run import _settle_trials
 from search.errors import UsageError
+from search.reporting.console import SafeConsole
+from search.reporting.summary import ConsoleReporter
+from search.storage.location import Storage
+from search.storage.names import EVENT_LOG
+from search.storage.search_dir import SearchDir
 from search.workload import Defaults
 from trainables.base.objectives import Constraint, stored_constraints
 
@@ -96,6 +105,51 @@ def test_what_does_not_exist_is_told_with_what_is_near(method: dict[str, Any], t
 def test_nothing_to_run_is_refused() -> None:
     with pytest.raises(UsageError, match="nothing to run"):
         plan_of(budget=Budget(trials=0), presets="none")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "trials", "objective", "scheduler"),
+    [
+        ("auto", 500, "loss", "asha"),
+        ("gp", 500, "loss", "asha"),
+        ("random", 19, "loss", "asha"),
+        ("random", 20, "loss", "asha-early"),
+        ("qmc", 500, "loss", "asha-early"),
+        ("random", 500, "loss,score", "none"),
+    ],
+)
+def test_the_scheduler_follows_from_sampler_trials_and_objectives_where_it_is_left_open(
+    sampler: str, trials: int, objective: str, scheduler: str
+) -> None:
+    asked = {"budget": Budget(trials=trials), "objective": objective, "sampler": sampler}
+    left_open, named = plan_of(**asked), plan_of(**asked, scheduler="median")
+    assert (left_open.scheduler, named.scheduler) == (scheduler, "median")
+    assert scheduler_reason(left_open)
+    assert not scheduler_reason(named)
+    assert left_open.sampler == ("tpe" if sampler == "auto" else sampler)
+    assert plan_of(**asked, scheduler=None).scheduler == scheduler  # None was the word for auto
+
+
+def test_the_first_lines_say_which_scheduler_was_chosen_and_why() -> None:
+    for sampler, words in (("auto", "scheduler asha by --scheduler auto: one of two"), ("random", "one of three")):
+        stream = io.StringIO()
+        ConsoleReporter(SafeConsole(stream)).print_search(plan_of(sampler=sampler), [])
+        assert words in " ".join(stream.getvalue().split())
+
+
+def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: Path) -> None:
+    site, random = Site(name="before", storage=str(tmp_path), resume="yes"), Method(sampler="random")
+    spec = spec_of(WORKLOAD, site=site, method=random, demo=False)
+    directory = SearchDir(Storage.of(site), "before")
+    directory.path.mkdir(parents=True)
+    facts = {"run_id": "", "experiment_id": "", "tags": {}}
+    directory.describe(spec, TinyData(), facts=facts, branches=[], method={"sampler": "random", "scheduler": "asha"})
+    (directory.path / EVENT_LOG).touch()
+    resumed, _ = _settle_trials(spec, directory)
+    assert (spec.scheduler, resumed.scheduler) == ("asha-early", "asha")
+    assert scheduler_reason(resumed) == "as this search was begun"
+    named = replace(spec, method=Method(sampler="random", scheduler="median"), scheduler="median")
+    assert _settle_trials(named, directory)[0].scheduler == "median"
 
 
 def test_a_bound_on_concurrent_trials_is_not_silently_ignored_by_pbt() -> None:

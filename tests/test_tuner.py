@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -71,7 +72,7 @@ class _Trial:
         self.config = {"preset": preset}
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
 def test_weak_trials_are_stopped_and_strong_ones_go_on(name: str) -> None:
     bench = Bench(name)
     for number in range(4):
@@ -80,7 +81,7 @@ def test_weak_trials_are_stopped_and_strong_ones_go_on(name: str) -> None:
     assert STOP not in bench.run(bench.trial("best"), 0.1)
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
 def test_presets_are_never_stopped_but_the_others_are_judged_by_them(name: str) -> None:
     bench = Bench(name)
     for number in range(4):
@@ -100,7 +101,7 @@ def test_a_spared_preset_goes_on_to_be_a_yardstick_of_the_median() -> None:
     assert len(bench.scheduler._results[spared]) >= 4
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
 def test_diverged_trials_do_not_poison_the_judgement(name: str) -> None:
     """Pitfalls 1 and 2: they report no number, and comparing goes on without them."""
     bench = Bench(name)
@@ -113,17 +114,25 @@ def test_diverged_trials_do_not_poison_the_judgement(name: str) -> None:
     assert STOP not in bench.run(bench.trial("best"), 0.1)
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
-def test_no_trial_is_judged_before_its_first_rung(name: str) -> None:
+@pytest.mark.parametrize(("name", "first"), [("asha", 25), ("asha-early", 10), ("median", 25)])
+def test_no_trial_is_judged_before_its_first_rung(name: str, first: int) -> None:
     bench = Bench(name)
     for number in range(4):
         bench.run(bench.trial(f"strong-{number}"), 1.0)
     weak = bench.trial("weak")
-    assert [bench.report(weak, percent, 9.0) for percent in (0, 0, 5, 24.9)] == [GO_ON] * 4
-    assert bench.report(weak, 25, 9.0) == STOP
+    assert [bench.report(weak, percent, 9.0) for percent in (0, 0, 5, first - 0.1)] == [GO_ON] * 4
+    assert bench.report(weak, first, 9.0) == STOP
 
 
-@pytest.mark.parametrize("name", ["asha", "median"])
+@pytest.mark.parametrize(("name", "passing"), [("asha", 200), ("asha-early", 133)])
+def test_one_in_two_passes_a_rung_of_asha_and_one_in_three_one_of_asha_early(name: str, passing: int) -> None:
+    bench = Bench(name)
+    losses = random.Random(0).sample(range(400), 400)
+    going_on = sum(bench.report(bench.trial(f"trial-{loss}"), 25, loss) == GO_ON for loss in losses)
+    assert passing - 25 <= going_on <= passing + 25
+
+
+@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
 @pytest.mark.parametrize("pct_start", [0.1, 0.35, 0.8, 0.9])
 def test_zdc_trials_are_not_judged_before_the_learning_rate_peak_of_their_own_cycle(
     name: str, pct_start: float

@@ -36,6 +36,11 @@ def _checked_duration(duration: str) -> str:
     return duration
 
 
+def _or_auto(word: object) -> object:
+    """None was the word for what is now auto."""
+    return "auto" if word is None else word
+
+
 def _checked_trials(trials: object) -> str:
     if not re.fullmatch(r"\+?\d+", str(trials)):
         raise ValueError(f"expected a number of trials, or +N to add N to a search; found {trials!r}")
@@ -134,12 +139,16 @@ class Method(Settings):
         description="largest value that a metric may have, NAME=VALUE or 'NAME<=VALUE', or the smallest one, "
         "'NAME>=VALUE' ...; NAME=inf: none; (): the workload's",
     )
-    sampler: Literal["tpe", "gp", "cmaes", "random", "qmc"] = Field(
-        "tpe", description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not"
+    sampler: Literal["auto", "tpe", "gp", "cmaes", "random", "qmc"] = Field(
+        "auto",
+        description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not; auto: tpe",
     )
-    scheduler: Literal["none", "asha", "median", "pbt"] | None = Field(
-        None,
-        description="stops weak trials early, by the first objective; None: asha for one objective, none for several",
+    scheduler: Annotated[Literal["auto", "none", "asha", "asha-early", "median", "pbt"], BeforeValidator(_or_auto)] = (
+        Field(
+            "auto",
+            description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
+            "points (--sampler random or qmc), none for several objectives",
+        )
     )
     presets: str | None = Field(
         None,

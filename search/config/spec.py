@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from search.config.choice import choose_sampler, choose_scheduler
 from search.config.settings import WARM_START_SAMPLERS, Budget, Method, SearchFlags, Site, seconds
 from search.config.space import Space
 from search.errors import UsageError
@@ -37,6 +38,7 @@ class SearchSpec:
     trials: int  # sampled ones, the presets come on top
     epochs: int  # of a whole trial
     scheduler: str
+    sampler: str = "tpe"
     demo: bool = False  # the carried sample, with a small budget
     figures: bool = True  # at its end: figures that compare trials, and the report page
     json: Path | None = None  # where the leaderboard is written as well
@@ -98,7 +100,7 @@ class SearchSpec:
             "seed": self.seed,
             "retries": self.budget.retries,
             "time_limit": self.budget.time_limit,
-            "sampler": self.method.sampler,
+            "sampler": self.sampler,
             "warm_from": ", ".join(self.method.warm_from) or None,
             "scheduler": self.scheduler,
             "limits": ", ".join(map(_as_param, self.goal.constraints)),
@@ -133,6 +135,8 @@ def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:
     budget, method, site = flags.budget, flags.method, flags.site
     demo = not flags.data.data
     defaults = workload.demo if demo else workload.full
+    goal = _goal(workload, method)
+    trials = defaults.trials if budget.trials is None else int(budget.trials)
     spec = SearchSpec(
         workload=workload,
         name=site.name or new_name(workload.name),
@@ -141,10 +145,11 @@ def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:
         method=method,
         site=site,
         space=_space(workload, method, defaults),
-        goal=_goal(workload, method),
-        trials=defaults.trials if budget.trials is None else int(budget.trials),
+        goal=goal,
+        trials=trials,
         epochs=budget.epochs or defaults.epochs,
-        scheduler=method.scheduler or ("none" if "," in (method.objective or "") else "asha"),
+        scheduler=choose_scheduler(method, len(goal.objectives), trials),
+        sampler=choose_sampler(method),
         demo=demo,
         json=flags.json,
     )
@@ -163,9 +168,9 @@ def _refuse_contradictions(spec: SearchSpec) -> None:
         raise UsageError(f"--resume {site.resume}: say with --name which search is to go on.")
     if spec.trials_added and site.name is None:
         raise UsageError(f"--trials {budget.trials}: say with --name which search they are to be added to.")
-    if method.warm_from and method.sampler not in WARM_START_SAMPLERS:
+    if method.warm_from and spec.sampler not in WARM_START_SAMPLERS:
         raise UsageError(
-            f"--warm-from does nothing for --sampler {method.sampler}, which learns from no trials but its own. "
+            f"--warm-from does nothing for --sampler {spec.sampler}, which learns from no trials but its own. "
             f"Choose {' or '.join(WARM_START_SAMPLERS)}, or leave --warm-from out."
         )
     if method.upstream and not spec.workload.builds_on:

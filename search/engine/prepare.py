@@ -68,7 +68,7 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
     if prepared.experiment:
         facts = create_search_run(prepared.experiment, own, facts)
     method = {
-        "sampler": spec.method.sampler,
+        "sampler": spec.sampler,
         "scheduler": spec.scheduler,
         "time_limit": spec.budget.time_limit,
     }

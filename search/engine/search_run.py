@@ -75,7 +75,10 @@ def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, 
             raise UsageError(f"--resume: no search named {spec.name!r} is in {spec.site.storage}.")
         return spec, False
     directory.repair()
-    before = int(directory.description()["trials"])
+    about = directory.description()
+    before = int(about["trials"])
+    if spec.method.scheduler == "auto":  # its trials are judged as those before them
+        spec = replace(spec, scheduler=about.get("method", {}).get("scheduler", spec.scheduler))
     if not spec.trials_added:
         return replace(spec, trials=max(before, spec.trials) if spec.trials_asked else before), True
     if not directory.history.complete(before + len(spec.space.presets)):

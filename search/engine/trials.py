@@ -64,7 +64,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
 
 def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) -> OptunaSearcher:
     warm = prepared.warm.trials
-    sampler = make_sampler(spec.method.sampler, spec.seed, len(prepared.known) + len(warm))
+    sampler = make_sampler(spec.sampler, spec.seed, len(prepared.known) + len(warm))
     study = open_study(directory.path, spec.name, spec.goal.objectives.values(), sampler, warm)
     return OptunaSearcher(study, spec, prepared.known)
 

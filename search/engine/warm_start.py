@@ -54,7 +54,7 @@ def warm_start(spec: SearchSpec, data: Data, storage: Storage, experiment: Exper
     """
     taken: list[FrozenTrial] = []
     lines, warnings = [], []
-    measure = _Measure(spec, data.objective_version, needs_all=spec.method.sampler == "gp")
+    measure = _Measure(spec, data.objective_version, needs_all=spec.sampler == "gp")
     for name in spec.method.warm_from:
         search = find_earlier(name, spec.workload.name, storage, experiment)
         trials, line = _choose(name, search, measure)

@@ -11,6 +11,7 @@ from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING
 
+from search.config.choice import scheduler_reason
 from search.config.redaction import first_line, without_passwords
 from search.reporting.console import SafeConsole
 
@@ -80,10 +81,10 @@ class ConsoleReporter:
         presets = f"{len(spec.space.presets)} presets + {spec.trials} sampled trials, {spec.epochs} epochs each"
         limit = f", at most {spec.budget.time_limit}" if spec.budget.time_limit else ""
         by = f" (by {spec.goal.objective} alone)" if spec.goal.several and spec.scheduler != "none" else ""
-        blind = " (ignores limits)" if spec.goal.constraints and spec.method.sampler not in ("tpe", "gp") else ""
-        self.print_line(
-            f"budget   {presets}, sampler {spec.method.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}"
-        )
+        blind = " (ignores limits)" if spec.goal.constraints and spec.sampler not in ("tpe", "gp") else ""
+        self.print_line(f"budget   {presets}, sampler {spec.sampler}{blind}, scheduler {spec.scheduler}{by}{limit}")
+        if reason := scheduler_reason(spec):
+            self.print_line(f"method   scheduler {spec.scheduler} by --scheduler auto: {reason}")
 
     def print_tracking(self, site: Site, *, tracked: bool) -> None:
         """Print where events wait if no server is used, and warn of an SQLite database on a network file system."""

@@ -23,6 +23,7 @@ from search.config.spec import SearchSpec
 # of OneCycleLR and the noise schedule, and ASHA would stop the patient schedules first.
 _CLOCK = "progress_percent"
 _FIRST_RUNG_PERCENT = 25
+_EARLY_RUNG_PERCENT = 10  # measured, as its factor of 3: benchmarks/2026-11-29-methods.md
 
 
 class PresetsRunOn:
@@ -78,6 +79,8 @@ def make_scheduler(spec: SearchSpec) -> TrialScheduler:
     match spec.scheduler:
         case "asha":
             return Asha(time_attr=_CLOCK, max_t=100, grace_period=_FIRST_RUNG_PERCENT, reduction_factor=2)
+        case "asha-early":
+            return Asha(time_attr=_CLOCK, max_t=100, grace_period=_EARLY_RUNG_PERCENT, reduction_factor=3)
         case "median":
             return Median(time_attr=_CLOCK, grace_period=_FIRST_RUNG_PERCENT, min_time_slice=float("inf"))
         case "pbt":
