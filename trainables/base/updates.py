@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -18,17 +18,17 @@ class GuardedAdam(torch.optim.AdamW):
     without what ``step`` looks up each time, which takes several times as long as Adam itself for a small network.
     """
 
-    def __init__(self, parameter_P: Sequence[nn.Parameter], **options: Any) -> None:
+    def __init__(self, parameter_P: list[nn.Parameter], **options: Any) -> None:
         super().__init__(parameter_P, fused=True, **options)
         self.found_inf = torch.zeros((), device=parameter_P[0].device)
         self._tensors: tuple[list[Tensor], ...] = ()  # of all parameters: themselves, both averages, numbers of steps
 
-    def update(self, gradient_P: Sequence[Tensor | None], lr: float) -> None:
-        """Make one update at this rate from the gradients that the parameters hold."""
+    def update(self, gradients: list[Tensor], lr: float) -> None:
+        """Make one update at this rate from all gradients that the parameters hold, in their order."""
         (group,) = self.param_groups
         group["lr"] = lr
-        complete = all(gradient is not None for gradient in gradient_P)
-        if complete and not self._tensors and len(self.state) == len(gradient_P):
+        complete = len(gradients) == len(group["params"])
+        if complete and not self._tensors and len(self.state) == len(gradients):
             states_P = [self.state[parameter] for parameter in group["params"]]
             columns = ([state[name] for state in states_P] for name in ("exp_avg", "exp_avg_sq", "step"))
             self._tensors = (group["params"], *columns)
@@ -41,7 +41,7 @@ class GuardedAdam(torch.optim.AdamW):
             torch._foreach_add_(step_P, 1)
             torch._fused_adamw_(
                 parameter_P,
-                gradient_P,
+                gradients,
                 average_P,
                 square_P,
                 [],
@@ -107,11 +107,11 @@ class Updates:
         for parameter in self._parameter_P:
             parameter.grad = None
         torch.autograd.backward(loss)
-        gradient_P = [parameter.grad for parameter in self._parameter_P]
+        gradients = [parameter.grad for parameter in self._parameter_P if parameter.grad is not None]
         with torch.no_grad():
-            self._guard(loss, [gradient for gradient in gradient_P if gradient is not None])
+            self._guard(loss, gradients)
         self.made += 1
-        self._optimizer.update(gradient_P, self.lr)
+        self._optimizer.update(gradients, self.lr)
 
     def first_bad(self) -> dict[str, float] | None:
         """Return number, loss and gradient norm of the first refused update, or None. Waits for the device."""
