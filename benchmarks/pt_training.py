@@ -1,6 +1,7 @@
 """Our pT training epoch against the usual Dataset and DataLoader loop, and our dropout against PyTorch's.
 
     python -m benchmarks.pt_training --batch-size 1024 --repeats 5
+    python -m benchmarks.pt_training --batch-size 64 --width 64       where Python takes more time than the network
 
 Prints Markdown. All ways of one table take turns, so that a busy machine disturbs them alike. Same events, same
 network, same loss and penalties, same batch size. Where there is CUDA it is measured there.
@@ -97,6 +98,27 @@ class UsualLoop:
         )
 
 
+class BareLoop:
+    """The least that a loop does on the same network: resident events, nn.Dropout, the main loss and fused Adam."""
+
+    def __init__(self, usual: UsualLoop, feature_NF: Tensor, truth_N: Tensor) -> None:
+        self.config, self.network = usual.config, usual.network
+        self.feature_NF, self.truth_N = feature_NF, truth_N
+        self.optimizer = torch.optim.Adam(self.network.parameters(), self.config.learning_rate, fused=True)
+
+    def train_epoch(self) -> None:
+        self.network.train()
+        size, c = self.config.batch_size, self.config
+        order_N = torch.randperm(len(self.truth_N), device=self.truth_N.device)
+        for index_B in order_N.split(size)[: len(order_N) // size]:
+            loss = relative_loss(
+                self.network(self.feature_NF[index_B]), self.truth_N[index_B], c.peak_weight, c.peak_window
+            )
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+
+
 def main(events: int = 0, batch_size: int = 1024, width: int = 256, repeats: int = 5, threads: int = 1) -> None:
     """Measure and print.
 
@@ -138,6 +160,8 @@ def compare_loops(config: Config, data: PtData, device: torch.device, repeats: i
     for workers in (0, 2):
         loop = UsualLoop(config, feature_NF, ours.truth_N, device, workers)
         ways[f"DataLoader, {workers} workers"] = loop.train_epoch
+    bare = BareLoop(UsualLoop(config, feature_NF, ours.truth_N, device, 0), feature_NF, ours.truth_N)
+    ways["bare loop, no penalties"] = bare.train_epoch
     title = f"training, {'pt-energy' if isinstance(config, PtEnergyConfig) else 'pt-dphi'}"
     print_table(title, time_in_turn(ways, repeats, device), len(data.train))
 

@@ -19,6 +19,7 @@ from trainables.pt.loss import (
     grid_inverse_dphi,
     monotonic_penalty,
     relative_loss,
+    rises,
 )
 
 
@@ -81,6 +82,24 @@ def test_monotonic_penalty_has_the_gradient_of_its_value(random: torch.Generator
     pt = torch.randn(12, dtype=torch.float64, generator=random, requires_grad=True)
     assert float(monotonic_penalty(pt, angle).detach()) > 0
     assert torch.autograd.gradcheck(lambda pt: monotonic_penalty(pt, angle), (pt,))
+
+
+def test_the_rises_of_the_grid_backwards_are_its_monotonic_penalty(random: torch.Generator) -> None:
+    inverse = grid_inverse_dphi()
+    pt = torch.randn(len(inverse), generator=random, requires_grad=True)
+    gradients = []
+    for penalty in (monotonic_penalty(pt, 1 / inverse), rises(pt.flip(0))):
+        gradients.append((penalty.detach(), *torch.autograd.grad(penalty, pt)))
+    assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+    assert float(gradients[0][0]) > 0
+
+
+def test_the_boundary_table_serves_a_training_after_inference() -> None:
+    with torch.inference_mode():
+        boundary_penalty(torch.ones(9, dtype=torch.float16))
+    pt = torch.ones(9, dtype=torch.float16, requires_grad=True)
+    boundary_penalty(pt).backward()  # type: ignore[no-untyped-call]
+    assert pt.grad is not None
 
 
 def test_the_grid_covers_the_boundary_table_evenly_in_the_logarithm() -> None:

@@ -149,6 +149,17 @@ def test_dropout_of_any_shape() -> None:
     assert torch.isfinite(dropout_factor(torch.Size((64, 64)), 0.9999, random(1))).all()
 
 
+def test_each_layer_drops_neurons_of_its_own(event_features: Tensor) -> None:
+    network = build_network(PtEnergyConfig(width=64, depth=3, dropout=0.5), 7, 0)
+    asked: list[Tensor] = []
+    for layer in (*network.hidden[1:], network.head):
+        layer.register_forward_pre_hook(lambda _, inputs: asked.append(inputs[0] == 0))
+    network.estimate(event_features, random(1))
+    drawn = dropout_factor(torch.Size((3, len(event_features), 64)), 0.5, random(1)) == 0
+    assert all((zero | ~drops).all() for zero, drops in zip(asked, drawn, strict=True))
+    assert not torch.equal(drawn[0], drawn[1])
+
+
 def test_only_an_estimate_with_a_generator_drops_neurons(event_features: Tensor) -> None:
     network = build_network(PtEnergyConfig(width=32, dropout=0.5), 7, 0)
     still = network(event_features)

@@ -90,10 +90,10 @@ def test_both_cycles_reach_their_own_maximum_and_end_with_their_own_last_update(
     training = begin(data, dis_gen_ratio=ratio, max_lr_gen=3e-4, max_lr_dis=5e-4, pct_start=0.5)
     rates: dict[str, list[float]] = {"gen": [], "dis": []}
     for name, updates in (("gen", training.gen), ("dis", training.dis)):
-        step = updates._optimizer.step
-        updates._optimizer.step = lambda name=name, updates=updates, step=step: (  # type: ignore[method-assign,misc]
-            rates[name].append(updates._optimizer.param_groups[0]["lr"]),
-            step(),
+        update = updates._optimizer.update
+        updates._optimizer.update = lambda gradients, lr, name=name, update=update: (  # type: ignore[method-assign,misc]
+            rates[name].append(lr),
+            update(gradients, lr),
         )
     while not training.finished:
         training.train_epoch()

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import Tensor
 
@@ -32,14 +34,24 @@ def monotonic_penalty(pt_K: Tensor, angle_K: Tensor) -> Tensor:
     so that the penalty grows with the batch size; here they are a fixed grid (``grid_inverse_dphi``), so that it is
     the same for every batch and acts outside of the data too.
     """
-    sorted_K = pt_K[torch.argsort(angle_K, stable=True)]
-    return sorted_K.diff().relu().sum()
+    return rises(pt_K[torch.argsort(angle_K, stable=True)])
+
+
+def rises(pt_K: Tensor) -> Tensor:
+    """Sum the rises of pT, in GeV, from each prediction to the next."""
+    return pt_K.diff().relu().sum()
 
 
 def boundary_deviation(pt_P: Tensor) -> Tensor:
     """Return relative deviations (P,) of predictions at the angles of the boundary table from its pT."""
-    target_P = torch.tensor(BOUNDARY_PT_GEV, dtype=pt_P.dtype, device=pt_P.device)
+    target_P = _boundary_pt(pt_P.dtype, pt_P.device)
     return (target_P - pt_P) / target_P
+
+
+@cache
+def _boundary_pt(dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # whoever asks first, a training may keep it
+        return torch.tensor(BOUNDARY_PT_GEV, dtype=dtype, device=device)
 
 
 def boundary_penalty(pt_P: Tensor) -> Tensor:

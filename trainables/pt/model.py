@@ -1,6 +1,6 @@
 """The networks of the pT models: a multilayer perceptron, its standardised inputs and its dropout."""
 
-# N events, F features, W width
+# N events, F features, L hidden layers, W width
 
 from __future__ import annotations
 
@@ -60,10 +60,14 @@ class PtNetwork(nn.Module):
     def estimate(self, feature_NF: Tensor, random: torch.Generator | None = None) -> Tensor:
         """Estimate pT (N,) in GeV before any correction; with a generator neurons are dropped, as in training."""
         active_NW = (feature_NF - self.mean) / self.scale if self.standardised else feature_NF
-        for layer in self.hidden:
+        factor_LNW = None
+        if random is not None and self.dropout:  # one draw for all layers
+            shape = torch.Size((len(self.hidden), len(feature_NF), self.head.in_features))
+            factor_LNW = dropout_factor(shape, self.dropout, random)
+        for number, layer in enumerate(self.hidden):
             active_NW = functional.relu(layer(active_NW))
-            if random is not None and self.dropout:
-                active_NW = active_NW * dropout_factor(active_NW.shape, self.dropout, random)
+            if factor_LNW is not None:
+                active_NW = active_NW * factor_LNW[number]
         pt_N: Tensor = self.head(active_NW).squeeze(1)
         return pt_N
 

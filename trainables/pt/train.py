@@ -29,6 +29,7 @@ from trainables.pt.loss import (
     grid_inverse_dphi,
     monotonic_penalty,
     relative_loss,
+    rises,
 )
 from trainables.pt.metrics import Scores, check_binning, score
 from trainables.pt.model import PtNetwork, build_network, in_chunks, load_network
@@ -169,8 +170,12 @@ class PtDphiTraining(PtTraining):
         if not any(weights.values()):
             return {}
         pt_K, pt_P = self._probe()
-        values = {"monotonic": monotonic_penalty(pt_K, 1 / self._inverse_K), "boundary": boundary_penalty(pt_P)}
-        return {name: (weight, values[name]) for name, weight in weights.items() if weight}
+        terms: dict[str, tuple[float, Tensor]] = {}
+        if weights["monotonic"]:
+            terms["monotonic"] = weights["monotonic"], rises(pt_K.flip(0))  # the grid falls in the angle
+        if weights["boundary"]:
+            terms["boundary"] = weights["boundary"], boundary_penalty(pt_P)
+        return terms
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Predict pT (K,) on the grid and (P,) at the boundary table with the present model, without dropout."""

@@ -27,7 +27,10 @@ def local_position(
     """Transform a global position in mm to the detector's frame: z on its axis, origin at the interaction point."""
     x, y, z = (np.asarray(value, dtype=np.float64) for value in (x_H, y_H, z_H))
     cosine, sine = np.cos(CROSSING_ANGLE_RAD), np.sin(CROSSING_ANGLE_RAD)
-    return x * cosine - z * sine, y, x * sine + z * cosine
+    across, along = x * cosine, x * sine
+    across -= z * sine
+    along += z * cosine
+    return across, y, along
 
 
 def global_position(
@@ -47,10 +50,20 @@ def crystal_of_position(
     Float32 positions at 35 m are precise to 0.002 mm; hits lie at the crystal's centre, 15 mm from its edge.
     """
     x, y, z = local_position(x_H, y_H, z_H)
-    ix = np.floor(x / PITCH_MM + ROWS / 2)
-    iy = np.floor(y / PITCH_MM + ROWS / 2)
-    inside = (ix >= 0) & (ix < ROWS) & (iy >= 0) & (iy < ROWS) & (np.abs(z - CENTRE_DISTANCE_MM) < DEPTH_TOLERANCE_MM)
-    return np.where(inside, ROWS * ix + iy, OUTSIDE).astype(np.int64)
+    ix, iy = x / PITCH_MM, y / PITCH_MM
+    for index in (ix, iy):  # in place: of millions of hits new arrays take most of the time
+        index += ROWS / 2
+        np.floor(index, out=index)
+    z -= CENTRE_DISTANCE_MM
+    inside = np.abs(z, out=z) < DEPTH_TOLERANCE_MM
+    for index in (ix, iy):
+        inside &= index >= 0
+        inside &= index < ROWS
+    ix *= ROWS
+    ix += iy
+    if not inside.all():
+        ix[~inside] = OUTSIDE
+    return ix.astype(np.int64)
 
 
 def crystal_of_cell_id(cell_id_H: NDArray[np.integer]) -> NDArray[np.int64]:

@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
@@ -88,11 +86,7 @@ class ZDCReader(FileReader):
 
 def _rows(chunk: Chunk, threshold_mev: float, tally: showers.FileTally) -> Rows:
     condition_N6 = showers.conditions(chunk, tally).astype("<f4")
-    sum_mev_N400 = showers.crystal_sums(showers.hits(chunk, tally), len(condition_N6))
-    touched_N50 = showers.pack_mask(sum_mev_N400, 0.0)
-    mask_N50 = touched_N50 if threshold_mev == 0 else showers.pack_mask(sum_mev_N400, threshold_mev)
-    tally.hit_crystals += int(np.bitwise_count(mask_N50).sum())
-    tally.largest_sum_mev = max(tally.largest_sum_mev, float(sum_mev_N400.max(initial=0.0)))
+    touched_N50, mask_N50 = showers.hit_maps(showers.hits(chunk, tally), len(condition_N6), threshold_mev, tally)
     # Without the threshold, so that an event stays in its part at any threshold.
     event_hash_N = hash_events([condition_N6[:, 1:4], touched_N50]).astype("<u8")
     return {"condition": condition_N6, "mask_packed": mask_N50, HASH: event_hash_N}

@@ -18,6 +18,7 @@ from trainables.zdc.layouts import Chunk
 OUTSIDE_SHARE_MAX = 0.01  # of the hits of a file
 DISAGREEING_SHARE_MAX = 0.02  # of the hits of a file, cellID against position
 MOMENTUM_TOLERANCE = 1e-3  # relative, by which rounding may lift a momentum above its energy
+DENSE_EVENTS = 256  # whose 400 sums each are in memory at once: they fit the cache of a core
 DEPOSIT_SHARE_MAX = 3.0  # deposits of a file per energy of its particles: more is another unit
 
 
@@ -151,6 +152,39 @@ def pack_mask(sum_mev_N400: NDArray[np.float64], threshold_mev: float) -> NDArra
     return np.packbits(sum_mev_N400 > threshold_mev, axis=1)
 
 
+def hit_maps(
+    hits: Hits, events: int, threshold_mev: float, tally: FileTally
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Pack the crystals above 0, and those above the threshold, of each event: (N, 50) both.
+
+    Parameters
+    ----------
+    hits : Hits
+        In the order of their events.
+    events : int
+    threshold_mev : float
+    tally : FileTally
+        Receives the number of crystals above the threshold, and the largest sum where it was needed.
+    """
+    if threshold_mev == 0 and hits.energy_gev_H.min(initial=0.0) >= 0:  # a crystal with any deposit is above 0
+        map_NX = np.zeros((events, geometry.CRYSTALS), np.bool_)
+        some_H = hits.energy_gev_H > 0
+        place_H = hits.event_H * geometry.CRYSTALS + hits.crystal_H
+        map_NX.reshape(-1)[place_H if some_H.all() else place_H[some_H]] = True
+        touched_N50 = mask_N50 = np.packbits(map_NX).reshape(events, -1)
+    else:
+        touched_N50, mask_N50 = (np.zeros((events, geometry.CRYSTALS // 8), np.uint8) for _ in range(2))
+        for first in range(0, events, DENSE_EVENTS):
+            block = slice(first, min(first + DENSE_EVENTS, events))
+            begin, end = np.searchsorted(hits.event_H, (block.start, block.stop))
+            of_block = Hits(hits.event_H[begin:end] - first, hits.crystal_H[begin:end], hits.energy_gev_H[begin:end])
+            sum_mev_N400 = crystal_sums(of_block, block.stop - first)
+            touched_N50[block], mask_N50[block] = (pack_mask(sum_mev_N400, least) for least in (0.0, threshold_mev))
+            tally.largest_sum_mev = max(tally.largest_sum_mev, float(sum_mev_N400.max(initial=0.0)))
+    tally.hit_crystals += int(np.bitwise_count(mask_N50).sum())
+    return touched_N50, mask_N50
+
+
 def check_file(file: str, tally: FileTally) -> None:
     """Check what only a whole file shows.
 
@@ -180,13 +214,13 @@ def check_file(file: str, tally: FileTally) -> None:
 
 def _primaries(chunk: Chunk) -> dict[str, NDArray[np.float64]]:
     """Return the fields of the one generated particle of each event, each of shape (N,)."""
-    import awkward as ak  # it takes a second, which data from a cache need not pay
-
-    particle = {name: values for name, values in chunk.fields.items() if not name.startswith("hit_")}
+    names = [name for name in chunk.fields if not name.startswith("hit_")]
+    counts, particle = chunk.counts("px"), {name: chunk.flat(name) for name in names}
     if chunk.layout == "edm4hep":
         final = particle.pop("status") == 1
+        event_of_final = np.repeat(np.arange(len(counts)), counts)[final]
+        counts = np.bincount(event_of_final, minlength=len(counts))
         particle = {name: values[final] for name, values in particle.items()}
-    counts = ak.to_numpy(ak.num(particle["px"], axis=1))
     if (counts != 1).any():
         event = int(np.argmax(counts != 1))
         kind = "particle with generatorStatus 1" if chunk.layout == "edm4hep" else "particle in mcPar_*"
@@ -194,9 +228,7 @@ def _primaries(chunk: Chunk) -> dict[str, NDArray[np.float64]]:
             f"{chunk.where(event)}: expected exactly one {kind}, found {counts[event]}. A shower is learned "
             "from one particle: use events of a particle gun, or write one entry per particle."
         )
-    primary = {
-        name: np.asarray(ak.to_numpy(ak.flatten(values, axis=1)), np.float64) for name, values in particle.items()
-    }
+    primary = {name: values.astype(np.float64) for name, values in particle.items()}
     for name, values in primary.items():
         chunk.refuse(~np.isfinite(values), name, values, "a finite number")
     return primary
