@@ -85,6 +85,19 @@ class Training(ABC):
     def write_report(self, folder: Path) -> None:
         """Write figures (.png) and tables (.csv) of the present model into an existing folder."""
 
+    def write_tables(self, folder: Path) -> None:
+        """Write the part of the report that must be written where the events are; by default the whole report.
+
+        A trial calls this one, and its core or GPU waits meanwhile. A workload whose figures can be drawn elsewhere
+        writes its tables here, and what its figures show beyond them as arrays into ``FIGURE_DATA``; ``draw_report``
+        makes figures of them. Its ``write_report`` calls both.
+        """
+        self.write_report(folder)
+
+    @staticmethod
+    def draw_report(folder: Path) -> None:
+        """Draw the figures of a report that ``write_tables`` began with a file ``FIGURE_DATA``, in any process."""
+
     @property
     def finished(self) -> bool:
         return self.epoch >= self.config.epochs
