@@ -180,7 +180,9 @@ def plot_detector(path: Path, study: ClusterDphi) -> None:
         sigma = Series(*bins, study.core_sigma_mrad_K, study.core_sigma_error_mrad_K)
         peak = Series(*bins, study.peak_mrad_K, study.peak_error_mrad_K)
         draw_series(panels[0], sigma, 0, 0.5, "")
-        panels[0].set(ylabel="sigma of Gaussian\ncore [mrad]", ylim=(0, 1.2 * largest_sigma_mrad(study.core_sigma_mrad_K)))
+        panels[0].set(
+            ylabel="sigma of Gaussian\ncore [mrad]", ylim=(0, 1.2 * largest_sigma_mrad(study.core_sigma_mrad_K))
+        )
         draw_series(panels[1], peak, 0, 0.5, "")
         panels[1].axhline(0, color=GREY, linewidth=0.8)
         panels[1].margins(y=0.15)
