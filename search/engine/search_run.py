@@ -19,6 +19,7 @@ from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import Comparison, begin_comparisons
 from search.reporting.console import SafeConsole, libraries_logged
+from search.reporting.draw_pool import DrawPool
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.precision import about_baselines, about_trials
@@ -135,7 +136,7 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
                 facts = run_facts(spec, prepared, share, directory)
                 events, continued = open_event_log(directory)
                 exporter = _exporter(spec, prepared, facts, directory, reporter)
-                figures = TrialFigures(spec.workload, events, reporter.print_line)
+                figures = TrialFigures(DrawPool(spec.workload), events, reporter.print_line)
                 context = SearchContext(directory, reporter, stop_controller, events, exporter, figures)
                 directory.on_taken_over = partial(_report_lost, context)
                 stack.enter_context(stop_waiting_when(stop_controller.due))

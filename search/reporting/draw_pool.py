@@ -26,7 +26,7 @@ class DrawPool:
         self._waiting: deque[tuple[Task, Future[None]]] = deque()
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
-        self._processes: set[DrawProcess] = set()
+        self._processes: list[DrawProcess] = []
         self._closed = False
         self._nobody_finds = False  # the workload: this process must draw itself
 
@@ -44,6 +44,8 @@ class DrawPool:
         """Use all cores: the trials have ended."""
         cores = len(os.sched_getaffinity(0))
         with self._changed:
+            if not self._waiting:
+                return
             wanted = min(cores, _MOST_PROCESSES, 1 + len(self._waiting) // _TASKS_PER_PROCESS)
             for _ in range(wanted - (1 if self._threads else 0)):
                 self._start_thread(beside_trials=False)
@@ -87,15 +89,15 @@ class DrawPool:
 
     def _start_process(self, beside_trials: bool) -> DrawProcess | None:
         try:
-            process = DrawProcess(word_of(self._workload), beside_trials)
+            with self._changed:
+                if self._closed:
+                    return None
+                process = DrawProcess(word_of(self._workload), beside_trials)
+                self._processes.append(process)
+            process.wait_until_ready()
         except (LookupError, OSError):
             self._nobody_finds = True
             return None
-        with self._changed:
-            self._processes.add(process)
-            closed = self._closed
-        if closed:
-            process.close()
         return process
 
     def _take(self) -> tuple[Task, Future[None]] | None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -46,11 +46,6 @@ class DrawProcess:
     """An artist in a process of its own, which imports the workload once and ends with this one.
 
     A process of its own, not a pool of the standard library, because such a pool runs the user's script again.
-
-    Raises
-    ------
-    LookupError
-        It does not find the workload.
     """
 
     def __init__(self, word: str, beside_trials: bool) -> None:
@@ -66,8 +61,16 @@ class DrawProcess:
             env=environment,
             start_new_session=True,  # a Ctrl-C is for the search, which ends this process
         )
+
+    def wait_until_ready(self) -> None:
+        """Return when it can draw.
+
+        Raises
+        ------
+        LookupError
+            It does not find the workload.
+        """
         if problem := self._answer():
-            self.close()
             raise LookupError(problem)
 
     def draw_report(self, folder: Path) -> str:
@@ -108,8 +111,7 @@ class DrawProcess:
         return f"the process that draws figures died (exit code {self._process.poll()})"
 
 
-def _attempt(draw: object) -> str:
-    assert callable(draw)
+def _attempt(draw: Callable[[], object]) -> str:
     try:
         draw()
     except Exception:  # a plotting library may raise anything

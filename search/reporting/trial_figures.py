@@ -15,7 +15,6 @@ from search.reporting.draw_pool import DrawPool
 from search.reporting.draw_process import Artist
 from search.storage.trial_record import TrialListener, TrialRecord
 from search.tracking.events import EventRecorder
-from search.workload import Workload
 from trainables.base.checkpoint import FIGURE_DATA, REPORT_ERROR, REPORT_FOLDER
 
 Keeps = Callable[[TrialRecord], bool]
@@ -39,10 +38,9 @@ class TrialFigures(TrialListener):
     at its end. As a listener it must come before the listeners that copy files and that delete checkpoints.
     """
 
-    def __init__(self, workload: Workload, events: EventRecorder, say: Callable[[str], object]) -> None:
-        self._workload, self._events, self._say = workload, events, say
+    def __init__(self, pool: DrawPool, events: EventRecorder, say: Callable[[str], object]) -> None:
+        self._pool, self._events, self._say = pool, events, say
         self._keeps: Keeps = lambda _trial: True
-        self._pool = DrawPool(workload)
         self._pending: list[Future[None]] = []
         self._drawn: deque[_Drawn] = deque()
 

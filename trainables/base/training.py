@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainables.base.checkpoint import FIGURE_DATA
+
 if TYPE_CHECKING:  # configurations and --help need no torch
     import torch
 
@@ -96,7 +98,8 @@ class Training(ABC):
 
     @staticmethod
     def draw_report(folder: Path) -> None:
-        """Draw the figures of a report that ``write_tables`` began with a file ``FIGURE_DATA``, in any process."""
+        """Draw the figures of a report in which ``write_tables`` left a file ``FIGURE_DATA``, in any process."""
+        raise NotImplementedError(f"{folder} has a file {FIGURE_DATA}, but its training defines no draw_report(folder)")
 
     @property
     def finished(self) -> bool:

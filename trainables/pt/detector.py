@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ClusterDphi:
-    """dphi = phi(truth) - phi(cluster) in mrad: how many events have it, and its Gaussian core in pT bins with enough events.
+    """dphi = phi(truth) - phi(cluster) in mrad: of all events, and its Gaussian core in pT bins with enough events.
 
     Truth is where the primary met the surface of the EMCal. Errors are 1 sigma, statistical.
     Source: ML4Reco, "dphi(truth - reco) vs pT".
