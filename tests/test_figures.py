@@ -207,11 +207,13 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_a_workload_that_no_other_process_finds_is_drawn_here(one: Searching, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("search.reporting.draw_pool.word_of", lambda _workload: "nobody-knows-it")
+def test_a_workload_that_no_other_process_finds_is_drawn_here(one: Searching) -> None:
+    one.pool = DrawPool(replace(WORKLOADS["zdc"], name="nobody-knows-it"))
+    one.begin()
     trial = one.end(1)
     one.figures.finish()
     assert one.report(trial) == TABLES | FIGURES
+    one.figures.close()
 
 
 def test_a_process_says_that_it_does_not_find_a_workload() -> None:

@@ -28,7 +28,8 @@ def read_columns(path: Path) -> dict[str, NDArray[np.float64]]:
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any] | float | str]) -> None:
     """Write arrays, numbers and texts under their names, compressed."""
-    np.savez_compressed(path, **{name: np.asarray(array) for name, array in arrays.items()})
+    named: dict[str, Any] = {name: np.asarray(array) for name, array in arrays.items()}
+    np.savez_compressed(path, **named)
 
 
 def read_arrays(path: Path) -> dict[str, NDArray[Any]]:

@@ -115,8 +115,8 @@ def draw_report(folder: Path) -> None:
     arrays = read_arrays(folder / FIGURE_DATA)
     curve, others = read_response_table(folder / RESPONSE_TABLE)
     if uncorrected := others.pop(UNCORRECTED, None):
-        without = replace(curve, **{f"{name}_K": value_K for name, value_K in uncorrected.items()})
-        plots.plot_correction(folder / "post_correction.png", curve, without)
+        columns: dict[str, Any] = {f"{name}_K": value_K for name, value_K in uncorrected.items()}
+        plots.plot_correction(folder / "post_correction.png", curve, replace(curve, **columns))
     plots.plot_widths(folder / "resolution_vs_pt.png", {LABEL: curve}, others)
     plots.plot_biases(folder / "bias_vs_pt.png", {LABEL: curve}, others)
     event_plots.plot_distributions(folder / "response_distributions.png", curve, counts_of(arrays))
