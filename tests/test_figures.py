@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from pyarrow import fs
 
+from search.reporting.draw_pool import DrawPool
 from search.reporting.draw_process import DrawProcess
 from search.reporting.trial_figures import TrialFigures
 from search.storage.event_log import read_entries
@@ -44,14 +46,14 @@ def training() -> ZDCTraining:
 class Searching:
     """A search's folder in which trials end, and what draws their figures."""
 
-    def __init__(self, folder: Path, training: ZDCTraining) -> None:
-        self.folder, self.training, self.lines = folder, training, list[str]()
+    def __init__(self, folder: Path, training: ZDCTraining, pool: DrawPool) -> None:
+        self.folder, self.training, self.pool, self.lines = folder, training, pool, list[str]()
         self.lost: set[int] = set()
         self.events = EventRecorder(folder / EVENT_LOG, StagedFiles(folder))
         self.begin()
 
     def begin(self, *known: TrialRecord) -> None:
-        self.figures = TrialFigures(WORKLOADS["zdc"], self.events, self.lines.append)
+        self.figures = TrialFigures(self.pool, self.events, self.lines.append)
         self.figures.follow(lambda trial: trial.number not in self.lost, known)
 
     def trial(self, number: int, preset: str | None = None) -> TrialRecord:
@@ -81,11 +83,23 @@ class Searching:
         return found
 
 
+class _Shared(DrawPool):
+    """A pool for several searches, because its process takes seconds to start."""
+
+    def close(self) -> None:
+        """Stay open."""
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[DrawPool]:
+    shared = _Shared(WORKLOADS["zdc"])
+    yield shared
+    DrawPool.close(shared)
+
+
 @pytest.fixture
-def one(tmp_path: Path, training: ZDCTraining) -> Iterator[Searching]:
-    searching = Searching(tmp_path, training)
-    yield searching
-    searching.figures.close()
+def one(tmp_path: Path, training: ZDCTraining, pool: DrawPool) -> Searching:
+    return Searching(tmp_path, training, pool)
 
 
 def test_a_trial_leaves_its_tables_and_what_its_figures_show_beyond_them(one: Searching) -> None:
@@ -95,7 +109,6 @@ def test_a_trial_leaves_its_tables_and_what_its_figures_show_beyond_them(one: Se
 def test_figures_come_into_the_checkpoint_and_to_mlflow_for_the_trials_that_are_kept(one: Searching) -> None:
     one.lost = {2, 3}
     kept, lost, preset = one.end(1), one.end(2), one.end(3, "test26-lr4")
-    one.figures.hurry()
     one.figures.finish()
     assert one.report(kept) == TABLES | FIGURES
     assert one.exported(kept) == one.exported(preset) == {f"{REPORT_FOLDER}/{name}" for name in FIGURES}
@@ -145,7 +158,7 @@ def test_a_drawing_that_fails_is_recorded_and_costs_nothing(one: Searching) -> N
 
 def test_what_cannot_be_put_into_the_checkpoint_is_drawn_again_by_a_resume(one: Searching) -> None:
     trial = one.end(1)
-    one.figures._pool.finish(one.figures._pending)  # drawn, not placed yet
+    one.pool.finish(one.figures._pending)  # drawn, not placed yet
     assert trial.checkpoint is not None
     place, trial.checkpoint = trial.checkpoint, StoragePath(_Full(fs.LocalFileSystem()), trial.checkpoint.path)
     one.figures.finish()
@@ -176,8 +189,8 @@ class _Full:
 def test_a_process_that_dies_costs_one_trial_its_figures_and_no_other(one: Searching) -> None:
     first = one.end(1)
     one.figures.finish()
-    one.figures._pool._processes[0]._process.kill()
-    one.figures._pool._processes[0]._process.wait()
+    for process in one.pool._processes:
+        process.close()
     second = one.end(2)
     one.figures.finish()
     assert one.report(first) == one.report(second) == TABLES | FIGURES
