@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from trainables.evaluation.tables import read_arrays, read_columns, write_arrays
 from trainables.pt import event_plots, plots
 from trainables.pt.combined import BRANCH_ROWS, CombinedData
 from trainables.pt.cutflow import SELECTIONS
-from trainables.pt.detector import cluster_dphi
+from trainables.pt.detector import ClusterDphi, cluster_dphi
 from trainables.pt.distributions import arrays_of, count_predictions, count_residuals, counts_of
 from trainables.pt.event_map import map_of
 from trainables.pt.metrics import Scores, score
@@ -70,7 +70,10 @@ def write_tables(
     uncorrected : Scores, optional
         Of the same model without its post-correction.
     """
-    others = _others(data, scores)
+    of_data = _of_data(data)
+    others = dict(of_data.others)
+    if compares_with_reference(data.binning, data.selection):
+        others[REPORT] = reference_columns(scores.used)
     in_table = others | ({UNCORRECTED: columns_of(uncorrected.curve)} if uncorrected is not None else {})
     write_response_table(folder / RESPONSE_TABLE, scores.curve, in_table)
     edges_gev = np.arange(0, data.binning.max_pt_gev + EFFICIENCY_BIN_GEV / 2, EFFICIENCY_BIN_GEV)
@@ -79,8 +82,7 @@ def write_tables(
         {selection: data.cut_flow.efficiency(selection, edges_gev) for selection in SELECTIONS},
     )
     write_cut_flow_table(folder / CUT_FLOW_TABLE, data.cut_flow)
-    study = cluster_dphi((data.train, data.validation), data.binning)
-    write_detector_table(folder / DETECTOR_TABLE, study)
+    write_detector_table(folder / DETECTOR_TABLE, of_data.study)
     if points:
         write_columns(folder / LOSS_TABLE, points)
     if curve is not None:
@@ -89,25 +91,41 @@ def write_tables(
     arrays: dict[str, NDArray[Any] | float | str] = {
         "selection": data.selection,
         "data_range": np.array([float(1 / dphi) for dphi in (data.train.dphi_N.max(), data.train.dphi_N.min())]),
-        "c": fit_c(data.train),
+        "c": of_data.c,
         **count_predictions(scores).arrays(PREDICTIONS),
-        **study.map.arrays(DETECTOR),
+        **of_data.study.map.arrays(DETECTOR),
         **arrays_of(count_residuals(scores)),
     }
     write_arrays(folder / FIGURE_DATA, arrays)
 
 
-def _others(data: PtData, scores: Scores) -> dict[str, Columns]:
-    """Collect what is shown beside the model: formulas, its branches, and the published report where comparable."""
+@dataclass(frozen=True)
+class _OfData:
+    """What is the same in the reports of all trials of the same data."""
+
+    data: PtData
+    others: Mapping[str, Columns]  # predictors beside the model: formulas, and its branches
+    study: ClusterDphi
+    c: float  # of pT = C / dphi
+
+
+_last_of_data: list[_OfData] = []  # of this process, whose trials have the same data
+
+
+def _of_data(data: PtData) -> _OfData:
+    if not _last_of_data or _last_of_data[0].data is not data:
+        study = cluster_dphi((data.train, data.validation), data.binning)
+        _last_of_data[:] = [_OfData(data, _others(data), study, fit_c(data.train))]
+    return _last_of_data[0]
+
+
+def _others(data: PtData) -> dict[str, Columns]:
     others = naive_scores(data)
     if isinstance(data, CombinedData):
         truth_N = data.validation.truth_N3[:, 0]
         branches = zip(BRANCH_ROWS, data.validation_branch_N2.T, strict=True)
         others |= {name: score(pred_N, truth_N, data.binning) for name, pred_N in branches}
-    columns: dict[str, Columns] = {name: columns_of(other.curve) for name, other in others.items()}
-    if compares_with_reference(data.binning, data.selection):
-        columns[REPORT] = reference_columns(scores.used)
-    return columns
+    return {name: columns_of(other.curve) for name, other in others.items()}
 
 
 def draw_report(folder: Path) -> None:

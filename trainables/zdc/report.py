@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trainables.base.checkpoint import FIGURE_DATA
 from trainables.evaluation.tables import read_arrays, read_columns, write_arrays, write_columns
 from trainables.zdc import plots
-from trainables.zdc.figure_data import PARTS, REGIONS, count_inputs, inputs_of, map_of, maps_of
+from trainables.zdc.figure_data import PARTS, REGIONS, inputs_of, map_of, maps_of
 from trainables.zdc.metrics import Scores
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table, write_mse_table
 
@@ -30,9 +30,8 @@ def write_tables(folder: Path, data: ZDCData, scores: Scores, points: Mapping[st
     write_mse_table(folder / MSE_TABLE, scores.curve, {name: other.curve for name, other in data.naive.items()})
     if points:
         write_columns(folder / LOSS_TABLE, points)
-    inputs = [count_inputs(events) for events in (data.train, data.validation)]
     arrays = maps_of(scores)
-    for name, counted in zip(PARTS, inputs, strict=True):
+    for name, counted in data.inputs.items():
         arrays |= counted.arrays(name)
     write_arrays(folder / FIGURE_DATA, arrays)
 
