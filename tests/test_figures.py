@@ -262,3 +262,15 @@ def test_a_search_that_is_killed_before_its_figures_are_drawn_draws_them_when_it
     assert artifacts == FIGURES
     assert json.loads((folder / "leaderboard.json").read_text())
     assert (folder / "report.html").exists()
+
+
+def test_no_process_starts_for_trials_that_have_drawn_their_figures_themselves(one: Searching) -> None:
+    one.pool = DrawPool(WORKLOADS["zdc"])
+    one.begin()
+    trial = one.trial(1)
+    assert trial.checkpoint is not None
+    Path(trial.checkpoint.path, REPORT_FOLDER, FIGURE_DATA).unlink()
+    one.figures.trial_ended(trial)
+    one.figures.finish()
+    assert not one.pool.started
+    assert one.report(trial) == TABLES

@@ -40,6 +40,17 @@ class DrawPool:
             self._changed.notify()
         return future
 
+    @property
+    def started(self) -> bool:
+        """Return whether there are processes that draw, or soon will be."""
+        return bool(self._threads) and not self._nobody_finds
+
+    def draw_here(self, task: Task) -> Future[None]:
+        """Do a task at once in this process, for which no other needs to start."""
+        future: Future[None] = Future()
+        _do(task, Here(self._workload), future)
+        return future
+
     def hurry(self) -> None:
         """Use all cores: the trials have ended."""
         cores = len(os.sched_getaffinity(0))

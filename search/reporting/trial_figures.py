@@ -57,7 +57,7 @@ class TrialFigures(TrialListener):
 
     def trial_ended(self, trial: TrialRecord) -> None:
         self._place()
-        if trial.outcome == "complete" and trial.checkpoint is not None:
+        if trial.outcome == "complete" and self._wants(trial) and _is_undrawn(trial):
             self._pending.append(self._pool.submit(lambda artist: self._draw(trial, artist)))
 
     # --- at the end
@@ -69,7 +69,7 @@ class TrialFigures(TrialListener):
             if error := artist.compare(reports, folder):
                 raise RuntimeError(error.strip().rpartition("\n")[2])
 
-        return self._pool.submit(draw)
+        return self._pool.submit(draw) if self._pool.started else self._pool.draw_here(draw)
 
     def hurry(self) -> None:
         """Use all cores, because the trials have ended."""
@@ -95,11 +95,8 @@ class TrialFigures(TrialListener):
         draft = TemporaryDirectory(prefix="figures-")
         try:
             report = Path(draft.name, REPORT_FOLDER)
-            with trial.checkpoint.as_folder() as checkpoint:
-                if not (checkpoint / REPORT_FOLDER / FIGURE_DATA).exists():
-                    draft.cleanup()
-                    return
-                shutil.copytree(checkpoint / REPORT_FOLDER, report)
+            with trial.checkpoint.joinpath(REPORT_FOLDER).as_folder() as stored:
+                shutil.copytree(stored, report)
             before = {file.name for file in report.iterdir()}
             error = artist.draw_report(report)
             if error:
@@ -135,3 +132,13 @@ class TrialFigures(TrialListener):
             trial.checkpoint.delete(f"{REPORT_FOLDER}/{FIGURE_DATA}")
         except OSError as error:
             self._say(f"warning  {trial.label}: figures not stored ({first_line(error)}); a resume draws them again")
+
+
+def _is_undrawn(trial: TrialRecord) -> bool:
+    """Return whether a report waits for its figures; a workload may also draw in its trials, or not at all."""
+    if trial.checkpoint is None:
+        return False
+    try:
+        return trial.checkpoint.holds(f"{REPORT_FOLDER}/{FIGURE_DATA}")
+    except OSError:  # a store that is away: try to draw
+        return True
