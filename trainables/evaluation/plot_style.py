@@ -64,7 +64,8 @@ def drawn(
     with matplotlib.style.context([mplhep.style.ATLAS, OUR_STYLE, dict(style or {})]):
         figure = Figure(figsize=(width_inch, height_inch), dpi=DPI)
         yield figure
-        FigureCanvasAgg(figure).print_png(path)  # savefig would lay out and draw everything once more before
+        # savefig would lay everything out and draw it once more before
+        FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
 
 
 def colour_of(number: int) -> str:
