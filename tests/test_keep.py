@@ -17,11 +17,13 @@ from pyarrow import fs
 from search.storage.location import StoragePath
 from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
 from search.storage.trial_record import Outcome, TrialRecord
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.base.objectives import Constraint, Goal
 
 LOSS = Goal({"loss": "min"})
 WEIGHTS = {"state.pt", "best.pt", "last.pt"}
 TABLES = {"report/losses.csv", "report/error.txt"}
+FIGURES = {"report/response.png"}
 
 
 class Trials:
@@ -287,3 +289,17 @@ def test_a_search_keeps_the_best_and_draws_from_the_tables_of_all(run_tiny: Call
         assert best["x"].item() == pytest.approx(presets[label]["x"])
         assert set(done.artifact(run, "comparison/labels.txt").split()) == {"p0", "p1", "p2", "p3", "p4"}
     assert f"files    {done.folder} (" in done.text
+
+
+def test_a_trial_that_lost_its_place_loses_what_its_figures_need_unless_it_is_a_preset(tmp_path: Path) -> None:
+    trials = Trials(tmp_path, RetentionPolicy(best=1))
+    lost, preset, best = (trials.begin(number, checkpoints=1) for number in range(3))
+    preset.preset = "known"
+    for record in (lost, preset, best):
+        assert record.checkpoint is not None
+        write(Path(record.checkpoint.path), {f"report/{FIGURE_DATA}"})
+    for loss, record in ((3.0, lost), (2.0, preset), (1.0, best)):
+        trials.end(record, loss=loss)
+    assert [trials.retention.keeps(record) for record in (lost, preset, best)] == [False, False, True]
+    held = [files(Path(record.checkpoint.path)) for record in (lost, preset, best) if record.checkpoint]
+    assert held == [TABLES, TABLES | {f"report/{FIGURE_DATA}"}, WEIGHTS | TABLES | FIGURES | {f"report/{FIGURE_DATA}"}]

@@ -5,21 +5,24 @@ from __future__ import annotations
 import csv
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib.pyplot
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.evaluation.tables import read_columns
 from trainables.pt.cutflow import SELECTIONS, CutFlow
 from trainables.pt.data import PtData
 from trainables.pt.detector import cluster_dphi
+from trainables.pt.distributions import count_predictions, count_residuals
 from trainables.pt.event_plots import plot_angle_curve, plot_distributions, plot_predictions
 from trainables.pt.metrics import PtBinning, Scores, score
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT, naive_scores
 from trainables.pt.plots import compare_trials, plot_biases, plot_losses, plot_widths
-from trainables.pt.report import write_report
+from trainables.pt.report import draw_report, write_tables
 from trainables.pt.simulate import simulate_combined_data, simulate_data
 from trainables.pt.tables import (
     ANGLE_CURVE_TABLE,
@@ -82,6 +85,12 @@ def bare_report(data: PtData, scores: Scores, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("bare")
     write_report(folder, data, scores, {})
     return folder
+
+
+def write_report(folder: Path, *args: Any, **more: Any) -> None:
+    write_tables(folder, *args, **more)
+    draw_report(folder)
+    (folder / FIGURE_DATA).unlink()
 
 
 def is_png(path: Path) -> bool:
@@ -163,7 +172,7 @@ def test_the_detector_study_finds_the_core_of_known_deviations(data: PtData, tmp
         for seed, part in enumerate(("train", "validation"))
     )
     study = cluster_dphi(parts, PtBinning(bin_width_gev=5))
-    assert len(study.pt_gev_N) == sum(int(np.isfinite(part.surface_dphi_N).sum()) for part in parts)
+    assert study.map.events == sum(int(np.isfinite(part.surface_dphi_N).sum()) for part in parts)
     assert study.core_sigma_mrad_K == pytest.approx([3, 3], abs=0.35)
     assert study.peak_mrad_K == pytest.approx([-2, -2], abs=0.5)
     assert (study.peak_error_mrad_K < 0.3).all()
@@ -199,8 +208,8 @@ def test_hopeless_models_can_be_drawn(scores: Scores, tmp_path: Path, prediction
     others = {ENERGY_FORMULA: columns_of(scores.curve)}
     plot_widths(tmp_path / "widths.png", {"hopeless": hopeless.curve}, others)
     plot_biases(tmp_path / "biases.png", {"good": scores.curve, "hopeless": hopeless.curve}, others)
-    plot_distributions(tmp_path / "distributions.png", hopeless)
-    plot_predictions(tmp_path / "predictions.png", hopeless)
+    plot_distributions(tmp_path / "distributions.png", hopeless.curve, count_residuals(hopeless))
+    plot_predictions(tmp_path / "predictions.png", count_predictions(hopeless))
     plot_losses(tmp_path / "losses.png", {name: column[:1] for name, column in POINTS.items()})
     pt = {"nan": np.nan, "huge": 1e9}.get(prediction, -1) * np.ones(50)
     plot_angle_curve(tmp_path / "curve.png", INVERSE_DPHI, pt, (1.0, 100.0), 0.19)

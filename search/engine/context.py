@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from search.engine.upstream_in_directories import UpstreamModels
     from search.engine.warm_start import WarmStart
     from search.reporting.summary import ConsoleReporter
+    from search.reporting.trial_figures import TrialFigures
     from search.storage.search_dir import SearchDir
     from search.storage.trial_record import TrialRecord
     from search.tracking.client import Experiment
@@ -45,6 +46,7 @@ class SearchContext:
     stop_controller: StopController
     events: EventRecorder
     exporter: MlflowExporter | NullExporter
+    figures: TrialFigures
 
     @property
     def interrupted(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -17,12 +17,14 @@ from search.engine.export_rest import export_rest
 from search.engine.prepare import prepare_search, run_facts
 from search.engine.trials import run_trials
 from search.errors import UsageError
-from search.reporting.comparison_plots import draw_comparisons
+from search.reporting.comparison_plots import Comparison, begin_comparisons
 from search.reporting.console import SafeConsole, libraries_logged
+from search.reporting.draw_pool import DrawPool
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
 from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.precision import about_baselines, about_trials
 from search.reporting.summary import ConsoleReporter
+from search.reporting.trial_figures import TrialFigures
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
 from search.storage.location import Storage
 from search.storage.names import LEADERBOARD, LOG, TOKEN
@@ -134,10 +136,12 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
                 facts = run_facts(spec, prepared, share, directory)
                 events, continued = open_event_log(directory)
                 exporter = _exporter(spec, prepared, facts, directory, reporter)
-                context = SearchContext(directory, reporter, stop_controller, events, exporter)
+                figures = TrialFigures(DrawPool(spec.workload), events, reporter.print_line)
+                context = SearchContext(directory, reporter, stop_controller, events, exporter, figures)
                 directory.on_taken_over = partial(_report_lost, context)
                 stack.enter_context(stop_waiting_when(stop_controller.due))
                 stack.enter_context(context.exporting())
+            stack.enter_context(closing(figures))
             stack.enter_context(system_metrics(prepared.experiment, facts.run_id, prepared.resumed))
             _log_start(spec, context, continued)
             try:
@@ -209,17 +213,33 @@ def _conclude(
     reporter.write_json(spec.json, _as_json(leaderboard))
     if context.stop_controller.reason not in ("", "interrupted"):
         reporter.print_line(f"ended    early: {context.stop_controller.reason}")
-    if spec.figures and not context.interrupted:
-        with reporter.without("comparison figures not drawn"), reporter.announcing("figures  drawing comparisons ..."):
-            _draw(spec, leaderboard, records, context)
-        with reporter.without("report page not written"):
-            _write_report(context)
+    if not context.interrupted:
+        _draw(spec, leaderboard, records, context)
 
 
 def _draw(spec: SearchSpec, leaderboard: Leaderboard, records: Sequence[TrialRecord], context: SearchContext) -> None:
-    with TemporaryDirectory() as folder:
-        for trial, figures in draw_comparisons(spec.workload.compare, leaderboard, records, Path(folder)):
-            context.events.log_comparison(trial, figures)
+    """Draw what is left of the trials' figures, comparisons and, meanwhile, the page."""
+    figures, reporter = context.figures, context.reporter
+    with ExitStack() as opened:
+        comparisons: list[Comparison] = []
+        if spec.figures:
+            with reporter.without("comparison figures not drawn"):
+                folder = Path(opened.enter_context(TemporaryDirectory()))
+                comparisons = list(begin_comparisons(figures.compare, leaderboard, records, folder, opened))
+        figures.hurry()
+        with (
+            reporter.without("figures not drawn"),
+            reporter.announcing("figures  drawing those of the best trials ..."),
+        ):
+            figures.finish()
+        if spec.figures:
+            with reporter.without("report page not written"):
+                _write_report(context)
+            with reporter.without("comparison figures not drawn"), reporter.announcing("figures  comparing trials ..."):
+                figures.finish([one.drawing for one in comparisons])
+                for one in comparisons:
+                    one.drawing.result()
+                    context.events.log_comparison(one.trial, one.folder)
 
 
 def _write_report(context: SearchContext) -> None:

@@ -39,6 +39,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             [
                 context.events,
                 searcher,
+                context.figures,
                 *_mirrors(directory),
                 progress,
                 retention,
@@ -48,6 +49,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             known,
             git_commit(),
         )
+        context.figures.follow(retention.keeps, known)
         recorder.catch_up(searcher.ended())
         here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
         stop_controller.guard = DiskSpaceGuard(directory.path, context.reporter.print_line, here)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,46 +22,53 @@ _BEST_TOGETHER = 5  # best trials in the comparison of the whole search, beside 
 _BEST_ALONE = 25  # best trials that get a comparison of their own; drawing one takes about a second
 
 
-def draw_comparisons(
-    compare: Callable[[Mapping[str, Path], Path], None],
+@dataclass(frozen=True)
+class Comparison:
+    """Figures that compare one trial with others or, without a trial, belong to the whole search."""
+
+    trial: TrialRecord | None
+    folder: Path
+    drawing: Future[None]  # done when the figures are in the folder
+
+
+def begin_comparisons(
+    compare: Callable[[Mapping[str, Path], Path], Future[None]],
     leaderboard: Leaderboard,
     records: Iterable[TrialRecord],
     folder: Path,
-) -> Iterator[tuple[TrialRecord | None, Path]]:
-    """Draw the comparison of each of the best trials, then that of the search, then the Pareto front.
+    opened: ExitStack,
+) -> Iterator[Comparison]:
+    """Begin the comparison of each of the best trials, that of the search, and the Pareto front.
 
     Parameters
     ----------
     compare : callable
-        The workload's own: report folders by label, and the folder in which to write figures.
+        Begins to draw: report folders by label, and the folder in which to write figures.
     folder : Path
         Gets one folder for each comparison.
-
-    Yields
-    ------
-    tuple of (TrialRecord or None, Path)
-        A trial, or None for the whole search, and the folder with its figures.
+    opened : ExitStack
+        Holds the reports until it is closed.
     """
     complete = {record.label: record for record in records if record.outcome == "complete"}
     ranked = [row.label for row in leaderboard.rows if row.rank]
     presets = [label for label in ranked if complete[label].preset]
-    with ExitStack() as opened:
-        chosen = dict.fromkeys([*ranked[:_BEST_ALONE], *presets])
-        reports = {label: report for label in chosen if (report := _open_report(complete[label], opened))}
+    chosen = dict.fromkeys([*ranked[:_BEST_ALONE], *presets])
+    reports = {label: report for label in chosen if (report := _open_report(complete[label], opened))}
 
-        def draw(name: str, labels: list[str]) -> Path:
-            shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
-            compare(shown, target := _make_folder(folder / name))
-            return target
+    def begin(name: str, trial: TrialRecord | None, labels: list[str]) -> Comparison:
+        shown = {label: reports[label] for label in dict.fromkeys(labels) if label in reports}
+        return Comparison(trial, target := _make_folder(folder / name), compare(shown, target))
 
-        for label in reports:
-            yield complete[label], draw(label, [label, *presets])
-        if reports:
-            yield None, draw("search", [*ranked[:_BEST_TOGETHER], *presets])
+    for label in reports:
+        yield begin(label, complete[label], [label, *presets])
+    if reports:
+        yield begin("search", None, [*ranked[:_BEST_TOGETHER], *presets])
     if leaderboard.goal.several and ranked:
         target = _make_folder(folder / "front")
         draw_front(target / "pareto_front.png", leaderboard)
-        yield None, target
+        done: Future[None] = Future()
+        done.set_result(None)
+        yield Comparison(None, target, done)
 
 
 def _make_folder(folder: Path) -> Path:

@@ -73,6 +73,10 @@ class StoragePath:
         with as_folder(self.files, self.path) as folder:
             yield folder
 
+    def holds(self, name: str) -> bool:
+        """Return whether there is such a file."""
+        return bool(self.files.get_file_info(f"{self.path}/{name}").type == fs.FileType.File)
+
     def delete(self, name: str) -> None:
         """Delete a file if it exists."""
         with suppress(FileNotFoundError):

@@ -13,7 +13,7 @@ from pyarrow import fs
 from search.config.redaction import first_line
 from search.storage.location import StoragePath
 from search.storage.trial_record import TrialListener, TrialRecord
-from trainables.base.checkpoint import REPORT_FOLDER
+from trainables.base.checkpoint import FIGURE_DATA, REPORT_FOLDER
 from trainables.base.objectives import Goal
 from trainables.runtime.disk_space import Say, size_of
 
@@ -62,6 +62,7 @@ class CheckpointRetention(TrialListener):
         self._goal, self._policy, self._place, self._say, self._safe = goal, policy, place, say, safe
         self._files = place.files
         self._best: list[TrialRecord] = []
+        self._lost: set[int] = set()  # numbers of the trials that keep only their tables
         self._postponed: list[TrialRecord] = []  # ended trials, for ``close``
         self._running: dict[int, deque[str]] = {}  # checkpoints of each running trial, oldest first
         self._worker = ThreadPoolExecutor(1, "retention")  # because a slow store must not block the search
@@ -98,11 +99,16 @@ class CheckpointRetention(TrialListener):
             self._apply(trial)
         self._postponed.clear()
 
+    def keeps(self, trial: TrialRecord) -> bool:
+        """Return whether the trial has not lost its checkpoint to better ones."""
+        return trial.number not in self._lost
+
     # --- deciding
 
     def _apply(self, trial: TrialRecord) -> None:
         """Delete what the end of this trial makes superfluous."""
         losers = self._losers(trial) if trial.outcome == "complete" else [trial]
+        self._lost.update(loser.number for loser in losers)
 
         def delete() -> None:
             self._delete_former_folders(trial)
@@ -139,11 +145,14 @@ class CheckpointRetention(TrialListener):
                 self._delete_folder(checkpoint)
 
     def _keep_only_tables(self, trial: TrialRecord) -> None:
-        """Delete everything in the trial's checkpoints but the tables of its report."""
+        """Delete everything in the trial's checkpoints but the tables of its report, and figures to be drawn of them.
+
+        A preset's figures are drawn in any case.
+        """
         folder = self._current_folder(trial)
         for checkpoint in self._checkpoints(folder):
             files = [info.path for info in self._list(checkpoint, recursive=True) if info.type == fs.FileType.File]
-            tables = [file for file in files if _is_table(file)]
+            tables = [file for file in files if _is_table(file) or (trial.preset and _is_undrawn(file))]
             if not tables:
                 self._delete_folder(checkpoint)
             for file in [file for file in files if file not in tables] if tables else []:
@@ -198,6 +207,11 @@ def largest_checkpoint_bytes(records: Iterable[TrialRecord]) -> int:
 def _is_table(file: str) -> bool:
     path = Path(file)
     return path.parent.name == REPORT_FOLDER and path.suffix in _TABLE_SUFFIXES
+
+
+def _is_undrawn(file: str) -> bool:
+    path = Path(file)
+    return path.parent.name == REPORT_FOLDER and path.name == FIGURE_DATA
 
 
 def _folders_by_number(place: StoragePath) -> dict[int, list[str]]:

@@ -15,7 +15,7 @@ from search.storage.event_log import Entry, EventLog, now_ms
 from search.storage.location import StoragePath
 from search.storage.names import STAGED_FILES
 from search.storage.trial_record import TrialRecord
-from trainables.base.checkpoint import BEST_FILE, LAST_FILE, REPORT_FOLDER
+from trainables.base.checkpoint import BEST_FILE, FIGURE_DATA, LAST_FILE, REPORT_FOLDER
 from trainables.runtime.disk_space import is_full, retry
 from trainables.runtime.object_store import is_away
 
@@ -44,6 +44,10 @@ class EventRecorder(EventLog):
     def log_text(self, text: str, file: str) -> None:
         """Record a text file of the search's own run."""
         self._log_files(self._staged.stage_text(text, file))
+
+    def log_report(self, trial: TrialRecord, folder: Path) -> None:
+        """Record figures of a trial that were drawn after its end."""
+        self._log_files(self._staged.stage_folder(folder, REPORT_FOLDER), trial.number)
 
     def log_comparison(self, trial: TrialRecord | None, folder: Path) -> None:
         """Record figures that compare one trial with others or, without a trial, belong to the whole search."""
@@ -91,7 +95,7 @@ class StagedFiles:
         return staged.name
 
     def stage_trial(self, trial: TrialRecord) -> str:
-        """Stage report, weights and hyperparameters of a complete trial."""
+        """Stage report, weights and hyperparameters of a complete trial; figures may be drawn later."""
         staged = self._new_folder()
         # MLflow 3.17 cannot compare a run that has files beside its folders with one that has nothing
         weights = staged / "checkpoint"
@@ -150,7 +154,7 @@ def _fetched(checkpoint: StoragePath) -> Iterator[Path]:
 
 def _copy_tree(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(source, target, copy_function=_copy)
+    shutil.copytree(source, target, copy_function=_copy, ignore=shutil.ignore_patterns(FIGURE_DATA))
 
 
 def _copy(source: str, target: str) -> None:

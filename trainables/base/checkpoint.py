@@ -12,6 +12,7 @@ STATE_FILE = "state.pt"  # what a run resumes from
 BEST_FILE = "best.pt"  # weights of the best epoch
 LAST_FILE = "last.pt"  # after the last epoch: its weights, to which the trial's value belongs
 REPORT_FOLDER = "report"  # after the last epoch: figures and tables
+FIGURE_DATA = "figures.npz"  # in a report whose figures are not drawn yet: what they show beyond the tables
 REPORT_ERROR = "error.txt"  # in the report of a trial whose figures could not be drawn
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from trainables.base.checkpoint import FIGURE_DATA
+
 if TYPE_CHECKING:  # configurations and --help need no torch
     import torch
 
@@ -84,6 +86,20 @@ class Training(ABC):
     @abstractmethod
     def write_report(self, folder: Path) -> None:
         """Write figures (.png) and tables (.csv) of the present model into an existing folder."""
+
+    def write_tables(self, folder: Path) -> None:
+        """Write the part of the report that must be written where the events are; by default the whole report.
+
+        A trial calls this one, and its core or GPU waits meanwhile. A workload whose figures can be drawn elsewhere
+        writes its tables here, and what its figures show beyond them as arrays into ``FIGURE_DATA``; ``draw_report``
+        makes figures of them. Its ``write_report`` calls both.
+        """
+        self.write_report(folder)
+
+    @staticmethod
+    def draw_report(folder: Path) -> None:
+        """Draw the figures of a report in which ``write_tables`` left a file ``FIGURE_DATA``, in any process."""
+        raise NotImplementedError(f"{folder} has a file {FIGURE_DATA}, but its training defines no draw_report(folder)")
 
     @property
     def finished(self) -> bool:

@@ -213,10 +213,10 @@ class EpochTrainable(tune.Trainable):  # type: ignore[misc]
             self._write_report(folder / REPORT_FOLDER)
 
     def _write_report(self, folder: Path) -> None:
-        """Write figures and tables; a drawing that fails is recorded, because it must not cost a trained model."""
+        """Write the report, or its tables alone; what fails is recorded, because it must not cost a trained model."""
         folder.mkdir(exist_ok=True)
         try:
-            self._training.write_report(folder)
+            self._training.write_tables(folder)
         except Exception as error:
             if is_full(error):
                 raise  # then it is not the drawing that failed

@@ -30,6 +30,7 @@ COLOURS = (
 )  # Okabe-Ito: colour-blind safe
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 NAIVE_STYLES = ((0, (5, 2)), (0, (1, 1.5)))
+DPI = 150
 MANY_BINS = 40  # more are drawn as lines
 OUR_STYLE = {  # on top of that of ATLAS
     "font.size": 11,
@@ -57,12 +58,14 @@ def drawn(
     # a second of CPU in each process: only where something is drawn
     import matplotlib.style
     import mplhep
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with matplotlib.style.context([mplhep.style.ATLAS, OUR_STYLE, dict(style or {})]):
-        figure = Figure(figsize=(width_inch, height_inch))
+        figure = Figure(figsize=(width_inch, height_inch), dpi=DPI)
         yield figure
-        figure.savefig(path, dpi=150)
+        # savefig would lay everything out and draw it once more before
+        FigureCanvasAgg(figure).print_png(path)  # type: ignore[no-untyped-call]
 
 
 def colour_of(number: int) -> str:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,9 +24,11 @@ from trainables.evaluation.plot_style import (
     legend_above,
 )
 from trainables.pt.cutflow import Efficiency
-from trainables.pt.detector import ClusterDphi
+from trainables.pt.detector import ClusterDphi, largest_sigma_mrad
+from trainables.pt.distributions import BinCounts, core_sigma, shown_bins
+from trainables.pt.event_map import EventMap
 from trainables.pt.loss import BOUNDARY_INVERSE_DPHI, BOUNDARY_PT_GEV
-from trainables.pt.metrics import PtBinning, Scores
+from trainables.pt.metrics import ResponseCurve
 from trainables.pt.shapes import CORE
 
 if TYPE_CHECKING:
@@ -34,22 +36,17 @@ if TYPE_CHECKING:
 
 TRUE_PT = "true $p_T$ [GeV]"
 NO_MINOR_TICKS = {"xtick.minor.visible": False, "ytick.minor.visible": False}
-PANELS = 16  # distributions at most
 
 
-def plot_distributions(path: Path, scores: Scores) -> None:
+def plot_distributions(path: Path, curve: ResponseCurve, counts: Sequence[BinCounts]) -> None:
     """Draw r in each pT bin, or in some of many, with the Gaussian of its core."""
-    curve = scores.curve
-    shown_K = np.unique(np.linspace(0, len(curve.events_K) - 1, PANELS).astype(int)) if len(curve.events_K) else ()
+    shown_K = shown_bins(curve)
     columns = min(max(len(shown_K), 1), 5 if -len(shown_K) % 5 < -len(shown_K) % 4 else 4)
     rows = max(-(-len(shown_K) // columns), 1)
-    widths_K = np.append(curve.half_width_K, np.abs(curve.median_K))
-    widest = widths_K[np.isfinite(widths_K)].max(initial=0)
-    reach = min(max(0.3, 3.2 * widest), 2.0) if widest else 1.0
     with drawn(path, max(2.7 * columns, 5.8), 2.35 * rows + 1.2, NO_MINOR_TICKS) as figure:
         panels = figure.subplots(rows, columns, sharex=True, squeeze=False)
-        for axes, k in zip(panels.flat, shown_K, strict=False):
-            _distribution(axes, scores, int(k), reach)
+        for axes, k, counted in zip(panels.flat, shown_K, counts, strict=False):
+            _distribution(axes, curve, k, counted)
         for axes in panels.flat[len(shown_K) :]:
             axes.set_axis_off()
         for axes in panels.flat[max(len(shown_K) - columns, 0) : len(shown_K)]:
@@ -61,17 +58,13 @@ def plot_distributions(path: Path, scores: Scores) -> None:
             legend_above(figure, panels[0, :1])
 
 
-def _distribution(axes: Axes, scores: Scores, k: int, reach: float) -> None:
-    curve = scores.curve
+def _distribution(axes: Axes, curve: ResponseCurve, k: int, counted: BinCounts) -> None:
     low_gev, high_gev, events = curve.low_edge_gev_K[k], curve.high_edge_gev_K[k], curve.events_K[k]
-    inside_N = (scores.truth_N >= low_gev) & (scores.truth_N < high_gev)
-    edges = np.linspace(-reach, reach, int(np.clip(2.5 * np.sqrt(events), 21, 81)))
-    count, _ = np.histogram(scores.residual[inside_N], edges)
+    edges, count = counted.edges, counted.count
     axes.stairs(count, edges, color=COLOURS[0], fill=True, alpha=0.35, linewidth=0, label="validation events")
-    peak, sigma = curve.peak_K[k], curve.core_sigma_K[k] * (1 + curve.peak_K[k])
+    peak, sigma = curve.peak_K[k], core_sigma(curve, k)
     if sigma > 0:
-        in_core = np.abs(scores.residual[inside_N] - peak) <= CORE * sigma
-        height = in_core.sum() / 0.9545 * (edges[1] - edges[0]) / (np.sqrt(2 * np.pi) * sigma)
+        height = counted.in_core / 0.9545 * (edges[1] - edges[0]) / (np.sqrt(2 * np.pi) * sigma)
         for width, style, label in ((CORE, "-", "Gaussian core"), (4.0, ":", "the same outside of its fit")):
             at = np.linspace(peak - width * sigma, peak + width * sigma, 201)
             gauss = height * np.exp(-0.5 * ((at - peak) / sigma) ** 2)
@@ -90,22 +83,23 @@ def _distribution(axes: Axes, scores: Scores, k: int, reach: float) -> None:
             ha="right",
             fontsize=8.5,
         )
-    axes.set(xlim=(-reach, reach))
+    axes.set(xlim=(edges[0], edges[-1]))
 
 
-def plot_predictions(path: Path, scores: Scores) -> None:
+def plot_predictions(path: Path, events: EventMap) -> None:
     """Draw predicted against true pT, as numbers of events."""
-    end = scores.binning.max_pt_gev
+    end = events.x_edges[-1]
     with drawn(path, 6.6, 5.8) as figure:
         axes = figure.add_subplot()
-        edges = np.linspace(0, end, 101), np.linspace(0, 1.3 * end, 131)
-        counts, *_ = np.histogram2d(scores.truth_N, np.nan_to_num(scores.pred_N, nan=-1), edges)
-        colour_map(figure, axes, edges, counts)
+        colour_map(figure, axes, (events.x_edges, events.y_edges), events.count_XY)
         axes.plot((0, end), (0, end), color=COLOURS[1], linewidth=1.2, linestyle="--", label="predicted = true")
-        outside = int(len(scores.truth_N) - counts.sum())
-        axes.plot([], [], " ", label=f"{len(scores.truth_N):,} events" + f", {outside:,} not shown" * (outside > 0))
+        axes.plot([], [], " ", label=_numbers(events))
         axes.set(xlabel=TRUE_PT, ylabel="predicted $p_T$ [GeV]")
         axes.legend(loc="upper left")
+
+
+def _numbers(events: EventMap) -> str:
+    return f"{events.events:,} events" + f", {events.outside:,} not shown" * (events.outside > 0)
 
 
 def plot_efficiencies(path: Path, efficiencies: Mapping[str, Efficiency], used: str) -> None:
@@ -175,24 +169,21 @@ def plot_angle_curve(
         legend_above(figure, [top])
 
 
-def plot_detector(path: Path, study: ClusterDphi, binning: PtBinning) -> None:
+def plot_detector(path: Path, study: ClusterDphi) -> None:
     """Draw dphi(truth - cluster) of single events against pT, and sigma and peak of its core."""
-    bins = study.low_edge_gev_K, study.high_edge_gev_K
-    widest = max(study.core_sigma_mrad_K.max(initial=0), 0.2)
-    centre = float(np.median(study.dphi_mrad_N)) if len(study.dphi_mrad_N) else 0.0
-    edges = np.linspace(0, binning.max_pt_gev, 101), np.linspace(centre - 4.5 * widest, centre + 4.5 * widest, 101)
+    bins, end = (study.low_edge_gev_K, study.high_edge_gev_K), study.map.x_edges[-1]
     with drawn(path, 7.4, 9.4) as figure:
         map_axes, *panels = figure.subplots(3, 1, sharex=True, height_ratios=(2, 1, 1))
-        counts, *_ = np.histogram2d(study.pt_gev_N, study.dphi_mrad_N, edges)
-        colour_map(figure, map_axes, edges, counts)
-        outside = int(len(study.pt_gev_N) - counts.sum())
+        colour_map(figure, map_axes, (study.map.x_edges, study.map.y_edges), study.map.count_XY)
         map_axes.set(ylabel="Δφ(truth − cluster) [mrad]")
-        map_axes.set_title(f"{len(study.pt_gev_N):,} events" + f", {outside:,} not shown" * (outside > 0), fontsize=10)
+        map_axes.set_title(_numbers(study.map), fontsize=10)
         sigma = Series(*bins, study.core_sigma_mrad_K, study.core_sigma_error_mrad_K)
         peak = Series(*bins, study.peak_mrad_K, study.peak_error_mrad_K)
         draw_series(panels[0], sigma, 0, 0.5, "")
-        panels[0].set(ylabel="sigma of Gaussian\ncore [mrad]", ylim=(0, 1.2 * widest))
+        panels[0].set(
+            ylabel="sigma of Gaussian\ncore [mrad]", ylim=(0, 1.2 * largest_sigma_mrad(study.core_sigma_mrad_K))
+        )
         draw_series(panels[1], peak, 0, 0.5, "")
         panels[1].axhline(0, color=GREY, linewidth=0.8)
         panels[1].margins(y=0.15)
-        panels[1].set(ylabel="peak of Gaussian\ncore [mrad]", xlabel=TRUE_PT, xlim=(0, binning.max_pt_gev))
+        panels[1].set(ylabel="peak of Gaussian\ncore [mrad]", xlabel=TRUE_PT, xlim=(0, end))

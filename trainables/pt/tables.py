@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from trainables.evaluation.tables import read_columns, write_columns
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Efficiency
 from trainables.pt.detector import ClusterDphi
+from trainables.pt.event_map import EventMap
 from trainables.pt.metrics import ResponseCurve
 
 RESPONSE_TABLE, LOSS_TABLE = "response_vs_pt.csv", "losses.csv"
@@ -70,6 +71,21 @@ def write_efficiency_table(path: Path, efficiencies: Mapping[str, Efficiency]) -
     write_columns(path, {name: column.tolist() for name, column in columns.items()})
 
 
+def read_efficiency_table(path: Path) -> dict[str, Efficiency]:
+    """Read the efficiency of each selection."""
+    column = read_columns(path)
+    return {
+        selection: Efficiency(
+            column["low_edge_gev"],
+            column["high_edge_gev"],
+            column["generated"].astype(np.int64),
+            column[f"accepted{OF}{selection}"].astype(np.int64),
+            *(column[f"{name}{OF}{selection}"] for name in ("efficiency", "lower", "upper")),
+        )
+        for selection in SELECTIONS
+    }
+
+
 def write_cut_flow_table(path: Path, cut_flow: CutFlow) -> None:
     """Write one row for each cut of each selection: events left after it, and their share of all generated ones."""
     with path.open("w", newline="") as file:
@@ -84,3 +100,8 @@ def write_detector_table(path: Path, study: ClusterDphi) -> None:
     """Write one row for each pT bin with enough events, without single events."""
     columns = {name.removesuffix("_K"): value for name, value in vars(study).items() if name.endswith("_K")}
     write_columns(path, {name: value_K.tolist() for name, value_K in columns.items()})
+
+
+def read_detector_table(path: Path, events: EventMap) -> ClusterDphi:
+    """Read the table of a study whose map of single events is given."""
+    return ClusterDphi(map=events, **{f"{name}_K": value_K for name, value_K in read_columns(path).items()})

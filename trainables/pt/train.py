@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trainables.base.batches import BatchStream, on_device
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.base.errors import TrainingDiverged
 from trainables.base.history import LossHistory
 from trainables.base.training import Training
@@ -130,12 +131,23 @@ class PtTraining(Training):
         return load_network(config, weights).to(device)
 
     def write_report(self, folder: Path) -> None:
-        from trainables.pt.report import write_report  # drawing is not needed for training
+        self.write_tables(folder)
+        self.draw_report(folder)
+        (folder / FIGURE_DATA).unlink()
 
-        write_report(folder, self.data, self._scores(), self.history.points, **self._for_report())
+    def write_tables(self, folder: Path) -> None:
+        from trainables.pt.report import write_tables  # drawing is not needed for training
+
+        write_tables(folder, self.data, self._scores(), self.history.points, **self._for_report())
+
+    @staticmethod
+    def draw_report(folder: Path) -> None:
+        from trainables.pt.report import draw_report
+
+        draw_report(folder)
 
     def _for_report(self) -> dict[str, Any]:
-        """Return what only this model's report shows, as arguments of ``write_report``."""
+        """Return what only this model's report shows, as arguments of ``write_tables``."""
         return {}
 
     def _close_point(self, epoch: int, at: float) -> None:

@@ -19,6 +19,7 @@ from trainables.zdc.energies import BinningSettings, check_energies, choose_binn
 from trainables.zdc.events import Events
 
 if TYPE_CHECKING:
+    from trainables.zdc.figure_data import InputCounts
     from trainables.zdc.metrics import Scores
 
 SAMPLE = Path(__file__).parent / "sample" / "gamma_sample_16k.mytree.root"
@@ -58,6 +59,13 @@ class ZDCData:
         from trainables.zdc.naive import naive_scores  # torch
 
         return naive_scores(self.train, self.validation, self.binning)
+
+    @cached_property
+    def inputs(self) -> dict[str, InputCounts]:
+        """Return the distributions of the events in each part; counted once in a process, for all its trials."""
+        from trainables.zdc.figure_data import PARTS, count_inputs  # torch
+
+        return {name: count_inputs(part) for name, part in zip(PARTS, (self.train, self.validation), strict=True)}
 
     @property
     def objective_version(self) -> str:

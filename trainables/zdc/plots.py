@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from math import log
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,17 +27,14 @@ from trainables.evaluation.plot_style import (
 )
 from trainables.evaluation.scores import Evaluation
 from trainables.evaluation.tables import read_columns
-from trainables.zdc.binning import Binning
-from trainables.zdc.events import Events
-from trainables.zdc.metrics import MseCurve, Scores
+from trainables.zdc.figure_data import InputCounts, MeanMaps
+from trainables.zdc.metrics import MseCurve
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
 from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.image import AxesImage
-
-SHOWN_EVENTS = 200_000  # of a large sample are enough for a histogram
 
 
 def plot_mse(path: Path, curve: MseCurve, naive: Mapping[str, MseCurve], label: str = "MASK") -> None:
@@ -70,19 +67,19 @@ def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: s
     draw_evaluations(evaluations, (CONSTANT_MASK, MEAN_MASK_PER_BIN), file, reference)
 
 
-def plot_masks(path: Path, scores: Scores) -> None:
+def plot_masks(path: Path, maps: Sequence[MeanMaps]) -> None:
     """Draw mean hit maps of Geant4 and of the model, and their difference, at low, middle and high energy."""
     with drawn(path, 9.4, 8.4, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels_33 = figure.subplots(3, 3, sharex=True, sharey=True)
-        for panel_3, region in zip(panels_33, ("low", "mid", "high"), strict=True):
-            mc_HW, mask_HW = scores.maps(region)
+        for panel_3, region in zip(panels_33, maps, strict=True):
+            mc_HW, mask_HW = region.mc_HW, region.mask_HW
             shades = {"cmap": "viridis", "vmin": 0.0, "vmax": max(mc_HW.max(), mask_HW.max())}
             largest = np.abs(mask_HW - mc_HW).max() or 1.0
             signed = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
             _map(panel_3[0], mc_HW, shades)
             figure.colorbar(_map(panel_3[1], mask_HW, shades), ax=panel_3[1], shrink=0.95)
             figure.colorbar(_map(panel_3[2], mask_HW - mc_HW, signed), ax=panel_3[2], shrink=0.95)
-            panel_3[0].text(0.5, 18, _energies(scores.binning, region), color="white", va="center")
+            panel_3[0].text(0.5, 18, region.energies, color="white", va="center")
             panel_3[0].set_ylabel("crystal $i_y$")
         for axes, title in zip(panels_33[0], ("MC: mean hit", "MASK: mean probability", "MASK − MC"), strict=True):
             axes.set_title(title)
@@ -121,21 +118,17 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
         panels[-1].legend()
 
 
-def plot_inputs(path: Path, train: Events, validation: Events) -> None:
-    """Draw the distributions of the six conditions and of the number of hit crystals, in both parts of the sample."""
+def plot_inputs(path: Path, parts: Mapping[str, InputCounts]) -> None:
+    """Draw the distributions of the six conditions and of the number of hit crystals, in each part of the sample."""
     labels = ("energy [GeV]", "$p_x$ [GeV]", "$p_y$ [GeV]", "$p_z$ [GeV]", r"$\theta$ [rad]", r"$\phi$ [rad]")
     with drawn(path, 11.0, 5.6, {"xtick.minor.visible": False, "ytick.minor.visible": False}) as figure:
         panels = figure.subplots(2, 4)
-        for events, name, colour in ((train, "training", COLOURS[0]), (validation, "validation", COLOURS[1])):
-            condition_N6 = events.condition_N6[:SHOWN_EVENTS]
-            hits_N = np.bitwise_count(events.mask_packed_N50[:SHOWN_EVENTS]).sum(axis=1)
-            for axes, label, value_N in zip(panels.flat, labels, condition_N6.T, strict=False):
-                edges = np.linspace(value_N.min(), value_N.max(), 31)
-                _density(axes, value_N, edges, label, colour, f"{name} ({len(events):,})")
-            _density(panels.flat[6], hits_N, np.arange(-0.5, hits_N.max() + 1.5), "hit crystals", colour)
-            energy_N, edges = condition_N6[:, 0], np.linspace(0, condition_N6[:, 0].max(), 21)
-            count_K, sum_K = (np.histogram(energy_N, edges, weights=weight)[0] for weight in (None, hits_N))
-            panels.flat[7].stairs(sum_K / np.maximum(count_K, 1), edges, color=colour)
+        for (name, part), colour in zip(parts.items(), COLOURS, strict=False):
+            densities = zip(part.condition_density_6B, part.condition_edges_6B, strict=True)
+            for axes, label, (density_B, edges) in zip(panels.flat, labels, densities, strict=False):
+                _density(axes, density_B, edges, label, colour, f"{name} ({part.events:,})")
+            _density(panels.flat[6], part.hits_density_B, part.hits_edges_B, "hit crystals", colour)
+            panels.flat[7].stairs(part.mean_hits_B, part.energy_edges_B, color=colour)
         panels.flat[7].set(xlabel=labels[0], ylabel="mean number of hit crystals")
         for axes in panels[:, 0]:
             axes.set_ylabel("density of events")
@@ -143,10 +136,9 @@ def plot_inputs(path: Path, train: Events, validation: Events) -> None:
 
 
 def _density(
-    axes: Axes, value_N: NDArray[Any], edges: NDArray[np.float64], xlabel: str, colour: str, label: str = ""
+    axes: Axes, density_B: NDArray[Any], edges: NDArray[np.float64], xlabel: str, colour: str, label: str = ""
 ) -> None:
-    density_K, _ = np.histogram(value_N, edges, density=True)
-    axes.stairs(density_K, edges, color=colour, linewidth=1.2, label=label)
+    axes.stairs(density_B, edges, color=colour, linewidth=1.2, label=label)
     axes.set(xlabel=xlabel)
 
 
@@ -181,11 +173,3 @@ def _excess_range(curves: Collection[MseCurve]) -> tuple[float, float]:
 
 def _in_gev(curve: MseCurve, value_K: NDArray[np.float64]) -> Series:
     return Series(curve.low_edge_mev_K / 1000, curve.high_edge_mev_K / 1000, value_K, curve.error_K)
-
-
-def _energies(binning: Binning, region: str) -> str:
-    inside = (
-        binning.edges_mev[:-1][binning.in_region[region]],
-        binning.edges_mev[1:][binning.in_region[region]],
-    )
-    return f"{inside[0][0] / 1000:g} to {inside[1][-1] / 1000:g} GeV"

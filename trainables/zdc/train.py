@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from trainables.base.batches import BatchStream
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.base.errors import TrainingDiverged
 from trainables.base.history import LossHistory
 from trainables.base.training import TrainedModel, Training
@@ -188,9 +189,20 @@ class ZDCTraining(Training):
         return build_mask(TrainedModel("zdc", "", config.model_dump(), weights)).to(device)
 
     def write_report(self, folder: Path) -> None:
-        from trainables.zdc.report import write_report  # matplotlib is not needed for training
+        self.write_tables(folder)
+        self.draw_report(folder)
+        (folder / FIGURE_DATA).unlink()
 
-        write_report(folder, self.data, self._scores(), self.history.points)
+    def write_tables(self, folder: Path) -> None:
+        from trainables.zdc.report import write_tables  # drawing is not needed for training
+
+        write_tables(folder, self.data, self._scores(), self.history.points)
+
+    @staticmethod
+    def draw_report(folder: Path) -> None:
+        from trainables.zdc.report import draw_report
+
+        draw_report(folder)
 
     def _scores(self) -> Scores:
         return score_events(self.mask_prob, self.validation_events, self.data.binning)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from search.config.redaction import first_line
-from trainables.base.checkpoint import REPORT_ERROR, REPORT_FOLDER
+from trainables.base.checkpoint import FIGURE_DATA, REPORT_ERROR, REPORT_FOLDER
 
 if TYPE_CHECKING:
     from search.reporting.html.load import SearchSnapshot
@@ -57,7 +58,7 @@ def load_images(search: SearchSnapshot) -> PhysicsImages:
         missing = [f"{record.label}: no report is kept." for record in chosen if record.label not in reports]
         together, failed = draw_comparison(search.workload, reports)
         side = [record.label for record in _choose_trials(search, _SIDE_BY_SIDE)]
-        pictures = {label: _load_images(report) for label, report in reports.items() if label in side}
+        pictures = {label: _load_images(report, search.workload) for label, report in reports.items() if label in side}
     bare = [label for label, found in pictures.items() if not found and any(pictures.values())]
     missing += [
         f"{label}: its figures were deleted with its checkpoint; --keep-checkpoints keeps more of them."
@@ -115,9 +116,18 @@ def _choose_trials(search: SearchSnapshot, count: int) -> list[TrialRecord]:
     return best + [record for record in presets[:1] if record not in best]
 
 
-def _load_images(report: Path) -> dict[str, Image]:
-    """Load the figures of a report by file name."""
-    return {file.name: _load_image(file) for file in sorted(report.glob("*.png"))}
+def _load_images(report: Path, workload: Workload | None) -> dict[str, Image]:
+    """Load the figures of a report by file name; draw those that the search has not drawn yet."""
+    if workload is None or not (report / FIGURE_DATA).exists():
+        return {file.name: _load_image(file) for file in sorted(report.glob("*.png"))}
+    with TemporaryDirectory() as temporary:
+        folder = Path(temporary, REPORT_FOLDER)
+        try:
+            shutil.copytree(report, folder)
+            workload.training.draw_report(folder)
+        except Exception:  # a plotting library may raise anything; the search itself records why
+            return {}
+        return {file.name: _load_image(file) for file in sorted(folder.glob("*.png"))}
 
 
 def _arrange(pictures: Mapping[str, Mapping[str, Image]]) -> tuple[list[ImageRow], list[Image]]:
