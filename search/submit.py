@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from search.config import catalogue
-from search.errors import SearchError
+from search.errors import SearchError, UsageError
 from search.reporting.console import SafeConsole, open_console, run_command
 from search.reporting.summary import ConsoleReporter
+from trainables.runtime.imports import file_of
 
 # Functions import what they need, so that --help and a wrong flag answer at once.
 if TYPE_CHECKING:
@@ -202,6 +203,11 @@ def _write_manifest(flags: KubeRayFlags, search_flags: list[str], console: SafeC
     from search.cluster.kuberay import manifest
     from search.cluster.site_config import KubeRaySite, read_site
 
+    if file_of(flags.workload) is not None:
+        raise UsageError(
+            f"{flags.workload}: a file of this machine is not in the job's image. Put the code into the image as a "
+            "module, and name it as MODULE:ATTRIBUTE."
+        )
     fields = ("image", "workers", "min_workers", "gpus_per_worker")
     site = read_site(flags.site, "kuberay", KubeRaySite, **{name: getattr(flags, name) for name in fields})
     job = make_job_spec(flags.workload, search_flags, may_restart=True, remote=True, environment=site.environment)

@@ -328,7 +328,7 @@ def test_a_clock_that_is_ahead_is_found(ailing: tuple[Visit, str]) -> None:
         (["--workload", "zcd"], "There are: zdc, pt-energy"),
         (["--time-limit", "5 minutes"], "90s, 30m, 1h30m or 2d"),
         (["--only", "stoarge"], "storage"),
-        (["--cpus-per-trial", "0"], "greater than 0"),
+        (["--cpus-per-trial", "0"], "expected a number above 0"),
         (["--adress", "auto"], "--address"),
         (["--json", "/proc/findings.json"], "cannot be written"),
     ],

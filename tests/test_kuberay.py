@@ -14,6 +14,7 @@ import pytest
 import yaml
 from rayjob import require_valid, templates
 
+import search.submit
 from search.cluster import site_config as site_module
 from search.cluster.job_spec import make_job_spec
 from search.cluster.kuberay import job_name, manifest
@@ -146,6 +147,14 @@ def test_storage_that_dies_with_its_pod_is_refused() -> None:
     with pytest.raises(UsageError, match="not on the volume"):
         text_of(storage="/shared-not/results")
     require_valid(job_of(site=SITE.model_copy(update={"claim": None}), storage="s3://bucket/results"))
+
+
+def test_a_workload_in_a_file_of_this_machine_is_not_in_the_image(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "jets.py"
+    assert search.submit.main([f"{file}:WORKLOAD", "--to", "kuberay", "--image", "hep:1", "--"]) == 2
+    assert "not in the job's image" in capsys.readouterr().out
 
 
 def test_without_an_image_there_is_no_manifest() -> None:

@@ -225,6 +225,23 @@ def test_a_changed_package_is_not_loaded(folders: dict[str, Path], tmp_path: Pat
         _load_pyfunc(str(tmp_path / "copy"))
 
 
+@pytest.mark.parametrize("workload", packed.WORKLOADS)
+def test_a_package_of_format_1_predicts_the_same(
+    folders: dict[str, Path], served: dict[str, Served], tmp_path: Path, workload: str
+) -> None:
+    """It names no loader; models that were registered with it stay in use."""
+    shutil.copytree(folders[workload], tmp_path / "copy")
+    manifest = json.loads((tmp_path / "copy" / "model.json").read_text())
+    manifest["format"] = 1
+    del manifest["loader"], manifest["output"]["sampled"], manifest["output"]["undefined"]
+    for column in manifest["inputs"]:
+        del column["minimum"]
+    (tmp_path / "copy" / "model.json").write_text(json.dumps(manifest))
+    before = _load_pyfunc(str(tmp_path / "copy"))
+    assert before.package.manifest == served[workload].package.manifest
+    np.testing.assert_array_equal(before.predict(events_of(before)), served[workload].predict(events_of(before)))
+
+
 def test_a_package_may_be_pinned(folders: dict[str, Path]) -> None:
     digest = read_package(folders["zdc"]).digest
     assert _load_pyfunc(str(folders["zdc"]), {"digest": digest}).package.digest == digest

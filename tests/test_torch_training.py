@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from trainables.base.curve_report import CurveReport
 from trainables.base.errors import DataError, TrainingDiverged
 from trainables.base.named_arrays import accepted_names
 from trainables.base.plain_state import plain_copy, same_value
@@ -748,3 +749,32 @@ except ValueError as error:
         )
         assert ended.returncode == 0, ended.stderr
     assert ended.stdout.startswith("trained")
+
+
+# ---------------------------------------------------------------- the report, part of it elsewhere
+
+
+def test_the_figure_is_drawn_from_the_table_alone(tmp_path: Path) -> None:
+    training = CurveReport()
+    training.history = [{"epoch": 1.0, "train_loss": 0.7, "auc": 0.5}, {"epoch": 2.0, "train_loss": 0.6, "lr": 0.1}]
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    whole.mkdir()
+    parts.mkdir()
+    training.write_report(whole)
+    training.write_tables(parts)
+    assert not (parts / "curves.png").exists(), "a trial waits for no figure"
+    CurveReport.draw_report(parts)
+    assert (parts / "curves.png").read_bytes() == (whole / "curves.png").read_bytes()
+    assert {file.name for file in whole.iterdir()} == {"curves.csv", "curves.png"}
+
+
+def test_a_report_of_the_users_own_is_written_where_the_model_is(tmp_path: Path) -> None:
+    class WithWeights(CurveReport):
+        history = ({"epoch": 1.0, "train_loss": 0.7},)
+
+        def write_report(self, folder: Path) -> None:
+            super().write_report(folder)
+            (folder / "weights.txt").write_text("3.5")
+
+    WithWeights().write_tables(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {"curves.csv", "curves.png", "weights.txt"}

@@ -9,13 +9,13 @@ import copy
 import inspect
 import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from trainables.base.curve_report import CurveReport
 from trainables.base.lightning_tools import (
     IN_MEMORY,
     Resume,
@@ -89,7 +89,7 @@ def LightningTraining(  # noqa: N802 - it stands where a class is named
     return type(f"{module_class.__name__}Training", (LightningRun,), body)
 
 
-class LightningRun(Training):
+class LightningRun(CurveReport, Training):
     """One training run of a LightningModule. Its metrics are what the module logs (``trainer.callback_metrics``).
 
     Each epoch is a fit of its own, which begins with the checkpoint of the epoch before. So a resumed run does what
@@ -221,12 +221,6 @@ class LightningRun(Training):
         network = self.module.to(self.device)
         with own_random(seed_of(self.config.seed, "predict"), self.device), evaluating(network):
             return in_parts(network, network, (inputs, named), self.device, self.predict_batch)
-
-    def write_report(self, folder: Path) -> None:
-        """Draw what was logged against the epoch."""
-        from trainables.evaluation.curve_plots import write_curves  # matplotlib is not needed for training
-
-        write_curves(folder, self.history)
 
     # ---------------------------------------------------------------- inside
 

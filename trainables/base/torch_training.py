@@ -15,7 +15,6 @@ class PhotonID(TorchTraining):
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -23,6 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from trainables.base.built import Built
+from trainables.base.curve_report import CurveReport
 from trainables.base.errors import DataError, TrainingDiverged
 from trainables.base.guard import Guard, NotFiniteError
 from trainables.base.loaders import batches_on, seed_loader
@@ -45,7 +45,7 @@ from trainables.base.torch_model import TorchModel
 from trainables.base.training import Training
 
 
-class TorchTraining(TorchModel, Training):
+class TorchTraining(CurveReport, TorchModel, Training):
     """One training run of a user's networks, one pass over the training events an epoch.
 
     A user gives ``build``, ``loss`` (or ``train_batch``) and ``score``. Everything that changes while it trains is in
@@ -205,12 +205,6 @@ class TorchTraining(TorchModel, Training):
         self.history = state["history"]
         self.load_extra_state(state["extra"])
         self._is_new = False
-
-    def write_report(self, folder: Path) -> None:
-        """Draw loss and score against the epoch; a user's own figures come after ``super().write_report(folder)``."""
-        from trainables.evaluation.curve_plots import write_curves  # matplotlib is not needed for training
-
-        write_curves(folder, self.history)
 
     # ---------------------------------------------------------------- inside
 

@@ -1,6 +1,6 @@
 """Figure and table of what a run recorded in each epoch: losses, scores and learning rates."""
 
-# E epochs
+# C columns, E epochs
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.evaluation.plot_style import colour_of, drawn
-from trainables.evaluation.tables import write_columns
+from trainables.evaluation.tables import read_arrays, write_arrays, write_columns
 
 FIGURE, TABLE = "curves.png", "curves.csv"
 LOSS, RATE = "loss", "learning rate"  # panels
@@ -19,17 +22,24 @@ MANY_EPOCHS = 30  # as many are drawn without markers
 
 
 def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
-    """Write what each epoch recorded as ``curves.csv``, and draw it against the epoch in ``curves.png``.
+    """Write what each epoch recorded as ``curves.csv``, and its columns for ``draw_curves``."""
+    names = list(dict.fromkeys(name for epoch in history for name in epoch))
+    columns = {name: np.array([epoch.get(name, math.nan) for epoch in history]) for name in names}
+    if columns:
+        write_columns(folder / TABLE, {name: column.tolist() for name, column in columns.items()})
+        values_CE = np.stack(list(columns.values()))
+        write_arrays(folder / FIGURE_DATA, {"names": np.array(names), "values": values_CE})
+
+
+def draw_curves(folder: Path) -> None:
+    """Draw what ``write_curves`` wrote against the epoch, in ``curves.png``.
 
     Training losses share a panel, and so do learning rates; each score has its own.
     """
-    names = list(dict.fromkeys(name for epoch in history for name in epoch))
-    columns = {name: [epoch.get(name, math.nan) for epoch in history] for name in names}
-    if not columns:
-        return
-    write_columns(folder / TABLE, columns)
+    arrays = read_arrays(folder / FIGURE_DATA)
+    columns: dict[str, list[float]] = dict(zip(arrays["names"].tolist(), arrays["values"].tolist(), strict=True))
     panels: dict[str, list[str]] = {}
-    for name in names:
+    for name in columns:
         if name != "epoch":
             panels.setdefault(_panel_of(name), []).append(name)
     columns_of_figure = min(len(panels), PANELS_PER_ROW)
@@ -38,7 +48,7 @@ def write_curves(folder: Path, history: Sequence[Mapping[str, float]]) -> None:
         for place, (panel, drawn_names) in enumerate(panels.items(), start=1):
             axes = figure.add_subplot(rows, columns_of_figure, place)
             for number, name in enumerate(drawn_names):
-                marker = "o" if len(history) < MANY_EPOCHS else ""
+                marker = "o" if len(columns["epoch"]) < MANY_EPOCHS else ""
                 axes.plot(columns["epoch"], columns[name], color=colour_of(number), label=name, marker=marker)
             values = [value for name in drawn_names for value in columns[name]]
             if panel in (LOSS, RATE) and 0 < WIDE * min(values) < max(values):

@@ -19,6 +19,7 @@ import torch
 from search.diagnostics.contract import given
 from search.diagnostics.contract.points import Drawn, draw
 from search.diagnostics.contract.values import differences
+from trainables.base.checkpoint import FIGURE_DATA
 from trainables.base.errors import TrainingDiverged
 from trainables.runtime.imports import modules_to_send
 
@@ -203,7 +204,9 @@ class Subject:
         training, folder = self.trained(self.epochs), Path(tempfile.mkdtemp(dir=self.folder))
         training.validate()
         before = training.weights()
-        training.write_report(folder)
+        training.write_tables(folder)
+        if (folder / FIGURE_DATA).exists():
+            training.draw_report(folder)
         return Report(folder, differences(before, training.weights()))
 
     @contextmanager
