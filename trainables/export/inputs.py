@@ -51,6 +51,8 @@ def as_array(data: Inputs, names: Sequence[str]) -> NDArray[np.float32]:
         raise DataError(f"{expected}, found rows of unequal lengths.") from error
     if values.ndim != 2 or values.shape[1] != len(names):
         raise DataError(f"{expected}, found {values.shape}.")
+    if np.iscomplexobj(values):
+        raise DataError(f"expected numbers, found {values.dtype}.")
     try:
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, which is refused as such
             return np.ascontiguousarray(values, dtype=np.float32)
@@ -63,7 +65,7 @@ def as_arrays(data: Inputs, arrays: Sequence[Array]) -> list[NDArray[Any]]:
 
     Parameters
     ----------
-    data : mapping of name to values, or the values of a single array
+    data : mapping of name to values, DataFrame of columns by name, list of mappings, or the values of a single array
     arrays : sequence of Array
 
     Raises
@@ -72,6 +74,10 @@ def as_arrays(data: Inputs, arrays: Sequence[Array]) -> list[NDArray[Any]]:
         One is missing, of another shape or length, or holds no numbers or none that are finite.
     """
     names = ", ".join(array.name for array in arrays)
+    if isinstance(data, list) and data and all(isinstance(event, Mapping) for event in data):
+        data = pd.DataFrame(data)
+    if isinstance(data, pd.DataFrame) and any(array.name in data.columns for array in arrays):
+        data = {str(name): data[name].tolist() for name in data.columns}
     if isinstance(data, Mapping):
         if missing := [array.name for array in arrays if array.name not in data]:
             raise DataError(f"no array '{missing[0]}': expected {names}; found {', '.join(map(str, data)) or 'none'}.")
@@ -89,9 +95,13 @@ def as_arrays(data: Inputs, arrays: Sequence[Array]) -> list[NDArray[Any]]:
 def _one_array(value: Any, array: Array) -> NDArray[Any]:
     expected = f"array '{array.name}': expected events of shape {array.shape} and type {array.type}"
     try:
-        made = np.ascontiguousarray(np.asarray(value), dtype=np.dtype(array.type))
+        given, wanted = np.asarray(value), np.dtype(array.type)
+        with np.errstate(invalid="ignore"):  # what is no such number is refused below
+            made = np.ascontiguousarray(given.real if np.iscomplexobj(given) else given, dtype=wanted)
     except (TypeError, ValueError) as error:
         raise DataError(f"{expected} ({error}).") from error
+    if np.iscomplexobj(given) or (wanted.kind in "iub" and not np.array_equal(made, given)):
+        raise DataError(f"{expected}, found values that are none.")
     if made.shape[1:] != array.shape:
         raise DataError(f"{expected}, found shape {made.shape[1:]}.")
     if np.issubdtype(made.dtype, np.inexact) and not np.isfinite(made).all():
