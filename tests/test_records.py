@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from pathlib import Path
 from types import SimpleNamespace
@@ -223,14 +224,27 @@ def test_every_open_trial_is_ended_whatever_a_listener_raises() -> None:
     assert told.words == [("ended", "interrupted", "")] * 3
 
 
-@pytest.mark.parametrize("error", [OSError(28, "full"), SystemExit(1), KeyboardInterrupt(), KeyError("view")])
-@pytest.mark.parametrize("before", ["", "time limit", "5 of 5 trials failed"])
+ERRORS = [OSError(28, "full"), SystemExit(1), KeyboardInterrupt(), KeyError("view")]
+BEFORE = ["", "time limit", "5 of 5 trials failed"]
+FIRST_INTERRUPT = "", ERRORS[2]  # ends the search in good order, and nothing is raised
+
+
+@pytest.mark.parametrize(
+    ("before", "error"), [pair for pair in itertools.product(BEFORE, ERRORS) if pair != FIRST_INTERRUPT]
+)
 def test_whatever_is_raised_leaves_the_trials_for_a_resume(before: str, error: BaseException) -> None:
     stop_controller = StopController(None)
     if before:
         stop_controller.request_stop(before)
     with pytest.raises(type(error)), stop_controller.resumable():
         raise error
+    assert stop_controller.reason == "interrupted"
+
+
+def test_a_first_interrupt_ends_a_search_in_good_order() -> None:
+    stop_controller = StopController(None)
+    with stop_controller.resumable():
+        raise KeyboardInterrupt
     assert stop_controller.reason == "interrupted"
 
 
