@@ -48,6 +48,7 @@ lint: $(READY)  ## check style, types and layers
 
 bench: $(READY)  ## run the benchmarks, each of which prints a table
 	$(PYTHON) -m benchmarks.ingest
+	$(PYTHON) -m benchmarks.zdc_naive
 	$(PYTHON) -m benchmarks.training_step
 	$(PYTHON) -m benchmarks.pt_ingest
 	$(PYTHON) -m benchmarks.pt_training
