@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from trainables.base.updates import Updates
 
@@ -137,3 +138,19 @@ def test_from_the_first_bad_update_on_none_changes_anything(bad: str, clip_norm:
     assert torch.isfinite(loss) == (bad not in ("a loss that is no number", "an infinite loss"))
     assert torch.isfinite(norm) == (bad == "an infinite loss")
     assert loss != -torch.inf, "the evidence is of a later update"
+
+
+def test_whoever_counts_updates_sees_each_one() -> None:
+    """The sizing of trials counts them by a hook of all optimizers."""
+    network = torch.nn.Linear(3, 1)
+    updates, seen = Updates(network, lambda number: 1e-2), []
+    for _ in range(2):
+        updates.make(network(torch.ones(4, 3)).square().mean())
+    hook = register_optimizer_step_post_hook(lambda *_: seen.append(1))
+    try:
+        for _ in range(3):
+            updates.make(network(torch.ones(4, 3)).square().mean())
+    finally:
+        hook.remove()
+    updates.make(network(torch.ones(4, 3)).square().mean())
+    assert len(seen) == 3

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 
 class GuardedAdam(torch.optim.AdamW):
@@ -32,7 +33,8 @@ class GuardedAdam(torch.optim.AdamW):
             states_P = [self.state[parameter] for parameter in group["params"]]
             columns = ([state[name] for state in states_P] for name in ("exp_avg", "exp_avg_sq", "step"))
             self._tensors = (group["params"], *columns)
-        if not complete or not self._tensors:  # the very first update, or a parameter without influence on the loss
+        # the very first update, a parameter without influence on the loss, or somebody who counts updates
+        if not complete or not self._tensors or self._is_watched:
             self.step()
             return
         parameter_P, average_P, square_P, step_P = self._tensors
@@ -56,6 +58,12 @@ class GuardedAdam(torch.optim.AdamW):
                 found_inf=self.found_inf,
             )
             torch._foreach_sub_(step_P, [self.found_inf] * len(step_P))
+
+    @property
+    def _is_watched(self) -> bool:
+        """Whether hooks wait for a ``step``: those of all optimizers, as the sizing of trials has, or of this one."""
+        of_all = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
+        return bool(of_all or self._optimizer_step_pre_hooks or self._optimizer_step_post_hooks)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         super().load_state_dict(state_dict)
