@@ -314,14 +314,14 @@ def test_a_trial_with_nothing_in_common_is_left(ask: Ask) -> None:
         width: int = 4
 
     with pytest.raises(UsageError, match="with no parameter that is searched today"):
-        ask(replace(make_tiny(), config=Other, suggest=another, optional=()))
+        ask(replace(make_tiny(), config=Other, suggest=another, optional=(), mutable=()))
 
 
 def test_a_metric_that_is_limited_today_must_be_there(ask: Ask, past: Finished) -> None:
     workload = replace(make_tiny(), objectives={"loss": "min", "weight": "min"})
     with pytest.raises(UsageError) as told:
         ask(workload, constraint=("weight=1",))
-    assert f"{len(complete(past))} without a metric that is an objective or limited (weight)" in str(told.value)
+    assert f"{len(complete(past))} without a metric that is an objective or constrained (weight)" in str(told.value)
 
 
 @pytest.mark.usefixtures("warm")
