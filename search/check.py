@@ -81,7 +81,7 @@ def _check(subject: Subject, flags: Flags, console: Any) -> int:
     try:
         for step in run_checks(subject, flags.only):
             if isinstance(step, Check):
-                printer.show_status(step)
+                printer.show_status(step.name)
             else:
                 printer.print(step)
     finally:

@@ -14,8 +14,8 @@ from search.diagnostics.finding import Finding
 _STYLE = {"fine": "green", "warning": "yellow", "wrong": "bold red"}
 
 
-class FindingPrinter:
-    """Print findings as they are made, and how many of each level at the end."""
+class StatusPrinter:
+    """Show which check runs, and count what came of the checks."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -33,6 +33,10 @@ class FindingPrinter:
         if self._status:
             self._status.stop()
         self._status = None
+
+
+class FindingPrinter(StatusPrinter):
+    """Print findings as they are made, and how many of each level at the end."""
 
     def print(self, finding: Finding) -> None:
         self.counts[finding.level] += 1

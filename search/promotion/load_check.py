@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from search.config.environment import changed_environment
 from search.errors import UsageError
 
 LIMIT_S = 600.0
@@ -28,9 +27,10 @@ def require_loadable(folder: Path) -> None:
     root = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "search.promotion.load_check", str(folder)]
-    with TemporaryDirectory() as empty, changed_environment({"PYTHONPATH": path}):
+    environment = os.environ | {"PYTHONPATH": path}
+    with TemporaryDirectory() as empty:
         try:
-            run = subprocess.run(command, cwd=empty, capture_output=True, text=True, timeout=LIMIT_S)
+            run = subprocess.run(command, cwd=empty, env=environment, capture_output=True, text=True, timeout=LIMIT_S)
         except subprocess.TimeoutExpired:
             raise UsageError(f"The model does not load within {LIMIT_S:.0f} s in a fresh process.") from None
     if run.returncode:

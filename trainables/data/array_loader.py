@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data.files import DataSettings, expand_files
-from trainables.data.split import SPLIT_NONE, SPLIT_VALIDATION, Split, hash_events, parts_of, split_of
+from trainables.data.split import MIN_EVENTS, SPLIT_NONE, SPLIT_VALIDATION, Split, hash_events, parts_of, split_of
 from trainables.data.stamps import stamp_all, stamp_file
 
 if TYPE_CHECKING:
     from trainables.contract import LoadArrays
-
-MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
 
 Arrays = dict[str, NDArray[Any]]
 

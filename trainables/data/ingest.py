@@ -17,12 +17,11 @@ from trainables.base.errors import DataError
 from trainables.data.cache import Cache, CacheSpec, open_or_build
 from trainables.data.cache_writer import CacheWriter, Column
 from trainables.data.files import UnreadableFile
-from trainables.data.split import parts_of, positions
+from trainables.data.split import MIN_EVENTS, parts_of, positions
 from trainables.data.stamps import Stamp, nothing_left, stamp_all
 
 HASH = "event_hash"  # the column that identifies an event
 HASH_COLUMN = Column("<u8")
-MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
 REPEAT_SAMPLE = 1_000_000  # about so many events are searched for repeated ones; keeps memory flat
 
 Rows = dict[str, NDArray[Any]]

@@ -14,6 +14,7 @@ from trainables.base.errors import DataError
 
 VALIDATION_SHARE = 0.2
 TEST_SHARE = 0.15
+MIN_EVENTS = 20  # of a whole sample: fewer cannot be split into parts
 
 Split = Mapping[str, float]  # part -> its upper edge in the range of the hash, ascending from 0 to 1
 

@@ -33,7 +33,7 @@ def load(package: Package) -> Callable[..., Any]:
     workload = import_word(found := _found(word, code))
     log.info("model package %s: imported %s", package.folder, found)
     training, config = workload.training, workload.config
-    if code and _digest(training) != code:
+    if code and code_digest(training) != code:
         log.warning("%s has changed since this model was promoted", inspect.getfile(training))
     source = package.model
     built = training.from_weights(config(**source.hyperparameters), source.weights, torch.device("cpu"))
@@ -56,5 +56,9 @@ def _found(word: str, code: str) -> str:
     return f"{(same or there)[0].resolve()}:{word.rpartition(':')[2]}"
 
 
-def _digest(training: type) -> str:
-    return hashlib.sha256(Path(inspect.getfile(training)).read_bytes()).hexdigest()
+def code_digest(training: type) -> str:
+    """Hash the file of the training's code; empty: it is in none."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(training)).read_bytes()).hexdigest()
+    except (OSError, TypeError):
+        return ""

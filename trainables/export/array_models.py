@@ -4,8 +4,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -92,6 +90,7 @@ class ArrayModels:
         """
         import torch
 
+        from trainables.export.array_model import code_digest
         from trainables.export.manifest import Description, Output
         from trainables.export.package import write_package
 
@@ -109,7 +108,7 @@ class ArrayModels:
                 name="prediction", unit="", shape=prediction.shape[1:], description=f"of {self.training.__name__}"
             ),
             rules=(f"made by predict() of {self.training.__name__}, which {self.word} names",),
-            data={"word": self.word, "code": _digest(self.training)},
+            data={"word": self.word, "code": code_digest(self.training)},
             onnx=exported,
             example=tuple(zip(*(array.tolist() for array in example.values()), strict=True)),
             about=dict(about),
@@ -138,9 +137,9 @@ class ArrayModels:
 
 def _accepted(score: Any, arrays: Arrays) -> Arrays:
     """Return those arrays that a score takes by their names; all where it takes any."""
-    parameters = inspect.signature(score).parameters
-    every = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    return arrays if every else {name: array for name, array in arrays.items() if name in parameters}
+    from trainables.base.named_arrays import accepted_names
+
+    return {name: arrays[name] for name in accepted_names(score, arrays)}
 
 
 def _inputs_of(built: Any, arrays: Arrays) -> tuple[Array, ...]:
@@ -178,11 +177,3 @@ def _given_to_predict(built: Any, arrays: Arrays) -> list[str]:
             f"what its users have to give. Name the arrays: inputs = ({next(iter(arrays))!r},) in class {what}."
         )
     return names
-
-
-def _digest(training: type) -> str:
-    """Hash the file of the training's code; empty: it is in none."""
-    try:
-        return hashlib.sha256(Path(inspect.getfile(training)).read_bytes()).hexdigest()
-    except (OSError, TypeError):
-        return ""

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
-from trainables.data.ingest import HASH, HASH_COLUMN, MIN_EVENTS, FileKind, FileReader, Request, Rows
+from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
 from trainables.data.ingest import ingest as ingest_files
-from trainables.data.split import SPLIT_NONE, hash_events, parts_of
+from trainables.data.split import MIN_EVENTS, SPLIT_NONE, hash_events, parts_of
 from trainables.data.stamps import stamp_root_file
 from trainables.pt.content import Content, Points, content_of
 from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection

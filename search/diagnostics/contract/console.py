@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from rich.console import Console
 from rich.padding import Padding
-from rich.status import Status
 from rich.text import Text
 
-from search.diagnostics.contract.law import Check, Outcome
+from search.diagnostics.console import StatusPrinter
+from search.diagnostics.contract.law import Outcome
 
 _STYLE = {"passed": "green", "failed": "bold red", "skipped": "dim"}
 _INDENT = 9
 
 
-class OutcomePrinter:
+class OutcomePrinter(StatusPrinter):
     """Print outcomes as they come, and how many of each at the end."""
 
     def __init__(self, console: Console, *, verbose: bool = False) -> None:
-        self._console, self._verbose = console, verbose
-        self._status: Status | None = None
-        self.counts: Counter[str] = Counter()
-
-    def show_status(self, check: Check) -> None:
-        """Show the check that runs now; only in a terminal."""
-        self.clear_status()
-        if self._console.is_terminal:
-            self._status = self._console.status(f"checking {check.name}")
-            self._status.start()
-
-    def clear_status(self) -> None:
-        if self._status:
-            self._status.stop()
-        self._status = None
+        super().__init__(console)
+        self._verbose = verbose
 
     def print(self, outcome: Outcome) -> None:
         self.clear_status()

@@ -10,6 +10,7 @@ from search.diagnostics.contract.law import LawBroken, law
 from search.diagnostics.contract.subject import Subject, train
 from search.diagnostics.contract.training import COUNTED, RUNS, SEEDED
 from search.diagnostics.contract.values import copied, differences, flat, places
+from trainables.base.training import Training
 
 STORED, TAKEN_OVER, WEIGHTS = "a-state-can-be-stored", "a-state-is-taken-over", "weights-are-copies-on-the-cpu"
 _PLAIN = (torch.Tensor, bool, int, float, str, bytes, type(None))
@@ -42,11 +43,7 @@ def a_state_can_be_stored(subject: Subject) -> None:
 )
 def a_state_is_a_copy(subject: Subject) -> None:
     training = subject.trained(1)
-    state = training.state()
-    before = copied(state)
-    train(training, 1)
-    if found := differences(before, state):
-        raise LawBroken(f"another epoch changed {places(found)} in a state that was handed out before it")
+    _require_kept(training, training.state(), "a state that was")
 
 
 @law(
@@ -68,10 +65,15 @@ def weights_are_copies_on_the_cpu(subject: Subject) -> None:
             raise LawBroken(f"{name} in weights() is {type(value).__name__}, not a tensor")
         if value.device.type != "cpu":
             raise LawBroken(f"{name} in weights() is on {value.device}")
-    before = copied(weights)
+    _require_kept(training, weights, "weights that were")
+
+
+def _require_kept(training: Training, handed_out: Any, what: str) -> None:
+    """Require that another epoch changes nothing in what was handed out before it."""
+    before = copied(handed_out)
     train(training, 1)
-    if found := differences(before, weights):
-        raise LawBroken(f"another epoch changed {places(found)} in weights that were handed out before it")
+    if found := differences(before, handed_out):
+        raise LawBroken(f"another epoch changed {places(found)} in {what} handed out before it")
 
 
 @law(
