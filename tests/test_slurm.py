@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 import shutil
 import subprocess
@@ -106,6 +107,32 @@ def test_scripts_please_the_shells_own_critic(classic: bool, array: int | None, 
         ["shellcheck", "--severity=warning", "-"], input=script, text=True, capture_output=True, check=False
     )
     assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.parametrize("classic", [False, True])
+def test_a_node_that_does_not_come_up_tries_again_and_the_head_does_not(classic: bool, tmp_path: Path) -> None:
+    """What each node runs, with a command that fails twice before it works."""
+    script = script_of(classic=classic, site=SlurmSite(nodes=2))
+    node = script[script.index("node_script=") : script.index("stop_ray()")]
+    tries_of = {
+        part: re.search(rf'"\$\{{{part}\[@\]}}" "\$node_script" "\$folder" (\d)', script)[1]  # type: ignore[index]
+        for part in ("on_head", "on_workers")
+    }
+    assert tries_of == {"on_head": "1", "on_workers": "3"}
+    third_time = 'echo tried >>"$0"; echo no head yet; (($(wc -l <"$0") == 3))'
+
+    def ran(tries: str) -> tuple[int, str, int]:
+        count = tmp_path / f"tries-{tries}"
+        words = [tmp_path / "node-1-0", tries, "bash", "-c", third_time, count]
+        done = subprocess.run(
+            ["bash", "-c", node + '\nbash -c "$node_script" "$@"', "-", *map(str, words)],
+            capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert not (tmp_path / "node-1-0").exists()
+        return done.returncode, done.stdout, len(count.read_text().splitlines())
+
+    assert ran("3") == (0, "no head yet\n" * 2, 3)
+    assert ran("1") == (1, "no head yet\n", 1)
 
 
 # --- what a site file says
@@ -260,7 +287,7 @@ class Slurm:
         from contextlib import chdir, redirect_stdout
 
         text = io.StringIO()
-        flags = ("--site", str(self.site), "--submit", *ours)
+        flags = ("--site", str(self.site), "--submit", "--overwrite", *ours)  # one of a try before may be there
         search = ("--storage", "results", "--name", name, "--scheduler", "none", "--presets", "none", *words)
         presets = {"slow": {"x": 0.1, "y": 0.0}, "other": {"x": 0.2, "y": 0.0}}
         with chdir(self.folder), redirect_stdout(text), registered(make_tiny(**presets)):
