@@ -56,7 +56,7 @@ bench: $(READY)  ## run the benchmarks, each of which prints a table
 	$(PYTHON) -m benchmarks.scale --sizes 10 100 1000
 	$(PYTHON) -m benchmarks.faults
 	if [ "$$(id -u)" = 0 ]; then $(PYTHON) -m benchmarks.cluster; fi  # it creates network namespaces
-	if command -v nvidia-smi >/dev/null; then $(PYTHON) -m benchmarks.gpu_sharing; fi
+	if command -v nvidia-smi >/dev/null; then $(PYTHON) -m benchmarks.gpu; fi
 
 clean:  ## remove .venv
 	rm -rf .venv

@@ -1,6 +1,6 @@
 """How many trials a GPU machine finishes in an hour when trials share its GPUs, and what auto chooses.
 
-    python -m benchmarks.gpu_sharing --trials 32 --epochs 20
+    python -m benchmarks.gpu.sharing --trials 32 --epochs 20
 
 Each search is a process of its own, with all cores and GPUs of the machine; the shares of one workload take turns,
 ``repeats`` times. Counted from the first trial's start to the last one's end, so that starting Ray, reading data and
@@ -64,12 +64,26 @@ def main(
         runs: dict[str, list[Run]] = {share: [] for share in shares}
         for _ in range(repeats):
             for share in shares:
-                runs[share].append(_search(workload, share, trials, epochs, data))
+                try:
+                    runs[share].append(run_search(workload, share, trials, epochs, data))
+                except RuntimeError as error:
+                    sys.exit(f"error: {error}")
                 print(f"{workload}, {share}: {runs[share][-1].per_hour:.0f} trials per hour", file=sys.stderr)
         _print(f"{workload}, {trials} trials of {epochs} epochs; {where}", runs)
 
 
-def _search(workload: str, share: str, trials: int, epochs: int, data: tuple[str, ...]) -> Run:
+def run_search(
+    workload: str, share: str, trials: int, epochs: int, data: tuple[str, ...], limit_s: float | None = None
+) -> Run:
+    """Run one search of trials that cost the same.
+
+    Raises
+    ------
+    RuntimeError
+        The search failed; with its last words.
+    subprocess.TimeoutExpired
+        It took longer than ``limit_s``.
+    """
     with tempfile.TemporaryDirectory() as storage:
         held = [f"{name}={value}" for name, value in HELD[workload].items()]
         command = [
@@ -78,9 +92,11 @@ def _search(workload: str, share: str, trials: int, epochs: int, data: tuple[str
             "--sampler", "random", "--scheduler", "none", "--retries", "0", "--max-failures", "0",
             *(["--data", *data] if data else []), "--set", *held,
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"COLUMNS": "300"})
+        wide = os.environ | {"COLUMNS": "300"}
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=wide, timeout=limit_s)
         if done.returncode:
-            sys.exit(f"{done.stdout}\n{done.stderr}\nerror: the search of {workload} at {share} failed")
+            words = f"{done.stdout}\n{done.stderr}"[-2000:]
+            raise RuntimeError(f"{words}\nthe search of {workload} at {share} failed")
         folder = SearchDir(Path(storage), "sharing")
         board: dict[str, Any] = json.loads((folder.path / "leaderboard.json").read_text())
         at_ms = [entry.at_ms for entry in read_entries(folder.event_log) if entry.event.startswith("trial_")]
