@@ -27,7 +27,7 @@ from rich.table import Table
 from search.storage.event_log import read_entries
 from search.storage.search_dir import SearchDir
 
-HELD = {  # every trial costs the same
+HELD: dict[str, dict[str, Any]] = {  # every trial costs the same
     "zdc": {"gan": True, "dis_gen_ratio": "1:1", "hidden_dim": 16, "batch_size": 1024},
     "pt-dphi": {"width": 256, "depth": 3, "batch_size": 1024, "dropout": 0.2, "monotonic": True, "boundary": True},
 }
