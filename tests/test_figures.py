@@ -30,8 +30,8 @@ from trainables.zdc.config import ZDCConfig
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.train import ZDCTraining
 
-FIGURES = {"mse_vs_energy.png", "masks.png", "input_distributions.png", "losses.png"}
-TABLES = {"mse_vs_energy.csv", "losses.csv"}
+FIGURES = {"mse_vs_energy.png", "masks.png", "input_distributions.png", "losses.png", "excess_by_epoch.png"}
+TABLES = {"mse_vs_energy.csv", "losses.csv", "excess_by_epoch.csv"}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ def training() -> ZDCTraining:
     config = ZDCConfig(hidden_dim=4, batch_size=64, epochs=2, gan=False)
     training = ZDCTraining(config, simulate_data(500, 1), torch.device("cpu"))
     training.train_epoch()
+    training.validate()
     return training
 
 

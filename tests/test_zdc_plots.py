@@ -15,10 +15,17 @@ from trainables.zdc.config import ZDCConfig
 from trainables.zdc.metrics import ScoreSums
 from trainables.zdc.plots import compare_trials, plot_mse
 from trainables.zdc.simulate import simulate_data
-from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table, write_mse_table
+from trainables.zdc.tables import (
+    EPOCH_TABLE,
+    LOSS_TABLE,
+    MSE_TABLE,
+    read_epoch_table,
+    read_mse_table,
+    write_mse_table,
+)
 from trainables.zdc.train import ZDCTraining
 
-FIGURES = {"mse_vs_energy.png", "masks.png", "input_distributions.png", "losses.png"}
+FIGURES = {"mse_vs_energy.png", "masks.png", "input_distributions.png", "losses.png", "excess_by_epoch.png"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,9 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         folders[label] = tmp_path_factory.mktemp(label)
         config = ZDCConfig(hidden_dim=4, batch_size=64, epochs=2, gan=gan)
         training = ZDCTraining(config, data, torch.device("cpu"))
-        training.train_epoch()
+        for _ in range(config.epochs):
+            training.train_epoch()
+            training.validate()
         training.write_report(folders[label])
     return folders
 
@@ -39,14 +48,14 @@ def is_png(path: Path) -> bool:
 
 def test_a_report_holds_all_figures_and_tables(reports: dict[str, Path]) -> None:
     for folder in reports.values():
-        assert {path.name for path in folder.iterdir()} == FIGURES | {MSE_TABLE, LOSS_TABLE}
+        assert {path.name for path in folder.iterdir()} == FIGURES | {MSE_TABLE, LOSS_TABLE, EPOCH_TABLE}
         assert all(is_png(folder / name) for name in FIGURES)
 
 
 def test_an_untrained_model_can_be_reported(tmp_path: Path) -> None:
     config = ZDCConfig(hidden_dim=4, batch_size=64)
     ZDCTraining(config, simulate_data(500, 1), torch.device("cpu")).write_report(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == FIGURES - {"losses.png"} | {MSE_TABLE}
+    assert {path.name for path in tmp_path.iterdir()} == FIGURES - {"losses.png", "excess_by_epoch.png"} | {MSE_TABLE}
 
 
 def test_trials_are_compared_from_their_reports(reports: dict[str, Path], tmp_path: Path) -> None:
@@ -65,8 +74,17 @@ def test_losses_stand_in_the_table_against_steps(reports: dict[str, Path]) -> No
     column = read_columns(reports["test26-lr4"] / LOSS_TABLE)
     assert {"step", "epoch", "lr_gen", "lr_dis", "loss_regression", "loss_dis"} < set(column)
     assert (np.diff(column["step"]) > 0).all()
-    assert column["epoch"][-1] == 1
+    assert column["epoch"][-1] == 2
     assert "lr_dis" not in read_columns(reports["regression-only"] / LOSS_TABLE)
+
+
+def test_the_excess_of_each_bin_is_kept_from_every_epoch(reports: dict[str, Path]) -> None:
+    for folder in reports.values():
+        last, by_epoch = read_mse_table(folder / MSE_TABLE)[0], read_epoch_table(folder / EPOCH_TABLE)
+        assert by_epoch.epochs == (1, 2)
+        np.testing.assert_array_equal(by_epoch.excess_EK[-1], last.excess)
+        np.testing.assert_array_equal(by_epoch.error_K, last.error_K)
+        assert (by_epoch.excess_EK[0] != by_epoch.excess_EK[1]).all()
 
 
 def test_a_table_comes_back_as_it_was_and_can_be_drawn_with_gaps(tmp_path: Path) -> None:

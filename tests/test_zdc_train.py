@@ -180,6 +180,18 @@ def test_a_state_is_a_snapshot(data: ZDCData) -> None:
     assert flat(state) == kept
 
 
+def test_a_checkpoint_of_an_earlier_version_has_no_excess_by_epoch(data: ZDCData) -> None:
+    donor, heir = begin(data), begin(data)
+    donor.train_epoch()
+    donor.validate()
+    state = donor.state()
+    assert list(state.pop("excess_by_epoch")) == [1]
+    heir.load_state(state)
+    heir.train_epoch()
+    heir.validate()
+    assert list(heir.excess_by_epoch) == [2]
+
+
 def test_after_loading_the_own_mutable_hyperparameters_act(data: ZDCData) -> None:
     donor = begin(data)
     donor.train_epoch()

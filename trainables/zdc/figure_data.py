@@ -79,6 +79,7 @@ def maps_of(scores: Scores) -> dict[str, NDArray[Any] | float | str]:
         mc_HW, mask_HW = scores.maps(region)
         arrays |= {f"mc_{region}": mc_HW, f"mask_{region}": mask_HW}
         arrays[f"energies_{region}"] = _energies(scores.binning, region)
+        arrays[f"bins_{region}"] = scores.binning.in_region[region][scores.used]  # of those with enough events
     return arrays
 
 

@@ -30,7 +30,7 @@ from trainables.evaluation.tables import read_columns
 from trainables.zdc.figure_data import InputCounts, MeanMaps
 from trainables.zdc.metrics import MseCurve
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
-from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, read_mse_table
+from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, ExcessMap, read_mse_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,6 +116,40 @@ def plot_losses(path: Path, points: Mapping[str, list[float]]) -> None:
         panels[-1].plot(step, points["lr_gen"], color=COLOURS[0], label="generator")
         panels[-1].set(xlabel="step (updates of the generator)", ylabel="learning rate")
         panels[-1].legend()
+
+
+def plot_excess_by_epoch(path: Path, found: ExcessMap, in_region: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Draw how the excess over the floor changes from epoch to epoch: of each energy bin, and mean of each region.
+
+    Colours are linear up to the median error of a bin, and logarithmic beyond it: a bin as pale as that agrees with
+    Geant4. Lines have a band of 1 sigma, that of the last epoch.
+    """
+    from matplotlib.colors import SymLogNorm
+    from matplotlib.ticker import MaxNLocator
+
+    noise = float(np.median(found.error_K)) or 1e-12
+    largest = max(float(np.abs(found.excess_EK).max()), 2 * noise)
+    edges_gev = np.unique(np.append(found.low_edge_mev_K, found.high_edge_mev_K)) / 1000
+    shown_EK = np.full((len(found.epochs), len(edges_gev) - 1), np.nan)  # bins may be missing in between
+    shown_EK[:, np.searchsorted(edges_gev, found.low_edge_mev_K / 1000)] = found.excess_EK
+    epoch_edges = np.append(np.array(found.epochs) - 0.5, found.epochs[-1] + 0.5)
+    with drawn(path, 10.4, 4.4, {"xtick.minor.visible": False}) as figure:
+        bins, regions = figure.subplots(1, 2, sharex=True)
+        colours = SymLogNorm(linthresh=noise, vmin=-largest, vmax=largest)
+        mesh = bins.pcolormesh(epoch_edges, edges_gev, shown_EK.T, cmap="RdBu_r", norm=colours, rasterized=True)
+        figure.colorbar(mesh, ax=bins, label="excess of mse over its floor")
+        bins.set(xlabel="epoch", ylabel="energy of the primary [GeV]")
+        bins.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for number, (label, in_region_K) in enumerate(in_region.items()):
+            mean_E = found.excess_EK[:, in_region_K].mean(axis=1)
+            error = float(np.sqrt(np.square(found.error_K[in_region_K]).sum()) / in_region_K.sum())
+            regions.plot(found.epochs, mean_E, color=colour_of(number), label=label)
+            regions.fill_between(found.epochs, mean_E - error, mean_E + error, color=colour_of(number), alpha=0.2)
+        regions.axhline(0, color=GREY, linestyle=":")
+        regions.set_yscale("symlog", linthresh=noise)
+        regions.set_ylim(bottom=min(-noise, 1.5 * regions.dataLim.y0))
+        regions.set(xlabel="epoch", ylabel="mean excess of a region")
+        regions.legend()
 
 
 def plot_inputs(path: Path, parts: Mapping[str, InputCounts]) -> None:

@@ -81,6 +81,7 @@ class ZDCTraining(Training):
         self.gen = self._updates(self.generator, config.max_lr_gen, whole_run * self.gen_updates)
         self.dis = self._updates(self.discriminator, config.max_lr_dis, whole_run * self.dis_updates)
         self.history = LossHistory(POINTS_PER_EPOCH)
+        self.excess_by_epoch: dict[int, list[float]] = {}  # of each energy bin with enough events
 
     def _updates(self, network: nn.Module, max_lr: float, total: int) -> Updates:
         """Build the updates of one network; its cycle of learning rates ends with the last update of the run."""
@@ -147,6 +148,7 @@ class ZDCTraining(Training):
             raise TrainingDiverged(
                 "constant_mask", self.epoch, {"mask_spread": spread, "smallest_allowed": FLAT_SPREAD}
             )
+        self.excess_by_epoch[self.epoch] = scores.curve.excess.tolist()
         return scores.numbers()
 
     def mask_prob(self, condition_B6: Tensor) -> Tensor:
@@ -168,7 +170,7 @@ class ZDCTraining(Training):
     def state(self) -> dict[str, Any]:
         parts: dict[str, Any] = {"epoch": self.epoch, "gen": self.gen.state(), "dis": self.dis.state()}
         parts["random"] = [random.get_state() for random in self._randoms()]
-        parts["history"] = self.history.points
+        parts["history"], parts["excess_by_epoch"] = self.history.points, self.excess_by_epoch
         return copy.deepcopy(parts)
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -179,6 +181,7 @@ class ZDCTraining(Training):
         for random, saved in zip(self._randoms(), state["random"], strict=True):
             random.set_state(saved.cpu())
         self.history.points = state["history"]
+        self.excess_by_epoch = state.get("excess_by_epoch", {})  # searches of earlier versions have none
 
     def weights(self) -> dict[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in self.generator.state_dict().items()}
@@ -196,7 +199,7 @@ class ZDCTraining(Training):
     def write_tables(self, folder: Path) -> None:
         from trainables.zdc.report import write_tables  # drawing is not needed for training
 
-        write_tables(folder, self.data, self._scores(), self.history.points)
+        write_tables(folder, self.data, self._scores(), self.history.points, self.excess_by_epoch)
 
     @staticmethod
     def draw_report(folder: Path) -> None:
