@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from bucket import USER, Bucket
 from finished import call
 from mlflow.entities import Run
 from proxy import FaultyProxy
@@ -276,6 +279,84 @@ def test_a_folder_that_both_machines_share_is_written_to(
     assert there(recorded, run) == FILES
     assert len(list((tmp_path / "shared").rglob("*.pt"))) == 2
     assert "fine     artifacts of experiment zdc" in tracking_findings(server, tmp_path)
+
+
+@pytest.mark.parametrize("lack", ["login", "library", "bucket"])
+def test_a_store_to_which_this_machine_writes_by_itself_is_tried_before_the_first_trial(
+    elsewhere: Callable[[str], RecordedSearch],
+    server: MlflowServer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    lack: str,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "MLFLOW_S3_ENDPOINT_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/none")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/none")
+    if lack == "bucket":
+        bucket = request.getfixturevalue("bucket")
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", bucket.uri)
+        for name, value in USER.items():
+            monkeypatch.setenv(name, value)
+    recorded = elsewhere("gs://bucket/files" if lack == "library" else "s3://no-such-bucket/files")
+    problem = recorded.writer().location_problem()
+    assert "to which this machine writes by itself and cannot: " in problem
+    assert "no-such-bucket/files" in problem or lack == "library"
+    trained(recorded)
+    (line,) = exported(recorded, patience_s=60).missing
+    assert problem in line, "each file is refused at once, and for this reason"
+    assert {Path(name).name for name in FILES} <= staged(recorded)
+    (run,) = recorded.runs()
+    assert (recorded.rows(run), run.info.status) == ([(1, 0.9), (2, 0.5)], "FINISHED")
+    assert "warning  artifacts of experiment zdc" in tracking_findings(server, recorded.folder)
+
+
+def test_a_store_that_refuses_a_file_is_not_waited_for(
+    elsewhere: Callable[[str], RecordedSearch],
+    server: MlflowServer,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A login that may read and not write."""
+    with FaultyProxy(bucket.uri) as between:
+        monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", between.uri)
+        for name, value in USER.items():
+            monkeypatch.setenv(name, value)
+        recorded = elsewhere(f"s3://{bucket.NAME}/refused")
+        assert recorded.writer().location_problem() == ""
+        between.answer_error(403, path="best.pt")
+        trained(recorded)
+        (line,) = exported(recorded, patience_s=60).missing
+        assert line.startswith("checkpoint/best.pt of trial-000: An error occurred (")
+        between.pass_through()
+        assert exported(recorded).missing == []
+        assert "fine     artifacts of experiment zdc" in tracking_findings(server, recorded.folder)
+
+
+def test_a_database_that_was_moved_writes_nothing_to_its_former_place(tmp_path: Path) -> None:
+    before, after = tmp_path / "before", tmp_path / "after"
+    opened = open_experiment(f"sqlite:///{before}/m.db", _made(before), "zdc")
+    opened.client.create_run(opened.id)
+    before.rename(after)
+    uri = f"sqlite:///{after}/m.db"
+    recorded = in_storage(open_experiment(uri, tmp_path, "zdc"), tmp_path)
+    problem = recorded.writer().location_problem()
+    assert f"no folder {before}/artifacts/zdc" in problem
+    trained(recorded)
+    (line,) = exported(recorded).missing
+    assert problem in line
+    assert not before.exists()
+    context = DiagnosticContext(None, uri, str(tmp_path), (), None, 1, None, 60.0)
+    told = [finding for finding in findings_of("tracking", context) if finding.level == "warning"]
+    assert [finding.what for finding in told] == ["artifacts of experiment zdc"]
+    command = problem.partition("a link: ")[2]
+    (after / "artifacts").mkdir(exist_ok=True)
+    before.mkdir()
+    subprocess.run(shlex.split(command), check=True)
+    (after / "artifacts" / "zdc").mkdir()
+    assert exported(recorded).missing == []
+    assert len(list(after.rglob("best.pt"))) == 1
 
 
 def test_a_model_that_mlflow_did_not_take_is_found_in_the_directory_of_its_search(

@@ -18,6 +18,8 @@ from shlex import quote
 
 from search.config.redaction import without_passwords
 
+_CODE = ("search", "spaces", "trainables")  # folders of the checkout
+_OF_ANOTHER_REPOSITORY = ("GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_NAMESPACE")
 _PACKAGES = ("hep-search", "ray", "optuna", "mlflow", "torch", "uproot", "numpy")
 
 
@@ -62,7 +64,7 @@ def versions() -> dict[str, str]:
 class CodeState:
     """Which code runs: its commit, and why git could not name it."""
 
-    commit: str  # with ``-dirty`` where files differ from it; else ``unknown`` or a version
+    commit: str  # with ``-dirty`` where files differ from it, or are not in it; else ``unknown`` or a version
     warning: str = ""  # for people, with the command that fixes it
 
 
@@ -71,18 +73,50 @@ def git_commit() -> str:
     return code_state().commit
 
 
-def state_of_file(file: Path) -> str:
+def state_of_file(file: Path) -> CodeState:
     """Return a hash of a file, and the commit of the checkout that it is in, if any."""
     state = f"{file.name} blake2b {hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()}"
+    folder = file.resolve().parent
+    if not any((place / ".git").exists() for place in (folder, *folder.parents)):
+        return CodeState(state)
+    found = _state_of(folder, file.name)
+    return CodeState(f"{state}, commit {found.commit}", found.warning)
+
+
+def _state_of(folder: Path, *code: str) -> CodeState:
+    """Ask git which commit a folder of a checkout is, and whether files of the code are in it.
+
+    Parameters
+    ----------
+    code
+        Paths in the folder, in which a file that git does not track belongs to no commit.
+    """
     try:
-        return f"{state}, commit {_describe(file.parent).stdout.strip()}"
-    except (OSError, subprocess.SubprocessError):
-        return state
+        commit = _git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--match=")
+        new = _git(folder, "ls-files", "--others", "--exclude-standard", "--", *code)
+        return CodeState(f"{commit}-dirty" if new and not commit.endswith("-dirty") else commit)
+    except FileNotFoundError:
+        reason, fix = "git is not installed", "Install git, or set SEARCH_GIT_COMMIT"
+    except subprocess.TimeoutExpired:
+        reason, fix = "git did not answer within 20 s", "Set SEARCH_GIT_COMMIT"
+    except (OSError, subprocess.CalledProcessError) as error:
+        said = " ".join((getattr(error, "stderr", None) or str(error)).split())
+        if "dubious ownership" in said:
+            root = next((str(one) for one in (folder, *folder.parents) if (one / ".git").exists()), str(folder))
+            reason = f"git refuses to read {root} because it belongs to another user (dubious ownership)"
+            fix = f"Allow it with: git config --global --add safe.directory {quote(root)}"
+        else:
+            reason, fix = f"git failed in {folder}: {said[:200]}", "See git status, or set SEARCH_GIT_COMMIT"
+    return CodeState(f"unknown ({reason})", f"the runs will not name the commit that made them: {reason}. {fix}")
 
 
-def _describe(folder: Path) -> subprocess.CompletedProcess[str]:
-    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
-    return subprocess.run(git, capture_output=True, text=True, timeout=20, check=True, env=os.environ | {"LC_ALL": "C"})
+def _git(folder: Path, *words: str) -> str:
+    """Run git there, whichever repository the variables of a hook, or of another tool, name."""
+    environment = {name: value for name, value in os.environ.items() if name not in _OF_ANOTHER_REPOSITORY}
+    return subprocess.run(
+        ["git", "-C", str(folder), *words],
+        capture_output=True, text=True, timeout=20, check=True, env=environment | {"LC_ALL": "C"},
+    ).stdout.strip()  # fmt: skip
 
 
 @cache
@@ -96,24 +130,5 @@ def code_state() -> CodeState:
     given = os.environ.get("SEARCH_GIT_COMMIT", "").strip()
     if not (root / ".git").exists():
         return CodeState(given or f"unknown (version {version('hep-search')} without a checkout)")
-    try:
-        run = _describe(root)
-    except FileNotFoundError:
-        reason, fix = "git is not installed", "Install git, or set SEARCH_GIT_COMMIT"
-    except subprocess.TimeoutExpired:
-        reason, fix = "git did not answer within 20 s", "Set SEARCH_GIT_COMMIT"
-    except (OSError, subprocess.CalledProcessError) as error:
-        said = (getattr(error, "stderr", None) or str(error)).strip()
-        if "dubious ownership" in said:
-            reason = f"git refuses to read {root} because it belongs to another user (dubious ownership)"
-            fix = f"Allow it with: git config --global --add safe.directory {quote(str(root))}"
-        else:
-            reason, fix = (
-                f"git failed in {root}: {said.splitlines()[0] if said else 'no reason given'}",
-                "See git status",
-            )
-    else:
-        return CodeState(run.stdout.strip())
-    if given:
-        return CodeState(given)
-    return CodeState(f"unknown ({reason})", f"the runs will not name the commit that made them: {reason}. {fix}")
+    found = _state_of(root, *_CODE)
+    return CodeState(given) if given and found.warning else found

@@ -28,9 +28,10 @@ _SECRET_NAME = re.compile(
 )
 
 # The message of any other exception was written for people, and what led to it need not explain it.
-_WRAPPING_LIBRARIES = {"requests", "urllib3", "urllib", "botocore"}
+_WRAPPING_LIBRARIES = {"requests", "urllib3", "urllib", "botocore", "boto3"}
 _MLFLOW_WRAPPER = re.compile(r"API request to .* failed with (timeout )?exception")
 _NOISE = re.compile(r"^\[SSL: \w+\] |^\w+Connection(Pool)?\(.*?\): | \(_ssl\.c:\d+\)| for url: \S+")
+_LONGEST = 300  # characters of a line
 _PROXY_ERROR = "ProxyError"
 
 
@@ -40,7 +41,12 @@ def first_line(error: BaseException) -> str:
     Of a failed request it is the message of the cause.
     """
     lines = _cause(error).splitlines()
-    return without_passwords(lines[0])[:300] if lines and lines[0] else type(error).__name__
+    return _shortened(without_passwords(lines[0])) if lines and lines[0] else type(error).__name__
+
+
+def _shortened(text: str) -> str:
+    """Leave out the middle of a long text: its end often is the cause."""
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[5 - _LONGEST // 2 :]}"
 
 
 def without_passwords(text: str) -> str:

@@ -57,6 +57,24 @@ def _checked_name(name: str) -> str:
     return name
 
 
+_RELATIVE_DATABASE = re.compile(r"(sqlite)((?:\+\w+)?:///)(?!/|:memory:|file:)(.+)")
+
+
+def absolute_database(uri: str) -> str:
+    """Return the URI of a database, of which MLflow reads a relative path from wherever each process works.
+
+    The characters that end a path in a URI are quoted in the working folder, for which the driver must be named.
+    """
+    found = _RELATIVE_DATABASE.fullmatch(uri)
+    if not found:
+        return uri
+    scheme, rest, file = found.groups()
+    folder = str(Path.cwd())
+    quoted = folder.replace("%", "%25").replace("?", "%3F")
+    driver = "+pysqlite" if quoted != folder and rest.startswith(":") else ""
+    return f"{scheme}{driver}{rest}{quoted}/{file}"
+
+
 def _checked_names(words: tuple[str, ...]) -> tuple[str, ...]:
     """Names, with commas or spaces between them; each once."""
     names = [name.strip() for word in words for name in word.split(",")]
@@ -180,7 +198,7 @@ class StorageFlags(Settings):
 class TrackingFlags(StorageFlags):
     """Where searches are stored and logged."""
 
-    tracking_uri: str | None = Field(
+    tracking_uri: Annotated[str, AfterValidator(absolute_database)] | None = Field(
         None,
         description="MLflow server; journal: no server is contacted, events wait in the event log until --sync; "
         "None: that of $MLFLOW_TRACKING_URI, or else a database in --storage",
@@ -189,7 +207,7 @@ class TrackingFlags(StorageFlags):
     @property
     def server(self) -> str | None:
         """URI of the MLflow server, or ``JOURNAL``; no default of the flag, because --help would show its password."""
-        return self.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        return self.tracking_uri or absolute_database(os.environ.get("MLFLOW_TRACKING_URI", "")) or None
 
     @property
     def offline(self) -> bool:

@@ -16,8 +16,10 @@ from alembic.util import CommandError
 from sqlalchemy.exc import SQLAlchemyError
 
 from search.config.redaction import first_line, without_passwords
-from search.diagnostics.finding import Finding, fine, wrong
+from search.diagnostics.finding import Finding, fine, warning, wrong
 from search.diagnostics.probes.network import reach_port
+from search.tracking.artifact_location import moved_problem
+from search.workloads import WORKLOADS
 
 
 def check_database(uri: str) -> Iterator[Finding]:
@@ -33,6 +35,7 @@ def check_database(uri: str) -> Iterator[Finding]:
     head = str(migrations.get_current_head())
     if revision == head:
         yield fine("tracking", f"{shown}: its schema is that of MLflow {installed}")
+        yield from _check_artifacts(uri)
     elif revision is None:
         yield fine("tracking", f"{shown}: empty; the first search makes its tables")
     elif _has_revision(migrations, revision):
@@ -43,8 +46,23 @@ def check_database(uri: str) -> Iterator[Finding]:
         yield wrong(f"schema of {shown}", found, head, "pip install --upgrade mlflow, to the version that wrote it")
 
 
+def _check_artifacts(uri: str) -> Iterator[Finding]:
+    """Look for experiments whose files would lie where the database was before it was moved."""
+    with _engine(uri).connect() as connection:
+        places = connection.execute(sqlalchemy.text("select name, artifact_location from experiments")).all()
+    for name, location in places:
+        if name in WORKLOADS and (problem := moved_problem(uri, location)):
+            yield warning(f"artifacts of experiment {name}", problem)
+
+
 def _revision(uri: str) -> str | None:
     """Return the revision of a database's schema; None: it has no schema yet."""
+    with _engine(uri).connect() as connection:
+        return MigrationContext.configure(connection).get_current_revision()
+
+
+def _engine(uri: str) -> sqlalchemy.Engine:
+    """Return how to connect to a database that is there, and to an SQLite file for reading only."""
     parts = urlsplit(uri)
     if parts.scheme == "sqlite":
         file = Path(uri.removeprefix("sqlite:///"))
@@ -55,9 +73,7 @@ def _revision(uri: str) -> str | None:
         status, reason = reach_port(parts.hostname, parts.port)
         if not status:
             raise ConnectionError(reason)
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
-    with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    return sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
 
 
 def _migrations() -> ScriptDirectory:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
-from pathlib import Path
 from urllib.parse import urlsplit
 
 from packaging.version import Version
@@ -17,7 +16,7 @@ from search.diagnostics.context import DiagnosticContext
 from search.diagnostics.database import check_database
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.network import reach_port
-from search.tracking.artifact_location import REMEDY, find_problem, server_folder
+from search.tracking.artifact_location import REMEDY, find_problem, server_folder, takes_files
 from search.tracking.client import MlflowClient, MlflowException, embedded_uri
 from search.tracking.http_client import get, proxy_of, reach_server
 from search.tracking.server_calls import RefusedError, UnavailableError
@@ -51,7 +50,7 @@ def _check_embedded(context: DiagnosticContext) -> Iterator[Finding]:
         yield wrong("tracking", found, "one of both", "name a server with --tracking-uri, see mlflow/README.md")
         return
     uri = embedded_uri(context.folder)
-    if Path(uri.removeprefix("sqlite:///")).exists():
+    if (context.folder / "mlflow" / "mlflow.db").exists():
         yield from check_database(uri)
     else:
         yield fine("tracking", f"a database in {context.storage}, which the first search makes")
@@ -131,27 +130,32 @@ def _check_version(uri: str) -> Iterator[Finding]:
 
 
 def _check_artifacts(uri: str) -> Iterator[Finding]:
-    """Test experiments whose files MLflow's client would write to a folder of this machine; 0: the server's default."""
+    """Test experiments whose files MLflow's client would write by itself; 0: the server's default."""
     client = MlflowClient(uri)
     found = [client.get_experiment_by_name(name) for name in WORKLOADS]
     for experiment in list(filter(None, found)) or client.search_experiments(filter_string="name = 'Default'"):
-        folder = server_folder(uri, experiment.artifact_location)
-        if folder is None:
+        location = experiment.artifact_location
+        folder = server_folder(uri, location)
+        if takes_files(location):
             continue
         what, expected = f"artifacts of experiment {experiment.name}", "a server that takes files itself"
-        shared = _is_shared(client, experiment.experiment_id)
-        if shared:
+        problem = _find_problem(client, experiment.experiment_id)
+        if folder is None:
+            yield (
+                warning(what, problem) if problem else fine(what, f"in {location}, to which this machine writes itself")
+            )
+        elif problem == "":
             yield fine(what, f"in {folder}, which this machine shares with the server")
         else:
-            found_there = "where no file from here arrives" if shared is False else "untested, as it has no run yet"
+            found_there = "where no file from here arrives" if problem else "untested, as it has no run yet"
             yield warning(what, f"in {folder} of the server's machine, {found_there}", expected, REMEDY)
 
 
-def _is_shared(client: MlflowClient, experiment_id: str) -> bool | None:
-    """Test the folder of an experiment's latest run; None: there is no run, or no answer."""
+def _find_problem(client: MlflowClient, experiment_id: str) -> str | None:
+    """Test the place of an experiment's files by its latest run; None: there is no run, or no answer."""
     runs = client.search_runs([experiment_id], max_results=1)
     try:
-        return not find_problem(client, runs[0].info.run_id) if runs else None
+        return find_problem(client, runs[0].info.run_id) if runs else None
     except (RefusedError, UnavailableError):
         return None
 

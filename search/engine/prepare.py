@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from search.config.provenance import code_state, command_line, state_of_file
+from search.config.provenance import CodeState, code_state, command_line, state_of_file
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch
 from search.engine.upstream_in_directories import UpstreamModels
@@ -42,7 +42,7 @@ def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, report
         directory.require_same(spec, data)
         directory.set(trials=spec.trials)
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
-    warnings += [code_state().warning] if code_state().warning else []
+    warnings += [one.warning for one in (code_state(), _code_of(spec.workload)) if one and one.warning]
     reporter.print_search(spec, lines, warnings)
     reporter.print_tracking(spec.site, tracked=experiment is not None)
     return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
@@ -52,14 +52,14 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
     """Return what the search's MLflow runs have in common: of a new run, or as its directory stores it."""
     if prepared.resumed:
         return known_facts(prepared.experiment, directory)
-    data = prepared.data
+    data, code = prepared.data, _code_of(spec.workload)
     tags = {
         "workload": spec.workload.name,
         "search": spec.name,
         "objective": ",".join(spec.goal.objectives),
         "objective_version": data.objective_version,
         **prepared.upstream.tags,
-        **_code_of(spec.workload),
+        **({"workload_code": code.commit} if code else {}),
         **spec.tags,
     }
     facts = new_facts(tags, data.fingerprint, "\n".join(data.summary))
@@ -85,14 +85,14 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
     return facts
 
 
-def _code_of(workload: Workload) -> dict[str, str]:
-    """Return the tag that says which state of the user's code a workload from outside is."""
+def _code_of(workload: Workload) -> CodeState | None:
+    """Return which state of the user's code a workload from outside is; None: it is a carried one."""
     if not _word_of(workload):
-        return {}
+        return None
     try:
-        return {"workload_code": state_of_file(file_of(workload.word) or Path(inspect.getfile(workload.training)))}
+        return state_of_file(file_of(workload.word) or Path(inspect.getfile(workload.training)))
     except (OSError, TypeError):  # of a notebook
-        return {"workload_code": "in no file"}
+        return CodeState("in no file")
 
 
 def _word_of(workload: Workload) -> dict[str, str]:

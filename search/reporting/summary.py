@@ -167,6 +167,9 @@ def _mlflow_page(site: Site, folder: SearchDir, objective: str) -> str:
     page = view_page(experiment_id, objective)
     if site.server is None:
         return f"make ui STORAGE={_for_make(str(folder.storage))}, then http://127.0.0.1:5000/{page}"
+    if not site.server.startswith("http"):
+        database = quote(without_passwords(site.server))
+        return f"python -m mlflow server --backend-store-uri {database}, then http://127.0.0.1:5000/{page}"
     return f"open the server of your --tracking-uri in a browser, at /{page}"
 
 

@@ -45,6 +45,7 @@ for _name in LEVELS:
     logging.getLogger(_name).setLevel(logging.WARNING)
 
 CHAMPION = "champion"  # alias of the promoted version of a registered model
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}  # of databases, where a URI names none
 _PAUSES_S = (0.2, 1.0, 3.0)  # between attempts of requests without which a search cannot begin
 _EXPERIMENT = {"mlflow.experimentKind": "custom_model_development"}  # the UI opens with runs, not with chat traces
 
@@ -85,7 +86,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         uri = embedded_uri(storage)
         (storage / "mlflow").mkdir(parents=True, exist_ok=True)
     try:
-        _require_listener(uri)
+        _require_database(uri)
         with FileLock(storage / ".tracking.lock"):
             client = MlflowClient(uri)
             return Experiment(client, _find_or_create(client, workload, artifact_folder(uri, storage, workload)))
@@ -132,11 +133,19 @@ def _retry(call: Callable[[], Any]) -> Any:
     return call()
 
 
-def _require_listener(uri: str) -> None:
-    """Fail at once where no database listens, because MLflow would try for minutes to reach it."""
+def _require_database(uri: str) -> None:
+    """Fail at once where a database does not open, because MLflow would try for minutes."""
     parts = urlsplit(uri)
-    if parts.scheme.partition("+")[0] in ("postgresql", "mysql", "mssql") and parts.hostname and parts.port:
-        socket.create_connection((parts.hostname, parts.port), timeout=10).close()
+    scheme = parts.scheme.partition("+")[0]
+    if scheme not in ("sqlite", *_PORTS):
+        return
+    from sqlalchemy import NullPool, create_engine, make_url
+
+    if parts.hostname and scheme in _PORTS:  # a driver itself may wait for minutes
+        socket.create_connection((parts.hostname, parts.port or _PORTS[scheme]), timeout=10).close()
+    folder = Path(make_url(uri).database or "").parent
+    if scheme != "sqlite" or folder.is_dir():  # else MLflow makes the folder, or fails at once
+        create_engine(uri, poolclass=NullPool).connect().close()
 
 
 def _refuse_journal(uri: str | None) -> None:

@@ -12,6 +12,7 @@ from search.config.redaction import first_line
 NEVER = {400, 404, 409, 413, 422}  # HTTP statuses that another attempt will not change
 _PASSING = {401, 408, 425, 429}  # of 4xx: a password that is being changed, a busy server
 _STORE_REFUSES = {501, 505, 507, 508}  # of 5xx: 507 is a quota
+_NO_LOGIN = {"NoCredentialsError", "PartialCredentialsError", "ProfileNotFound", "DefaultCredentialsError"}  # of stores
 _LOCAL = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG}
 _FRONT_SERVER = re.compile(r"API request to endpoint \S+ failed with error code (\d{3}) != ")
 
@@ -36,7 +37,7 @@ def upload(request: Callable[[], Any]) -> None:
     """Upload a file; raise as ``call_server`` does.
 
     More counts as refused, because no other file waits for this one, and a refused file is kept: permissions, quotas,
-    a missing library of the store, and errors of a local file system other than a full disk.
+    a missing library or login of the store, and errors of a local file system other than a full disk.
     """
     try:
         request()
@@ -50,16 +51,25 @@ def status_of(error: Exception) -> int:
         return int(of_front_server[1])
     if of_mlflow := getattr(error, "get_http_status_code", None):
         return int(of_mlflow())
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    return int(status) if status else 503
+    for inner in (error, error.__cause__, error.__context__):  # boto3 wraps what its store answers
+        response = getattr(inner, "response", None)
+        of_store = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+        if status := of_store.get("HTTPStatusCode") or getattr(response, "status_code", None):
+            return int(status)
+    return 503
 
 
 def _failure(error: Exception, *, refused: bool) -> Exception:
     return (RefusedError if refused else UnavailableError)(first_line(error))
 
 
+def lacks_access(error: BaseException | None) -> bool:
+    """Return whether this machine lacks the library or the login of an object store."""
+    return isinstance(error, ImportError) or type(error).__name__ in _NO_LOGIN
+
+
 def _refuses_file(error: Exception) -> bool:
-    if isinstance(error, ImportError) or (isinstance(error, OSError) and error.errno in _LOCAL):
+    if lacks_access(error) or (isinstance(error, OSError) and error.errno in _LOCAL):
         return True
     status = status_of(error)
     return (400 <= status < 500 and status not in _PASSING) or status in _STORE_REFUSES
