@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import datetime
 import ipaddress
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -96,6 +98,93 @@ def test_an_exception_that_explains_itself_keeps_its_own_words() -> None:
     with pytest.raises(ValueError) as raised:  # noqa: PT011  # its words are what is tested
         explain()
     assert first_line(raised.value) == "expected y, found x"
+
+
+def test_a_long_message_keeps_its_end() -> None:
+    told = first_line(ValueError(f"{'/long' * 100} is not readable: quota exceeded"))
+    assert len(told) <= 300
+    assert told.startswith("/long")
+    assert told.endswith("quota exceeded")
+
+
+class Answers:
+    """A server that answers every request alike: status, headers, body."""
+
+    def __init__(self, status: int, headers: dict[str, str], body: bytes = b"") -> None:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name, value.format(path=self.path))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+            def log_message(self, *_: object) -> None: ...
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.uri = f"http://127.0.0.1:{self._server.server_port}"
+
+    def __enter__(self) -> Answers:
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+PAGE = b"<!doctype html><html><title>Sign in</title></html>"
+
+
+@pytest.mark.parametrize(
+    ("answers", "meaning"),
+    [
+        (Answers(200, {"Content-Type": "text/html"}, PAGE), "a web page came where MLflow's answer was expected"),
+        (Answers(404, {"Content-Type": "text/html"}, PAGE), "nothing of MLflow is at this address"),
+        (Answers(502, {"Content-Type": "text/html"}, PAGE), "502, again and again"),
+    ],
+)
+def test_a_server_that_is_not_mlflow_is_named_as_such_by_the_doctor_and_by_a_search(
+    found: Callable[[str], list[Finding]], tmp_path: Path, answers: Answers, meaning: str
+) -> None:
+    with answers:
+        (told,) = found(answers.uri)
+        assert (told.level, meaning in told.found) == ("wrong", True), told
+        assert "500" not in told.found
+        with pytest.raises(TrackingError, match=meaning):
+            open_experiment(answers.uri, tmp_path, "tiny")
+
+
+@pytest.mark.slow
+def test_a_server_that_sends_its_clients_elsewhere_is_reported_with_the_new_address(
+    server: MlflowServer, found: Callable[[str], list[Finding]], tmp_path: Path
+) -> None:
+    """As from http to https: what is read arrives, and what is written does not."""
+    with Answers(301, {"Location": f"{server.uri}{{path}}"}) as front:
+        (told,) = found(front.uri)
+        assert (told.level, f"redirects to {server.uri}, " in told.found) == ("wrong", True)
+        with pytest.raises(TrackingError, match=f"it redirects to {server.uri}: name that address"):
+            open_experiment(front.uri, tmp_path, "redirected")
+    assert {finding.level for finding in found(server.uri)} == {"fine"}
+
+
+def test_https_where_nobody_speaks_it_is_named(found: Callable[[str], list[Finding]], tmp_path: Path) -> None:
+    with Answers(200, {}) as plain:
+        uri = plain.uri.replace("http:", "https:")
+        (told,) = found(uri)
+        assert "http:// where https:// is written?" in told.found
+        with pytest.raises(TrackingError, match="http:// where https:// is written"):
+            open_experiment(uri, tmp_path, "tiny")
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:5000", "localhost:5000", "mlflow.example.org", "me:hush@host:5000"])
+def test_an_address_without_a_scheme_is_no_folder(tmp_path: Path, address: str) -> None:
+    with pytest.raises(TrackingError, match=r"Did you mean http://(?!.*hush)"):
+        open_experiment(address, tmp_path, "tiny")
+    assert not list(tmp_path.iterdir())
 
 
 # ---------------------------------------------------------------- certificates and proxies

@@ -12,6 +12,7 @@ import pytest
 from mlflow import MlflowClient
 from recorded import RecordedSearch, facts_of, record
 
+from search.config.settings import TrackingFlags
 from search.errors import TrackingError
 from search.tracking.artifact_location import artifact_folder
 from search.tracking.client import Experiment, embedded_uri, open_experiment
@@ -59,6 +60,33 @@ def test_an_own_database_has_its_artifacts_beside_it(tmp_path: Path, monkeypatch
     recorded.export()
     (file,) = tmp_path.rglob("hello.txt")
     assert file.is_relative_to(beside / "artifacts" / "tiny")
+
+
+@pytest.mark.parametrize("folder", ["plain", "we?ird %25"])
+def test_a_database_without_a_whole_path_is_one_wherever_processes_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+) -> None:
+    (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / folder)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    by_flag = TrackingFlags(tracking_uri="sqlite:///own.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///own.db")
+    of_environment = TrackingFlags().server
+    monkeypatch.chdir(tmp_path)
+    assert by_flag.server == of_environment
+    opened = open_experiment(by_flag.server, tmp_path, "tiny")
+    assert (tmp_path / folder / "own.db").exists()
+    assert open_experiment(of_environment, tmp_path, "tiny").id == opened.id
+    for whole in ("sqlite:////own.db", "sqlite://", "sqlite:///:memory:", "http://h:5000/a", "journal"):
+        assert TrackingFlags(tracking_uri=whole).server == whole
+
+
+@pytest.mark.timeout(60)  # MLflow itself tries for two minutes
+@pytest.mark.parametrize("uri", ["sqlite:///{place}", "sqlite:///{place}/file/m.db", "postgresql://u@127.0.0.1:1/db"])
+def test_a_database_that_does_not_open_is_not_waited_for(tmp_path: Path, uri: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(TrackingError, match=r"cannot be used: .+\n"):
+        open_experiment(uri.format(place=tmp_path), tmp_path, "tiny")
 
 
 @pytest.mark.parametrize("uri", ["postgresql://h/db", "mysql+pymysql://u@h:3306/db", "sqlite://", "sqlite:///:memory:"])

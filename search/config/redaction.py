@@ -32,6 +32,16 @@ _WRAPPING_LIBRARIES = {"requests", "urllib3", "urllib", "botocore", "boto3"}
 _MLFLOW_WRAPPER = re.compile(r"API request to .* failed with (timeout )?exception")
 _NOISE = re.compile(r"^\[SSL: \w+\] |^\w+Connection(Pool)?\(.*?\): | \(_ssl\.c:\d+\)| for url: \S+")
 _LONGEST = 300  # characters of a line
+_READABLE = {  # words of a client -> what they mean
+    r"API request to endpoint was successful but the response body was not in a valid JSON format.*": (
+        "a web page came where MLflow's answer was expected: a login in between, or not the server's own address"
+    ),
+    r"API request to endpoint (\S+) failed with error code (\d{3}) != 200\. Response body: '<.*": (
+        r"\2 for \1, and a web page: nothing of MLflow is at this address"
+    ),
+    r"too many (\d{3}) error responses": r"\1, again and again",
+    r"wrong version number": "it does not speak TLS (wrong version number): http:// where https:// is written?",
+}
 _PROXY_ERROR = "ProxyError"
 
 
@@ -87,6 +97,8 @@ def _cause(error: BaseException) -> str:
     chain = list(_chain(error))
     texts = (_NOISE.sub("", str(inner)) for inner in reversed(chain))
     text = next(filter(None, texts), type(error).__name__)
+    for words, meaning in _READABLE.items():
+        text = re.sub(words, meaning, text, count=1, flags=re.DOTALL)
     through_proxy = any(type(inner).__name__ == _PROXY_ERROR for inner in chain)
     return f"the proxy does not connect: {text}" if through_proxy else text
 

@@ -18,7 +18,7 @@ from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wr
 from search.diagnostics.probes.network import reach_port
 from search.tracking.artifact_location import REMEDY, find_problem, server_folder, takes_files
 from search.tracking.client import MlflowClient, MlflowException, embedded_uri
-from search.tracking.http_client import get, proxy_of, reach_server
+from search.tracking.http_client import get, proxy_of, reach_server, redirection
 from search.tracking.server_calls import RefusedError, UnavailableError
 from search.workloads import WORKLOADS
 
@@ -61,6 +61,12 @@ def _check_server(context: DiagnosticContext, uri: str) -> Iterator[Finding]:
         status, message = reach_server(uri)
         if not status:
             yield _silence(uri, message)
+            return
+        if new := redirection(uri):
+            fix = f"--tracking-uri {new} (or $MLFLOW_TRACKING_URI), if that is MLflow itself and no login"
+            yield wrong(
+                f"server {uri}", f"that it redirects to {new}, and what is written gets lost there", "MLflow", fix
+            )
             return
         login = _check_login(uri)
         yield login
@@ -118,7 +124,8 @@ def _refusal(uri: str, error: MlflowException, action: str) -> Finding:
         found = f"403: {action} is not allowed"
         return wrong(what, found, "the permission EDIT", "ask the server's administrator for it")
     proxy = f" Is the proxy {proxy_of(uri)} in between? Then export no_proxy" if proxy_of(uri) else ""
-    return wrong(what, f"{status}: {message}", "MLflow", f"is this its address? look into the server's log.{proxy}")
+    found = message if status == 500 else f"{status}: {message}"  # MLflow's client calls much that it meets 500
+    return wrong(what, found, "MLflow", f"is this its address? look into the server's log.{proxy}")
 
 
 def _check_version(uri: str) -> Iterator[Finding]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -34,9 +35,10 @@ from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.config.redaction import first_line, without_passwords
-from search.config.settings import JOURNAL
+from search.config.settings import JOURNAL, absolute_database
 from search.errors import TrackingError, UsageError
 from search.tracking.artifact_location import artifact_folder
+from search.tracking.http_client import redirection
 from search.tracking.run_info import OwnRun, RunFacts
 from search.tracking.server_calls import NEVER, status_of
 
@@ -85,6 +87,8 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
     if uri is None:
         uri = embedded_uri(storage)
         (storage / "mlflow").mkdir(parents=True, exist_ok=True)
+    _require_scheme(uri)
+    uri = absolute_database(uri)
     try:
         _require_database(uri)
         with FileLock(storage / ".tracking.lock"):
@@ -94,7 +98,7 @@ def open_experiment(uri: str | None, storage: Path, workload: str) -> Experiment
         raise
     except Exception as error:  # whatever a store or its database driver raises
         raise TrackingError(
-            f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}\n"
+            f"The MLflow tracking at {without_passwords(uri)} cannot be used: {first_line(error)}{_elsewhere(uri)}\n"
             f"Start the server, correct --tracking-uri (or $MLFLOW_TRACKING_URI), or leave it out to use a database "
             f"in {storage}. What is in between, as proxies and certificates: python -m search.doctor --only tracking"
         ) from error
@@ -131,6 +135,23 @@ def _retry(call: Callable[[], Any]) -> Any:
                 raise
         time.sleep(pause_s)
     return call()
+
+
+def _require_scheme(uri: str) -> None:
+    """Refuse what MLflow would take for a folder."""
+    if re.match(r"[\w.+-]*://|databricks|file:", uri.strip()) or not uri.strip():
+        return
+    bare = uri.rpartition("@")[2]  # without a password
+    raise TrackingError(
+        f"--tracking-uri {bare} (or $MLFLOW_TRACKING_URI): expected http://HOST:PORT, https://HOST or a database such "
+        f"as sqlite:///FILE. Did you mean http://{bare}?"
+    )
+
+
+def _elsewhere(uri: str) -> str:
+    """Say that a server sends its clients to another address, as from http to https; empty: it does not."""
+    new = redirection(uri) if urlsplit(uri).scheme in ("http", "https") else ""
+    return f" (it redirects to {new}: name that address, if it is MLflow's)" if new else ""
 
 
 def _require_database(uri: str) -> None:
@@ -210,7 +231,9 @@ def create_search_run(experiment: Experiment, own: OwnRun, facts: RunFacts) -> R
         _retry(lambda: client.log_inputs(run.info.run_id, [dataset(facts.fingerprint, facts.source)]))
     except MlflowException as error:
         where = without_passwords(client.tracking_uri)
-        raise TrackingError(f"The MLflow tracking at {where} refused: {first_line(error)}.") from error
+        raise TrackingError(
+            f"The MLflow tracking at {where} refused: {first_line(error)}{_elsewhere(where)}."
+        ) from error
     return replace(facts, run_id=str(run.info.run_id), experiment_id=experiment.id)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from search.config.redaction import first_line, without_passwords
 
@@ -39,6 +40,18 @@ def reach_server(uri: str, timeout_s: float = 10) -> tuple[int, str]:
     except Exception as error:  # whatever MLflow's client, a proxy or a certificate raises
         return 0, first_line(error)
     return response.status_code, response.text[:1000]
+
+
+def redirection(uri: str, timeout_s: float = 10) -> str:
+    """Return where a server sends its clients instead; empty: nowhere. What is written gets lost on that way."""
+    try:
+        response = get(uri, "/health", timeout=timeout_s, max_retries=0)
+    except Exception:
+        return ""
+    if not response.history:
+        return ""
+    parts = urlsplit(response.url)
+    return without_passwords(f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/health')}")
 
 
 def proxy_of(uri: str) -> str:
