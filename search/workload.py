@@ -240,6 +240,10 @@ def _require_fields(workload: Workload) -> None:
     for what in ("optional", "mutable", "sizing"):
         if unknown := [key for key in getattr(workload, what) if key not in fields]:
             raise UsageError(f"{name}: {what} names {unknown[0]!r}, which {workload.config.__name__} does not have.")
+    preset = workload.promotion.preset if workload.promotion else ""
+    if preset and preset not in workload.presets:
+        there = ", ".join(workload.presets) or "none"
+        raise UsageError(f"{name}: promotion compares with preset {preset!r}, which is none of its presets ({there}).")
     if bool(workload.builds_on) != (workload.join is not None):
         raise UsageError(f"{name}: builds_on and join go together; one of them is missing.")
 

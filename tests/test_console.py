@@ -120,6 +120,45 @@ def test_an_output_that_takes_nothing_is_not_waited_for(tmp_path: Path, monkeypa
         assert shown.decode().split()[-2:] == ["read", "again"]
 
 
+@pytest.mark.parametrize("stopped", ["Ctrl-S", "a window that hangs"])
+def test_a_terminal_that_takes_nothing_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: str
+) -> None:
+    """It says that it has room as soon as it has some for a single character."""
+    monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
+    keyboard, terminal = os.openpty()
+    with os.fdopen(terminal, "w") as stream, os.fdopen(keyboard, "r+b", buffering=0) as window:
+        console = SafeConsole(stream, width=120)
+        console.log_file.open(tmp_path / "log", "")
+        if stopped == "Ctrl-S":
+            window.write(b"\x13")
+        lines = [f"{number} " + 100 * "x" for number in range(1_000)]
+        writer = threading.Thread(target=lambda: [console.print(line) for line in lines], daemon=True)
+        writer.start()
+        writer.join(60)
+        held = writer.is_alive()
+        os.set_blocking(keyboard, False)
+        window.write(b"\x11")
+        shown = _all_of(window)
+        assert not held, "the search waits for its terminal"
+        assert (tmp_path / "log").read_text().splitlines()[1:] == lines
+        console.print("read again")
+        shown += _all_of(window)
+        assert b"is in the log" in shown
+        assert shown.decode().split()[-2:] == ["read", "again"]
+        assert os.get_blocking(terminal), "a setting that the shell would inherit"
+
+
+def _all_of(window: io.RawIOBase) -> bytes:
+    """Read what a terminal shows until nothing more comes."""
+    shown, until = b"", time.monotonic() + 1
+    while time.monotonic() < until:
+        if part := window.read(1 << 16):
+            shown, until = shown + part, time.monotonic() + 1
+        time.sleep(0.01)
+    return shown
+
+
 def test_an_output_of_which_there_is_no_copy_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("search.reporting.console._PATIENCE_S", 0.2)
     reading, writing = os.pipe()

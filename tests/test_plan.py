@@ -21,7 +21,7 @@ from search.reporting.summary import ConsoleReporter
 from search.storage.location import Storage
 from search.storage.names import EVENT_LOG
 from search.storage.search_dir import SearchDir
-from search.workload import Defaults
+from search.workload import DefaultPromotion, Defaults
 from trainables.base.objectives import Constraint, stored_constraints
 
 POINTS = {"plain": {"x": 0.3, "y": 0.0}, "wide": {"x": -0.5, "optional": 4}}
@@ -243,6 +243,7 @@ def test_one_mapping_tells_the_direction_of_every_metric() -> None:
         ({"more_is_better": ("loss",)}, "loss is minimised as an objective and stands in more_is_better"),
         ({"constraints": ("auc>=0.9",)}, r"constraints holds 'auc>=0.9', expected Constraint\(\"bias\", 0.02\)"),
         ({"constraints": {"bias": 0.02}}, "constraints holds 'bias'"),
+        ({"promotion": DefaultPromotion(preset="reprot")}, "promotion compares with preset 'reprot', which is none of"),
     ],
 )
 def test_a_workload_that_contradicts_itself_about_metrics_is_refused(fields: dict[str, Any], told: str) -> None:

@@ -26,7 +26,7 @@ from rich.console import Console
 
 from search.config.redaction import without_passwords
 from trainables.runtime import signals
-from trainables.runtime.output import PART, has_room, write_safely
+from trainables.runtime.output import PART, has_room, open_terminal, silence, write_safely, write_to_terminal
 
 _INTERRUPTED = 130  # exit code
 _PATIENCE_S = 3.0  # with an output that takes nothing
@@ -120,6 +120,8 @@ class SafeStream:
     def __init__(self, stream: TextIO | None, copied: Callable[[], bool] = lambda: False) -> None:
         self._stream, self._works = stream, stream is not None
         self._copied, self._stuck = copied, False
+        self._terminal: int | None = None
+        self._terminal_sought = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -139,14 +141,28 @@ class SafeStream:
         if not self._copied():
             self._works = self._works and write_safely(self._stream, text)
             return len(text)
+        if not self._terminal_sought:
+            self._terminal, self._terminal_sought = open_terminal(self._stream), True
         for start in range(0, len(text), PART):
-            if not (self._works and has_room(self._stream, 0 if self._stuck else _PATIENCE_S)):
+            wait_s = 0 if self._stuck else _PATIENCE_S
+            if not (self._works and has_room(self._stream, wait_s)):
                 self._stuck = self._works
                 break
-            part = text[start : start + PART]
-            self._works = write_safely(self._stream, _LEFT_OUT * self._stuck + part)
-            self._stuck = False
+            part = _LEFT_OUT * self._stuck + text[start : start + PART]
+            self._stuck = not self._write_part(part, wait_s)
         return len(text)
+
+    def _write_part(self, part: str, wait_s: float) -> bool:
+        """Write a short text; False: a terminal takes no more."""
+        if self._terminal is None:
+            self._works = write_safely(self._stream, part)
+            return True
+        try:
+            return write_to_terminal(self._terminal, part.encode(self.encoding, "backslashreplace"), wait_s)
+        except OSError:
+            self._works = False
+            silence(self._stream)
+            return True
 
     def flush(self) -> None:
         """Do nothing: each text is written at once."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 from contextlib import suppress
 from typing import Any, TextIO
 
+_PAUSE_S = 0.02
 PART = 1024  # characters: fewer bytes than a pipe takes that is said to have room
 
 
@@ -43,6 +45,45 @@ def has_room(stream: Any, wait_s: float) -> bool:
         return bool(select.select([], [stream], [], wait_s)[1])
     except (OSError, ValueError, TypeError):  # no file of the system, or a closed one, which a write finds out
         return True
+
+
+def open_terminal(stream: Any) -> int | None:
+    """Open the terminal of a stream once more, for writes that never wait; None: it is none, or belongs to others.
+
+    A terminal says that it has room as soon as it takes one character. The shell's own settings stay as they are.
+    """
+    with suppress(OSError, ValueError, AttributeError):
+        if stream.isatty():
+            number = stream.fileno()
+            path = f"/proc/self/fd/{number}" if sys.platform == "linux" else os.ttyname(number)
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return None
+
+
+def write_to_terminal(terminal: int, text: bytes, wait_s: float) -> bool:
+    """Write to a terminal of ``open_terminal``.
+
+    Returns
+    -------
+    bool
+        False: it has taken nothing for so many seconds (Ctrl-S, a window or a connection that hangs); the rest is lost.
+
+    Raises
+    ------
+    OSError
+        It is closed.
+    """
+    given_up_at = time.monotonic() + wait_s
+    while text:
+        try:
+            text = text[os.write(terminal, text) :]
+            given_up_at = time.monotonic() + wait_s
+        except BlockingIOError:
+            left_s = given_up_at - time.monotonic()
+            if left_s <= 0 or not select.select([], [terminal], [], left_s)[1]:
+                return False
+            time.sleep(_PAUSE_S)  # there may be room for one character, and too little for the next one
+    return True
 
 
 def silence(stream: Any) -> None:
