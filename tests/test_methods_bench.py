@@ -26,6 +26,7 @@ from benchmarks.methods.replay import Outcome, Replay, Replicate, Setting, Trial
 from benchmarks.methods.report import markdown
 from benchmarks.methods.statistics import compare, holm
 from benchmarks.methods.table import CubeTrial, Parameter, Table, TableError, read, write
+from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import TuneLoop
 from benchmarks.methods.variants import variant_of
 
@@ -209,15 +210,17 @@ def test_a_preset_is_never_stopped() -> None:
 def test_words_behind_a_sampler_change_what_they_name_and_nothing_else() -> None:
     as_shipped = ended_by("tpe")
     assert ended_by("tpe,random=0,starts=10,candidates=24") == as_shipped
-    for words in ("random=50", "independent", "told=last", "told=places", "below=50", "seen=12"):
+    for words in ("random=50", "independent", "no-liar", "below=50", "seen=12"):
         assert ended_by(f"tpe,{words}") != as_shipped
+    assert isinstance(variant_of("tpe,told=last", 0), LastValueSampler)
+    assert isinstance(variant_of("tpe,random=50,told=places", 0), RankedSampler)
     with pytest.raises(SystemExit, match="startups=3 of a sampler: unknown"):
         variant_of("tpe,startups=3", 0)
 
 
 def ended_by(sampler: str) -> dict[int, int]:
     """Return the rows that a search with sharp cuts proposes, and the epoch at which each ended."""
-    replicate = Replicate(a_table(), Setting(budget=16, workers=4, presets="bad"), 0)
+    replicate = Replicate(a_table(), Setting(budget=16, workers=4), 0)
     spy = Spy(make_method(f"ours:{sampler}+epoch:1:4", replicate))
     Replay(replicate, spy).run()
     return spy.ended
