@@ -12,18 +12,23 @@ from typing import Any
 import numpy as np
 import pytest
 from finished import Finished
+from optuna.samplers._tpe import _truncnorm
 from optuna.trial import TrialState
 from ray.tune.search import Searcher
+from scipy.special import log_ndtr
 from tiny import TinyConfig, expected_loss
 
 from benchmarks.methods.__main__ import Bench, is_for_verdict
 from benchmarks.methods.methods import make_method
 from benchmarks.methods.ours import scheduler_of, spec_of
+from benchmarks.methods.quick import QUICK
 from benchmarks.methods.replay import Outcome, Replay, Replicate, Setting, Trial
 from benchmarks.methods.report import markdown
 from benchmarks.methods.statistics import compare, holm
 from benchmarks.methods.table import CubeTrial, Parameter, Table, TableError, read, write
+from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import TuneLoop
+from benchmarks.methods.variants import variant_of
 
 EPOCHS, ROWS = 8, 256
 PARAMETERS = (
@@ -200,6 +205,41 @@ def test_a_preset_is_never_stopped() -> None:
     Replay(replicate, spy).run()
     last = {row: epoch for row, epoch, _ in spy.reported}
     assert [last[row] for row in rows(a_table(), "bad", 0)] == [EPOCHS - 1] * 2
+
+
+def test_words_behind_a_sampler_change_what_they_name_and_nothing_else() -> None:
+    as_shipped = ended_by("tpe")
+    assert ended_by("tpe,random=0,starts=10,candidates=24") == as_shipped
+    for words in ("random=50", "independent", "no-liar", "below=50", "seen=12"):
+        assert ended_by(f"tpe,{words}") != as_shipped
+    assert isinstance(variant_of("tpe,told=last", 0), LastValueSampler)
+    assert isinstance(variant_of("tpe,random=50,told=places", 0), RankedSampler)
+    with pytest.raises(SystemExit, match="startups=3 of a sampler: unknown"):
+        variant_of("tpe,startups=3", 0)
+
+
+def ended_by(sampler: str) -> dict[int, int]:
+    """Return the rows that a search with sharp cuts proposes, and the epoch at which each ended."""
+    replicate = Replicate(a_table(), Setting(budget=16, workers=4), 0)
+    spy = Spy(make_method(f"ours:{sampler}+epoch:1:4", replicate))
+    Replay(replicate, spy).run()
+    return spy.ended
+
+
+@pytest.mark.parametrize("method", ["ray", "ours", "optuna-sh"])
+def test_what_is_computed_quickly_proposes_the_points_that_optuna_proposes(
+    method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    as_shipped = outcome(method, a_table())
+    for (place, name), part in QUICK.items():
+        monkeypatch.setattr(place, name, part)
+    assert outcome(method, a_table()) == as_shipped
+
+
+def test_the_logarithm_of_the_normal_distribution_is_that_of_optuna() -> None:
+    number = np.linspace(-40, 40, 4001)
+    expected = np.array([_truncnorm._log_ndtr_single(one) for one in number])
+    np.testing.assert_allclose(log_ndtr(number), expected, rtol=1e-13, atol=1e-15)
 
 
 class InOrder(Searcher):  # type: ignore[misc]

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 from optuna.samplers import CmaEsSampler, GPSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers._tpe import _truncnorm
 from optuna.trial import TrialState, create_trial
 from ray.tune import Checkpoint
 from ray.tune.search import Searcher
+from scipy.special import log_ndtr
 from specs import spec_with
 from tiny import TinyConfig, expected_loss, suggest
 
@@ -328,6 +331,25 @@ def test_tpe_reckons_with_running_trials_and_groups_of_branches() -> None:
     assert sampler._constant_liar
     assert sampler._multivariate
     assert sampler._group
+
+
+def test_tpe_proposes_the_points_of_optunas_own_and_scipy_computes_what_takes_it_longest() -> None:
+    def points() -> list[dict[str, Any]]:
+        study = optuna.create_study(sampler=TPESampler(seed=3))
+        asked = []
+        for number in range(30):
+            trial = study.ask()
+            asked.append({"n": trial.suggest_int("n", 1, 512, log=True), "x": trial.suggest_float("x", -1, 1)})
+            study.tell(trial, asked[-1]["x"] ** 2 + number % 3)
+        return asked
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_truncnorm, "_log_ndtr", np.vectorize(_truncnorm._log_ndtr_single, otypes=[float]))  # as shipped
+        as_shipped = points()
+    make_sampler("tpe", 3)
+    assert _truncnorm._log_ndtr is log_ndtr
+    for point, expected in zip(points(), as_shipped, strict=True):
+        assert point == pytest.approx(expected, rel=1e-9)  # but for rounding
 
 
 @pytest.mark.parametrize("name", WORKLOADS)

@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from benchmarks.methods.methods import make_method
+from benchmarks.methods.quick import compute_quickly
 from benchmarks.methods.replay import Replay, Replicate, Setting
 from benchmarks.methods.report import figure, markdown
 from benchmarks.methods.table import Table, TableError, read
@@ -120,6 +121,7 @@ def main() -> None:
     except TableError as error:
         raise SystemExit(str(error)) from error
     np.seterr(over="ignore")
+    compute_quickly()
     runs = list(bench.run(tables))
     print(*markdown(runs, bench.methods), sep="\n")
     if bench.figure:

@@ -16,6 +16,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler
 from benchmarks.methods.others import PlainOptuna, Random, Ray
 from benchmarks.methods.ours import Ours, scheduler_of, spec_of
 from benchmarks.methods.replay import Replicate
+from benchmarks.methods.variants import WORDS
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ _OTHERS: dict[str, _Maker] = {
 KNOWN = {
     "ours": "our searcher and scheduler with the defaults of a search",
     "ours:SAMPLER+SCHEDULER": "the same with other ones by name; SCHEDULER also epoch:FIRST:ETA, percent:FIRST:ETA",
+    "ours:SAMPLER,WORD,WORD+SCHEDULER": "a variant of TPE; words: " + ", ".join(WORDS),
     **{name: maker.words for name, maker in _OTHERS.items()},
     "METHOD@any, METHOD@whole": "recommends any trial, stopped ones too, or only those that came to their end",
     "random+SCHEDULER": "random points with a scheduler of ours; epoch:1:8:one stops seven of eight at epoch 1",
@@ -74,8 +76,8 @@ def _make(name: str, replicate: Replicate) -> Any:
             return _OTHERS[name].make(replicate)
         if name == "ours":
             return Ours(replicate, "auto", "auto")
-        if found := re.fullmatch(r"ours:(\w+)\+([\w:.]+)(?:/(\w+))?", name):
-            return Ours(replicate, found[1], found[2], found[3] or "")
+        if found := re.fullmatch(r"ours:([\w,=-]+)\+([\w:.]+)", name):
+            return Ours(replicate, found[1], found[2])
         if found := re.fullmatch(r"random\+([\w:.]+)", name):
             return Random(replicate, scheduler_of(found[1], spec_of(replicate, "random", found[1])))
     raise SystemExit(f"--methods {name}: unknown. There are: {', '.join(KNOWN)}")

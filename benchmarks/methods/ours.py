@@ -9,34 +9,29 @@ import optuna
 from ray.tune.schedulers import TrialScheduler
 
 from benchmarks.methods.replay import Replicate
-from benchmarks.methods.told import LastValueSampler, RankedSampler
 from benchmarks.methods.tune_loop import LATENCY_S, LOSS, TuneLoop, start_points
+from benchmarks.methods.variants import variant_of
 from search.config.choice import choose_sampler, choose_scheduler
 from search.config.settings import Budget, Method, Site
 from search.config.space import Space
 from search.config.spec import SearchSpec
-from search.tuning.history_sampler import HistorySampler
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
-from search.tuning.samplers import make_sampler
 from search.tuning.schedulers import Asha, make_scheduler
-from search.tuning.study import _MOST_SEEN
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
-TOLD = {"": HistorySampler, "places": RankedSampler, "last": LastValueSampler}
 _MOST_TRIALS = 100_000
 
 
 class Ours(TuneLoop):
     """Our searcher, recorder and scheduler, as a search of this platform wires them."""
 
-    def __init__(self, replicate: Replicate, sampler: str, scheduler: str, told: str = "") -> None:
-        spec = spec_of(replicate, sampler, scheduler)
-        inner = make_sampler(spec.sampler, spec.seed)
-        if most := _MOST_SEEN.get(type(inner)):
-            inner = TOLD[told](inner, (), most)
-        study = optuna.create_study(study_name="bench", direction="minimize", sampler=inner)
+    def __init__(self, replicate: Replicate, sampler: str, scheduler: str) -> None:
+        name, _, variant = sampler.partition(",")
+        spec = spec_of(replicate, name, scheduler)
+        words = f"{spec.sampler},{variant}" if variant else spec.sampler
+        study = optuna.create_study(study_name="bench", direction="minimize", sampler=variant_of(words, spec.seed))
         searcher = OptunaSearcher(study, spec)
         for point in start_points(replicate):
             study.enqueue_trial(point)
