@@ -34,8 +34,9 @@ class StackedNetwork:
         self.input_KRF = new((members, rows, inputs)).zero_()
         self.change_KR = new((members, rows)).zero_()
         self._active_KRW = [new((members, rows, weight.shape[1])) for weight in self.weights_KOI]
-        self._change_KRW = [torch.empty_like(active) for active in self._active_KRW[:2]] * 2
+        self._change_KRW = [torch.empty_like(self._active_KRW[0]) for _ in range(2)]  # of a layer and the one below
         self._gradients = [torch.empty_like(part) for part in parameters]
+        self._first_KFO = new((members, inputs, parameters[0].shape[1]))
         self._factor_KLBW: Tensor | None = None
 
     def forward(self, factor_KLBW: Tensor | None) -> Tensor:
@@ -55,12 +56,14 @@ class StackedNetwork:
     def backward(self, gradient_KP: Tensor) -> None:
         """Write the gradients of all parameters, given ``change_KR``, that of the loss by ``forward``'s pT."""
         change_KRO = self.change_KR.unsqueeze(2)
-        for number in range(len(self.weights_KOI) - 1, -1, -1):
-            below_KRW = self._active_KRW[number - 1] if number else self.input_KRF
-            torch.bmm(change_KRO.transpose(1, 2), below_KRW, out=self._gradients[2 * number])
+        for number in range(len(self.weights_KOI) - 1, 0, -1):
             torch.sum(change_KRO, dim=1, out=self._gradients[2 * number + 1])
-            if number:
-                change_KRO = self._through(number, change_KRO)
+            torch.bmm(change_KRO.transpose(1, 2), self._active_KRW[number - 1], out=self._gradients[2 * number])
+            change_KRO = self._through(number, change_KRO)
+        torch.sum(change_KRO, dim=1, out=self._gradients[1])
+        # of few features: the product whose rows are long is several times as fast
+        torch.bmm(self.input_KRF.transpose(1, 2), change_KRO, out=self._first_KFO)
+        self._gradients[0].copy_(self._first_KFO.transpose(1, 2))
         torch.cat([part.flatten(1) for part in self._gradients], dim=1, out=gradient_KP)
 
     def _through(self, number: int, change_KRO: Tensor) -> Tensor:
