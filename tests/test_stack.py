@@ -397,7 +397,9 @@ def test_all_may_diverge_and_new_ones_enter(data: PtData) -> None:
 
 def test_what_cannot_share_a_stack_is_refused(data: PtData) -> None:
     stack = PtStack(3, CPU)
-    slot = stack.put(begin("energy", data))
+    slot = stack.put(first := begin("energy", data))
+    with pytest.raises(ValueError, match="already"):
+        stack.put(first)
     for other in (begin("energy", data, width=8), begin("dphi", data)):
         with pytest.raises(ValueError, match="shape"):
             stack.put(other)

@@ -67,6 +67,8 @@ class PtStack(TrainingStack):
         if not free:
             raise ValueError(f"all {len(self._slots)} slots of the stack are taken")
         others = [one for one in self._slots if one is not None]
+        if any(one is training for one in others):
+            raise ValueError("this run is in the stack already")
         if others:
             _share_events(training, others[0])
         self._slots[free[0]] = training
