@@ -14,6 +14,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -90,7 +91,7 @@ def measure(
     for count in slots:
         stack = PtStack(count, device)
         entered = [stack.put(run) for run in runs(count)]
-        epochs[count] = lambda stack=stack, entered=entered: stack.train_epoch(entered)
+        epochs[count] = partial(stack.train_epoch, entered)
     rates: dict[int, list[float]] = {count: [] for count in epochs}
     for repeat in range(repeats + 1):
         for count, epoch in epochs.items():
