@@ -30,6 +30,12 @@ class LossHistory:
             self._sum[name] = self._sum[name] + loss.detach() if name in self._sum else loss.detach()
             self._count[name] = self._count.get(name, 0) + 1
 
+    def add_sums(self, count: int, **sums: Tensor) -> None:
+        """Count the losses of this many updates by their sums."""
+        for name, total in sums.items():
+            self._sum[name] = self._sum[name] + total.detach() if name in self._sum else total.detach()
+            self._count[name] = self._count.get(name, 0) + count
+
     def is_due(self, step: int, steps: int) -> bool:
         """Decide whether a point ends with step 1, 2, ... of ``steps`` in an epoch; the last step always ends one."""
         return step * self._points_per_epoch % steps < self._points_per_epoch

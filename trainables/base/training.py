@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ from trainables.base.checkpoint import FIGURE_DATA
 
 if TYPE_CHECKING:  # configurations and --help need no torch
     import torch
+
+    from trainables.base.stack import TrainingStack
 
 
 class TrainingConfig(BaseModel):
@@ -49,6 +51,8 @@ class Training(ABC):
     ``train_epoch`` and ``validate`` return numbers and neither log, plot, save nor decide. Both raise
     ``TrainingDiverged`` when the run cannot recover.
     """
+
+    stack_type: ClassVar[type[TrainingStack] | None] = None  # in which runs train together; None: each trains alone
 
     config: TrainingConfig
     epoch: int  # finished epochs

@@ -103,7 +103,7 @@ class Updates:
         self._optimizer = GuardedAdam(self._parameter_P, **self._own)
         device = self._parameter_P[0].device
         self._number = torch.zeros((), device=device)  # of updates, there
-        self._first_bad_3 = torch.zeros(3, device=device)
+        self._first_bad_3 = torch.zeros(3, device=device, dtype=self._parameter_P[0].dtype)
 
     @property
     def lr(self) -> float:
@@ -120,6 +120,64 @@ class Updates:
             self._guard(loss, gradients)
         self.made += 1
         self._optimizer.update(gradients, self.lr)
+
+    # ------------------------------------------------------------ of a stack, which makes the updates of several
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        return self._parameter_P
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Betas, weight decay and epsilon."""
+        (group,) = self._optimizer.param_groups
+        return {name: group[name] for name in ("betas", "weight_decay", "eps")}
+
+    @property
+    def clip_norm(self) -> float | None:
+        return self._clip_norm
+
+    @property
+    def refused(self) -> bool:
+        """Whether an update was refused, and all since. Waits for the device."""
+        return bool(self._optimizer.found_inf.item())
+
+    def rates(self, updates: int) -> list[float]:
+        """Return the rates of the next updates."""
+        return [self._rate_of(self.made + update) for update in range(updates)]
+
+    def moments(self) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the averages of gradients and of their squares, as the optimizer holds them; 0 before any update."""
+        for parameter in self._parameter_P:
+            if parameter not in self._optimizer.state:
+                zeros = {name: torch.zeros_like(parameter.detach()) for name in ("exp_avg", "exp_avg_sq")}
+                self._optimizer.state[parameter] = {"step": torch.zeros((), device=parameter.device)} | zeros
+        averages, squares = (
+            [self._optimizer.state[parameter][name] for parameter in self._parameter_P]
+            for name in ("exp_avg", "exp_avg_sq")
+        )
+        return averages, squares
+
+    @property
+    def steps(self) -> int:
+        """Updates that reached the weights. Waits for the device."""
+        states = self._optimizer.state.values()
+        return int(next(iter(states))["step"].item()) if states else 0
+
+    def count(self, updates: int, good: int, bad: tuple[float, float] | None) -> None:
+        """Count updates that a stack made: how many, how many before the first bad one, its loss and gradient norm."""
+        if not self.refused:
+            steps = self.steps + good
+            for state in self._optimizer.state.values():
+                state["step"].fill_(steps)
+            if bad is not None:
+                evidence = (self.made + good + 1, *bad)
+                self._first_bad_3.copy_(torch.tensor(evidence, dtype=self._first_bad_3.dtype))
+                self._optimizer.found_inf.fill_(1)
+        self.made += updates
+        self._number.fill_(self.made)
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.lr
 
     def first_bad(self) -> dict[str, float] | None:
         """Return number, loss and gradient norm of the first refused update, or None. Waits for the device."""

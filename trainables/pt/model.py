@@ -94,6 +94,11 @@ class PtNetwork(nn.Module):
             nn.init.constant_(self.head.bias, float(inverse_N.sum() / np.square(inverse_N).sum()))
 
 
+def kept_levels(dropout: float) -> int:
+    """Return of how many of the 256 values of a byte a neuron is kept, at least 1."""
+    return min(max(round((1 - dropout) * LEVELS), 1), LEVELS)
+
+
 def dropout_factor(shape: torch.Size, dropout: float, random: torch.Generator) -> Tensor:
     """Draw random factors of 0 and 1 / (kept share), float32: on average 1.
 
@@ -102,7 +107,7 @@ def dropout_factor(shape: torch.Size, dropout: float, random: torch.Generator) -
     kept share is the multiple of 1/256 nearest to ``1 - dropout`` (0.8 becomes 0.8008), and the factor belongs to this
     share.
     """
-    kept = min(max(round((1 - dropout) * LEVELS), 1), LEVELS)
+    kept = kept_levels(dropout)
     if kept == LEVELS:
         return torch.ones(shape, device=random.device)
     count = prod(shape)

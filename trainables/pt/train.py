@@ -34,6 +34,7 @@ from trainables.pt.loss import (
 )
 from trainables.pt.metrics import Scores, check_binning, score
 from trainables.pt.model import PtNetwork, build_network, in_chunks, load_network
+from trainables.pt.stack import PtStack
 
 if TYPE_CHECKING:
     from trainables.pt.combined import CombinedData
@@ -50,6 +51,8 @@ class PtTraining(Training):
     DataError
         Too few pT bins have enough validation events.
     """
+
+    stack_type = PtStack
 
     config: PtConfig
 
@@ -79,23 +82,39 @@ class PtTraining(Training):
         return features(name, self.data.train), features(name, self.data.validation)
 
     def train_epoch(self) -> dict[str, float]:
-        c, epoch = self.config, self.epoch + 1
+        c = self.config
         self.batches.start_epoch()
-        for step in range(1, self.batches.batches + 1):
+        for _ in range(self.batches.batches):
             index_B = self.batches.draw()
             pred_B = self.network.estimate(self.train_NF.index_select(0, index_B), self.noise)
             loss = main = relative_loss(pred_B, self.truth_N.index_select(0, index_B), c.peak_weight, c.peak_window)
-            for name, (weight, penalty) in self._penalties(epoch).items():
+            for name, (weight, penalty) in self._penalties().items():
                 loss = loss + weight * penalty
                 self.history.add(**{f"loss_{name}": penalty})
             self.updates.make(loss)
             self.history.add(loss=loss, loss_main=main)
-            if self.history.is_due(step, self.batches.batches):
-                self._close_point(epoch, epoch - 1 + step / self.batches.batches)
+        return self.end_epoch()
+
+    def end_epoch(self) -> dict[str, float]:
+        """Count the epoch, whose updates are made, and return its numbers.
+
+        Raises
+        ------
+        TrainingDiverged
+            An update was refused.
+        """
+        epoch = self.epoch + 1
+        self.history.close_point(epoch=float(epoch), step=float(self.updates.made), lr=self.updates.lr)
+        if evidence := self.updates.first_bad():
+            raise TrainingDiverged("not_finite", epoch, evidence)
         self.epoch = epoch
         return self.history.epoch_means(epoch) | {"lr": self.updates.lr, "updates": float(self.updates.made)}
 
-    def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
+    def penalty_weights(self) -> dict[str, float]:
+        """Return the weights of penalties in the present epoch, by name; 0: left out."""
+        return {}
+
+    def _penalties(self) -> dict[str, tuple[float, Tensor]]:
         """Return weight and value of each term that is added to the main loss, by name."""
         return {}
 
@@ -150,11 +169,6 @@ class PtTraining(Training):
         """Return what only this model's report shows, as arguments of ``write_tables``."""
         return {}
 
-    def _close_point(self, epoch: int, at: float) -> None:
-        self.history.close_point(epoch=at, step=float(self.updates.made), lr=self.updates.lr)
-        if evidence := self.updates.first_bad():
-            raise TrainingDiverged("not_finite", epoch, evidence)
-
 
 class PtEnergyTraining(PtTraining):
     """Model 1: pT from positions in silicon and calorimeter and the cluster's energy; inputs are standardised."""
@@ -174,11 +188,14 @@ class PtDphiTraining(PtTraining):
         super().__init__(config, data, device)
         self._inverse_K = grid_inverse_dphi(device)
         inverse_KP = torch.cat((self._inverse_K, boundary_inverse_dphi(device)))
-        self._probe_KP2 = torch.stack((inverse_KP, torch.zeros_like(inverse_KP)), dim=1)
+        self.probe_KP2 = torch.stack((inverse_KP, torch.zeros_like(inverse_KP)), dim=1)
 
-    def _penalties(self, epoch: int) -> dict[str, tuple[float, Tensor]]:
-        weights = {"monotonic": self.config.lambda_mono if self.config.monotonic else 0.0}
-        weights["boundary"] = self.config.lambda_boundary(epoch)
+    def penalty_weights(self) -> dict[str, float]:
+        monotonic = self.config.lambda_mono if self.config.monotonic else 0.0
+        return {"monotonic": monotonic, "boundary": self.config.lambda_boundary(self.epoch + 1)}
+
+    def _penalties(self) -> dict[str, tuple[float, Tensor]]:
+        weights = self.penalty_weights()
         if not any(weights.values()):
             return {}
         pt_K, pt_P = self._probe()
@@ -191,7 +208,7 @@ class PtDphiTraining(PtTraining):
 
     def _probe(self) -> tuple[Tensor, Tensor]:
         """Predict pT (K,) on the grid and (P,) at the boundary table with the present model, without dropout."""
-        pt_KP: Tensor = self.network(self._probe_KP2)
+        pt_KP: Tensor = self.network(self.probe_KP2)
         return pt_KP[: len(self._inverse_K)], pt_KP[len(self._inverse_K) :]
 
     def validate(self) -> dict[str, float]:
@@ -233,8 +250,8 @@ class PtCombinedTraining(PtTraining):
         assert self.network.correction is not None
         return self.network.correction
 
-    def train_epoch(self) -> dict[str, float]:
-        numbers = super().train_epoch()
+    def end_epoch(self) -> dict[str, float]:
+        numbers = super().end_epoch()
         if self.config.post_correction == "fitted":
             pred_N = in_chunks(self.network.estimate, self.train_NF[self._high_N])
             fitted = fit_correction(pred_N.cpu(), self.truth_N[self._high_N].cpu(), self.config.post_start)

@@ -57,6 +57,8 @@ class ZDCTraining(Training):
         bf16 without CUDA.
     """
 
+    stack_type = None  # on a CPU grouped convolutions train at 0.4 to 0.6 times the speed of one run after another
+
     config: ZDCConfig
 
     def __init__(self, config: ZDCConfig, data: ZDCData, device: torch.device) -> None:
