@@ -11,7 +11,8 @@ from dataclasses import fields
 import pytest
 from rich.console import Console
 
-from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row
+from search.reporting.ranking import make_leaderboard
 from search.reporting.verdicts import against_naive
 from search.storage.trial_record import Outcome, TrialRecord
 from trainables.base.objectives import Constraint, Goal, Mode

@@ -28,7 +28,7 @@ def describe_retraining(source: SourceSearch, finalists: Sequence[Finalist], sit
         workload=source.workload,
         name=name,
         data=source.data_settings,
-        budget=budget.model_copy(update={"seed": FIRST_SEED}),
+        budget=budget.model_copy(update={"seed": FIRST_SEED, "race": "0"}),
         method=Method(upstream=tuple(source.upstream.runs)),
         site=site.model_copy(update={"name": name, "resume": "auto", "keep_checkpoints": len(points)}),
         space=Space(suggest=lambda trial: {}, fixed={}, preset_fixed={}, presets=points),
