@@ -22,7 +22,7 @@ from trainables.base.objectives import Goal, Metrics
 
 Array = NDArray[np.float64]
 
-INSEPARABLE = 0.05  # chance of being best, from which on a trial is not separable from the winner
+_SURE = 0.95  # that the best one is among the winner and those that are not separable from it
 _AS_CHEAP = 1.1  # factor in training time that is none
 _NOISES, _DRAWS = 50, 80  # values of sigma, and draws with each
 _ODD = 3.0  # standard deviations between a trial's own value and its new ones
@@ -52,7 +52,7 @@ class RaceSummary:
     """What came of a race."""
 
     winner: str
-    inseparable: tuple[str, ...]  # the others with more than a small chance of being best, that first
+    inseparable: tuple[str, ...]  # others, likely ones first, until the best is among them with 95 %
     noise: float  # standard deviation of the first objective over seeds
     trainings: Mapping[str, str]  # outcome of each, by its label
     seconds: float  # of computing
@@ -112,7 +112,7 @@ def judge_race(goal: Goal, records: Iterable[TrialRecord], min_effect: float = 0
     likely = sorted((place for place in range(len(trials)) if place != winner), key=lambda place: -chances[place])
     summary = RaceSummary(
         winner=trials[winner].label,
-        inseparable=tuple(trials[place].label for place in likely if chances[place] > INSEPARABLE),
+        inseparable=tuple(trials[place].label for place in _until_sure(likely, chances, chances[winner])),
         noise=noise,
         trainings={one.label: str(one.outcome) for one in repeats},
         seconds=sum(one.seconds for one in repeats),
@@ -186,6 +186,20 @@ def _chances(goal: Goal, drawn: Mapping[str, Array]) -> list[float]:
     least = violations.min(axis=1, keepdims=True)
     best = np.where(violations <= least, values, np.inf).argmin(axis=1)
     return list(np.bincount(best, minlength=values.shape[1]) / len(values))
+
+
+def _until_sure(likely: Sequence[int], chances: Sequence[float], chance: float) -> list[int]:
+    """Return the trials without which the best one would be missed too often: all that have more than 5 % among them.
+
+    Of very many equally good ones none has 5 %.
+    """
+    found: list[int] = []
+    for place in likely:
+        if chance >= _SURE:
+            break
+        found.append(place)
+        chance += chances[place]
+    return found
 
 
 def _winner(
