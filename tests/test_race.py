@@ -242,7 +242,7 @@ SAMPLED, EPOCHS = 6, 3
 PRESETS: dict[str, dict[str, Any]] = {
     "lucky": {"x": -0.2, "luck": 0.25},
     "good": {"x": 0.28, "y": 0.0},
-    "fair": {"x": 0.1, "y": 0.0},
+    "fair": {"x": -0.05},
     "poor": {"x": -0.5},
 }
 FLAGS = ("--trials", str(SAMPLED), "--epochs", str(EPOCHS), "--scheduler", "none", "--sampler", "random")
@@ -286,6 +286,16 @@ def test_no_training_of_it_is_a_trial(raced: Finished) -> None:
 
 
 @pytest.mark.slow
+def test_the_page_and_mlflow_show_it(raced: Finished) -> None:
+    page = (raced.folder / "report.html").read_text()
+    assert 'id="race"' in page
+    assert "mean of new seeds, 95 %" in page
+    won = raced.rows["good"]["race"]
+    assert raced.parent.data.metrics["race_mean"] == pytest.approx(won["mean"])
+    assert raced.parent.data.metrics["race_seeds"] == won["seeds"]
+
+
+@pytest.mark.slow
 def test_each_training_is_a_run_of_its_own_and_keeps_its_checkpoint(raced: Finished) -> None:
     repeats = repeats_of(raced)
     assert len(repeats) == 10
@@ -321,7 +331,7 @@ def test_a_search_that_is_killed_in_a_race_goes_on_with_it(tmp_path: Path) -> No
 
     def second_epoch_of_second_training() -> bool:
         assert life.poll() is None, alone.text
-        raced = [one.content for one in read_entries(alone.journal) if one.content.get("number", 0) >= FIRST_NUMBER]
+        raced = [one.content for one in read_entries(alone.journal) if (one.content.get("number") or 0) >= FIRST_NUMBER]
         return any(one.get("epoch") == 2 for one in raced if one["number"] != raced[0]["number"])
 
     wait_until(second_epoch_of_second_training, "a second training of the race")
