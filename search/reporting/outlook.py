@@ -110,7 +110,7 @@ def expected_gain(values: Sequence[float], best: float, more: float, noise: floa
         return 0.0
     exponent = min(max(math.log(first / second) / math.log(sizes[1] / sizes[0]), _LEAST), _MOST)
     height = second / (sizes[1] ** -exponent - sizes[2] ** -exponent)
-    gain = height * (len(values) ** -exponent - (len(values) + more) ** -exponent)
+    gain = float(height * (len(values) ** -exponent - (len(values) + more) ** -exponent))
     gain -= max(0.0, min(values) - best)  # what others are ahead
     return max(0.0, gain) * max(0.0, 1 - (noise / spread) ** 2)
 

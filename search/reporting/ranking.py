@@ -46,14 +46,15 @@ def make_leaderboard(
         replace(_trial_row(spec, complete[number], rank, front), race=race.standings[number] if race else None)
         for rank, (number, front) in enumerate(_placed(goal, complete, race), start=1)
     ]
-    estimates = race.estimates if race else {}
+    known = race.estimates if race else {}
+    estimates = {complete[number].label: metrics for number, metrics in known.items()}
     ranked += [_score_row(spec, name, "naive", scores) for name, scores in baselines.items()]
     ranked += [_score_row(spec, name, "reference", scores) for name, scores in (references or {}).items()]
     ranked.sort(
         key=lambda row: (
             not _is_finite(row, goal),
             not row.front if goal.several else False,
-            *(goal.order(estimates.get(row.number, row.metrics)) if _is_finite(row, goal) else ()),
+            *(goal.order(estimates.get(row.label, row.metrics)) if _is_finite(row, goal) else ()),
         )
     )
     if race:  # the winner may be within the least effect of another one
