@@ -24,8 +24,9 @@ from search.reporting.html.load import SearchSnapshot, read_search
 from search.reporting.html.optuna_plots import importance_graphs, parallel_graph
 from search.reporting.html.progress_plots import best_so_far, front_graphs
 from search.reporting.html.render import render_page
-from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec
 from search.reporting.precision import about_baselines, about_trials
+from search.reporting.ranking import make_leaderboard
 from search.storage.location import Storage
 from search.storage.trial_record import TrialRecord
 from search.tracking.mlflow_ui import trial_views

@@ -16,8 +16,9 @@ from tiny import make_tiny
 
 from search.config.settings import Method, Site
 from search.config.spec import SearchSpec
-from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec
 from search.reporting.mlflow_notes import opening_note, record_opening, record_result, result_note, result_views
+from search.reporting.ranking import make_leaderboard
 from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment, open_experiment
 from search.tracking.mlflow_ui import LONGEST, NOTE, colour, view_tag, with_links, with_result

@@ -339,3 +339,24 @@ def test_a_promotion_on_a_server_is_one_like_any_other(mlflow_server: MlflowServ
     listed = platform.promote("--list")[1]
     assert "better.seed" in listed
     assert "good.seed" in listed
+
+
+def test_the_trainings_of_a_race_are_not_repeated(fresh: Platform) -> None:
+    """The candidate and its reference have been trained with as many new seeds: nothing is left to train."""
+    searched = fresh.search(
+        "first", "--trials", "0", "--scheduler", "none", "--presets", "all", "--race", "10", good=GOOD, worse=WORSE
+    )
+    assert searched.code == 0, searched.text
+    code, text = fresh.promote("--top", "1", "--search", "first")
+    assert code == 0, text
+    said = " ".join(text.split())
+    label = fresh.champion.tags["trial"]
+    seeds = searched.rows[label]["race"]["seeds"]
+    assert seeds >= 3
+    assert f"each with {seeds} new seeds: {2 * seeds} trainings, {2 * seeds} of them by the race of the search" in said
+    (trained,) = fresh.storage.glob("searches/*.finalists-*")
+    assert [file.name for file in trained.iterdir()] == ["promotion.json"]
+    result = json.loads((trained / "promotion.json").read_text())
+    lines = {line["label"]: line["seeds"] for line in result["lines"] if line["kind"] != "naive"}
+    assert lines == {label: seeds, "plain": seeds}
+    assert fresh.champion.run_id == searched.children[result["candidate"]].info.run_id

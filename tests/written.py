@@ -13,7 +13,8 @@ from tiny import TinyConfig, TinyData, expected_loss, make_mirrored, make_tiny, 
 
 from search.config.settings import Budget, Method, Site
 from search.config.spec import SearchSpec
-from search.reporting.leaderboard import LeaderboardSpec, make_leaderboard
+from search.reporting.leaderboard import LeaderboardSpec
+from search.reporting.ranking import make_leaderboard
 from search.storage.names import LEADERBOARD
 from search.storage.search_dir import SearchDir
 from search.storage.trial_record import Outcome, TrialRecord

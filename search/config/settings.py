@@ -47,6 +47,12 @@ def _checked_trials(trials: object) -> str:
     return str(trials)
 
 
+def _checked_race(trainings: object) -> str:
+    if trainings != "auto" and not (str(trainings).isdecimal() and int(str(trainings)) != 1):
+        raise ValueError(f"expected auto, 0 for no race, or a number of trainings from 2 on; found {trainings!r}")
+    return str(trainings)
+
+
 def _checked_name(name: str) -> str:
     """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name):
@@ -144,6 +150,14 @@ class Budget(ExecutionFlags):
         5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
     )
     seed: int = Field(0, ge=0, description="seed of the sampler; trial n trains with seed + n")
+    race: Annotated[str, BeforeValidator(_checked_race)] = Field(
+        "auto",
+        description="trainings with new seeds, at the end, of the best trials and the reference preset; 0: none; auto: "
+        "about a tenth of the compute, of the winner and the preset alone below 50 sampled trials",
+    )
+    min_effect: float = Field(
+        0.0, ge=0, description="difference of the objective that is worth having: less counts as a tie"
+    )
 
 
 class Method(Settings):

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from search.config.provenance import CodeState, code_state, command_line, state_of_file
 from search.config.spec import SearchSpec
@@ -40,7 +41,7 @@ def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, report
         warm = _warm(spec, data, directory, experiment)
     if resumed:
         directory.require_same(spec, data)
-        directory.set(trials=spec.trials)
+        directory.set(trials=spec.trials, method=directory.description().get("method", {}) | _race_of(spec))
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
     warnings += [one.warning for one in (code_state(), _code_of(spec.workload)) if one and one.warning]
     reporter.print_search(spec, lines, warnings)
@@ -64,13 +65,15 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
     }
     facts = new_facts(tags, data.fingerprint, "\n".join(data.summary))
     note = opening_note(command_line(), facts.source)
-    own = new_run(spec.name, directory.token(), spec.as_params() | share.as_dict(), facts, note)
+    params = spec.as_params() | share.as_dict() | {"race": spec.budget.race}
+    own = new_run(spec.name, directory.token(), params, facts, note)
     if prepared.experiment:
         facts = create_search_run(prepared.experiment, own, facts)
     method = {
         "sampler": spec.sampler,
         "scheduler": spec.scheduler,
         "time_limit": spec.budget.time_limit,
+        **_race_of(spec),
     }
     directory.describe(
         spec,
@@ -83,6 +86,11 @@ def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, director
         **_word_of(spec.workload),
     )
     return facts
+
+
+def _race_of(spec: SearchSpec) -> dict[str, Any]:
+    """Return what a later process needs to know of the race, as the search's directory stores it."""
+    return {"race": spec.budget.race, "min_effect": spec.budget.min_effect}
 
 
 def _code_of(workload: Workload) -> CodeState | None:

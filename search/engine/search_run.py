@@ -15,14 +15,16 @@ from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext, open_event_log, open_ray
 from search.engine.export_rest import export_rest
 from search.engine.prepare import prepare_search, run_facts
+from search.engine.race import is_left, refuse_race, settle_race
 from search.engine.trials import run_trials
 from search.errors import UsageError
 from search.reporting.comparison_plots import Comparison, begin_comparisons
 from search.reporting.console import SafeConsole, libraries_logged
 from search.reporting.draw_pool import DrawPool
-from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec
 from search.reporting.mlflow_notes import record_opening, record_result
 from search.reporting.precision import about_baselines, about_trials
+from search.reporting.ranking import make_leaderboard
 from search.reporting.summary import ConsoleReporter
 from search.reporting.trial_figures import TrialFigures
 from search.storage.disk import check_writable, stop_waiting_when, write_atomically
@@ -58,6 +60,7 @@ def run_search(spec: SearchSpec, console: SafeConsole) -> SearchResult:
     """Load the data, run the trials, report; resume an earlier process's search where the flags ask for it."""
     directory, reporter = SearchDir(Storage.of(spec.site), spec.name), ConsoleReporter(console)
     check_writable(spec.json)
+    refuse_race(spec)
     with libraries_logged(console.log_file), directory.locked(spec.site.resume == "auto", reporter.print_line):
         spec, resumed = _settle_trials(spec, directory)
         console.log_file.open(directory.path / LOG, command_line())
@@ -81,6 +84,7 @@ def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, 
     before = int(about["trials"])
     if spec.method.scheduler == "auto":  # its trials are judged as those before them
         spec = replace(spec, scheduler=about.get("method", {}).get("scheduler", spec.scheduler))
+    spec = settle_race(spec, about.get("method", {}))
     if not spec.trials_added:
         return replace(spec, trials=max(before, spec.trials) if spec.trials_asked else before), True
     if not directory.history.complete(before + len(spec.space.presets)):
@@ -99,6 +103,8 @@ def finished(spec: SearchSpec, directory: SearchDir, all_trials: bool = True) ->
     if not (directory.path / LEADERBOARD).exists() or not directory.history.complete(spec.samples if all_trials else 0):
         return None
     directory.require_same(spec)
+    if all_trials and is_left(spec, directory.history.records()):
+        return None
     leaderboard = Leaderboard.from_dict(jsonlib.loads((directory.path / LEADERBOARD).read_text()))
     code = COMPLETE if leaderboard.best else NOTHING_COMPLETE
     return SearchResult(code, leaderboard, directory.description()["facts"]["run_id"])
@@ -160,12 +166,14 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
 
 def _leaderboard_spec(spec: SearchSpec, data: Data) -> LeaderboardSpec:
     workload = spec.workload
-    return LeaderboardSpec(spec.name, workload.name, spec.goal, workload.columns, data.objective_version)
+    return LeaderboardSpec(
+        spec.name, workload.name, spec.goal, workload.columns, data.objective_version, spec.budget.min_effect
+    )
 
 
 def _precision(spec: SearchSpec, prepared: PreparedSearch, baselines: Mapping[str, Metrics]) -> list[str]:
     """Say how well the objective can rank trials of these data, as far as that is known before the first one."""
-    complete = [record.metrics for record in prepared.known if record.outcome == "complete"]
+    complete = [record.metrics for record in prepared.known if record.outcome == "complete" and record.repeats is None]
     ranked = [complete[place] for place, _ in spec.goal.ranked(complete)]
     return about_trials(spec.goal, ranked) or about_baselines(spec.goal, baselines)
 

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, ExitStack
 from search.config.provenance import git_commit
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext
+from search.engine.race import run_race
 from search.reporting.progress import Progress
 from search.reporting.summary import ConsoleReporter
 from search.storage.disk import DiskSpaceGuard
@@ -27,7 +28,7 @@ from trainables.runtime import signals
 
 
 def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context: SearchContext) -> list[TrialRecord]:
-    """Run all trials that are left; return the records of all."""
+    """Run all trials that are left, then the race; return the records of all."""
     directory, stop_controller, known = context.directory, context.stop_controller, prepared.known
     searcher = _searcher(spec, prepared, directory)
     with (
@@ -61,12 +62,14 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             if searcher.left:
                 hooks = TuneHooks(searcher, recorder, stop_controller)
                 make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
+            run_race(spec, prepared, share, context, recorder)
     return list(recorder.records.values())
 
 
 def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) -> OptunaSearcher:
     warm = prepared.warm.trials
-    sampler = make_sampler(spec.sampler, spec.seed, len(prepared.known) + len(warm))
+    known = sum(record.repeats is None for record in prepared.known)
+    sampler = make_sampler(spec.sampler, spec.seed, known + len(warm))
     study = open_study(directory.path, spec.name, spec.goal.objectives.values(), sampler, warm)
     return OptunaSearcher(study, spec, prepared.known)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from search.config.redaction import first_line
@@ -45,6 +45,8 @@ class Candidates:
 def choose_finalists(source: SourceSearch, top: int, seeds: int) -> list[Finalist]:
     """Choose the best complete trials, presets too, never one that was stopped early or failed, whatever its value.
 
+    Those that were raced have the seeds of the race, if these are more.
+
     Raises
     ------
     UsageError
@@ -57,7 +59,18 @@ def choose_finalists(source: SourceSearch, top: int, seeds: int) -> list[Finalis
             f"No trial of search {source.name!r} is complete: {', '.join(outcomes) or 'none has ended'}. There is "
             "nothing to promote; run it for longer."
         )
-    return [Finalist(row.label, row.value, _point(row.hyperparameters), seeds) for row in ranked[:top]]
+    found = [(row, max(seeds, _raced_seeds(source, row.label))) for row in ranked[:top]]
+    finalists = [Finalist(row.label, row.value, _point(row.hyperparameters), count) for row, count in found]
+    most = max(count for _, count in found)  # the reference gets as many as any candidate
+    return [replace(one, seeds=most) if one.label == source.promotion.preset else one for one in finalists]
+
+
+def _raced_seeds(source: SourceSearch, label: str) -> int:
+    """Return how many seeds of a trial the race has trained, from the first on."""
+    count = 0
+    while f"{label}.seed{count + 1}" in source.raced:
+        count += 1
+    return count
 
 
 def preset_to_train(source: SourceSearch, finalists: Sequence[Finalist], seeds: int) -> Finalist | None:
@@ -70,7 +83,7 @@ def preset_to_train(source: SourceSearch, finalists: Sequence[Finalist], seeds: 
     if not name or name in {finalist.label for finalist in finalists}:
         return None
     config = source.workload.config(**{**source.held, **source.workload.presets[name]})
-    return Finalist(name, None, _point(config.model_dump()), seeds)
+    return Finalist(name, None, _point(config.model_dump()), max([seeds, *(one.seeds for one in finalists)]))
 
 
 def gather_candidates(

@@ -17,18 +17,20 @@ FIRST_SEED = 1_000_000  # above the seeds of all trials of searches
 
 
 def describe_retraining(source: SourceSearch, finalists: Sequence[Finalist], site: Site, budget: Budget) -> SearchSpec:
-    """Describe a search whose presets are the trainings.
+    """Describe a search whose presets are the trainings that the source's race does not have.
 
     Its name follows from what is trained, so that the same promotion resumes it and trains nothing twice. Its tags keep
     the MLflow runs out of the lists of newest and best searches.
     """
     points = {name: dict(finalist.hyperparameters) for finalist in finalists for name in finalist.trainings}
-    name = f"{source.name}.finalists-{_digest(points)}"
+    raced = sorted(points.keys() & source.raced.keys())
+    name = f"{source.name}.finalists-{_digest(points | ({'race': raced} if raced else {}))}"
+    points = {name: point for name, point in points.items() if name not in raced}
     return SearchSpec(
         workload=source.workload,
         name=name,
         data=source.data_settings,
-        budget=budget.model_copy(update={"seed": FIRST_SEED}),
+        budget=budget.model_copy(update={"seed": FIRST_SEED, "race": "0"}),
         method=Method(upstream=tuple(source.upstream.runs)),
         site=site.model_copy(update={"name": name, "resume": "auto", "keep_checkpoints": len(points)}),
         space=Space(suggest=lambda trial: {}, fixed={}, preset_fixed={}, presets=points),

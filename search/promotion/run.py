@@ -69,12 +69,13 @@ def promote(
 
     finalists = choose_finalists(source, request.top, request.seeds)
     preset = preset_to_train(source, finalists, request.seeds)
-    say(f"promote  {source.name}: {_cost(finalists, preset)}")
     spec = describe_retraining(source, [*finalists, *([preset] if preset else [])], site, budget)
-    if run_search(spec, console).code == INTERRUPTED:
-        return PromotionEnd(INTERRUPTED, SearchDir(storage, spec.name).path)
+    say(f"promote  {source.name}: {_cost(finalists, preset, len(spec.space.presets))}")
     retraining = SearchDir(storage, spec.name)
-    records = {record.label: record for record in retraining.history.records()}
+    if spec.space.presets and run_search(spec, console).code == INTERRUPTED:
+        return PromotionEnd(INTERRUPTED, retraining.path)
+    retraining.path.mkdir(parents=True, exist_ok=True)  # where the race had all of it
+    records = {**source.raced, **{record.label: record for record in retraining.history.records()}}
     candidates = gather_candidates(source, finalists, preset, records)
     champion = registry.champion()
     if champion and champion.tags.get("promotion") == spec.name:
@@ -106,19 +107,22 @@ def promote(
         champion=champion,
         forced=request.force,
     )
-    run_id = registry.find_run(experiment.id, spec.name, result.candidate, str(storage))
+    trained_in = source.name if result.candidate in source.raced else spec.name
+    run_id = registry.find_run(experiment.id, trained_in, result.candidate, str(storage))
     if not registration.carry_out(registry, run_id, say):
         return PromotionEnd(NOT_PROMOTED, retraining.path)
     promoted = registry.champion()
     return PromotionEnd(PROMOTED, retraining.path, promoted.number if promoted else None)
 
 
-def _cost(finalists: Sequence[Finalist], preset: Finalist | None) -> str:
-    """Describe what is trained."""
+def _cost(finalists: Sequence[Finalist], preset: Finalist | None, left: int) -> str:
+    """Describe what is trained, ``left`` of it now, the rest in the race of the search."""
     labels = ", ".join(finalist.label for finalist in finalists)
     also = f", and the preset {preset.label} that they are compared with" if preset else ""
-    seeds, trained = finalists[0].seeds, len(finalists) + (preset is not None)
-    return f"{labels}{also}, each with {seeds} new seeds: {trained * seeds} trainings"
+    counts = [one.seeds for one in (*finalists, *([preset] if preset else []))]
+    seeds = f"{min(counts)} to {max(counts)}" if min(counts) < max(counts) else str(counts[0])
+    raced = f", {sum(counts) - left} of them by the race of the search" if left < sum(counts) else ""
+    return f"{labels}{also}, each with {seeds} new seeds: {sum(counts)} trainings{raced}"
 
 
 def _require_exported(folder: SearchDir) -> None:

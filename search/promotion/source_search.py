@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from shlex import quote
 from typing import Any
@@ -17,8 +17,10 @@ from search.reporting.leaderboard import Leaderboard
 from search.storage.location import Storage
 from search.storage.names import DESCRIPTION, LEADERBOARD
 from search.storage.search_dir import SearchDir
+from search.storage.trial_record import TrialRecord
 from search.tracking.client import Experiment
 from search.workload import Data, Promotion, Workload
+from trainables.base.checkpoint import BEST_FILE
 from trainables.base.objectives import Goal
 from trainables.data.files import DataSettings
 
@@ -37,6 +39,7 @@ class SourceSearch:
     events: str  # fingerprint of the events alone, before that join
     upstream: UpstreamModels
     ended_well: bool  # False: it was interrupted
+    raced: Mapping[str, TrialRecord] = field(default_factory=dict)  # trainings of its race that need not be repeated
 
     @property
     def goal(self) -> Goal:
@@ -110,7 +113,15 @@ def open_search(workload: Workload, folder: SearchDir, cache: Path, experiment: 
         events=events,
         upstream=upstream,
         ended_well=folder.history.finished(),
+        raced={one.label: one for one in folder.history.records() if _is_of_use(one)},
     )
+
+
+def _is_of_use(record: TrialRecord) -> bool:
+    """Whether a training of the race has weights, or shows that its point fails with another seed."""
+    if record.repeats is None or record.outcome == "diverged":
+        return record.repeats is not None
+    return record.outcome == "complete" and record.checkpoint is not None and record.checkpoint.holds(BEST_FILE)
 
 
 def _newest(workload: Workload, storage: Storage) -> SearchDir:

@@ -29,9 +29,10 @@ def record_result(recorder: EventRecorder, board: Leaderboard) -> None:
     if best is None:
         return
     names = [*board.objectives, *(name for name in best.extra_metrics if name in best.metrics)]
+    won = {f"race_{name}": getattr(best.race, name) for name in ("mean", "error", "seeds", "chance") if best.race}
     complete = [row for row in board.rows if row.rank] if board.goal.several else []
     front = {row.number: row.front for row in complete if row.number is not None}
-    recorder.search_result(best.label, best.number, {name: best.metrics[name] for name in names}, front)
+    recorder.search_result(best.label, best.number, {name: best.metrics[name] for name in names} | won, front)
 
 
 def experiment_note(title: str, objective: str) -> str:

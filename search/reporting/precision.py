@@ -61,6 +61,17 @@ def about_trials(goal: Goal, metrics: Sequence[Metrics]) -> list[str]:
     return lines
 
 
+def seed_error(goal: Goal, metrics: Sequence[Metrics]) -> float | None:
+    """Return the declared error of the first objective for the better trials, in any order; None: it is not given.
+
+    It stands for the noise of a seed where nobody has measured that.
+    """
+    name = f"{goal.objective}_error"
+    best = sorted((one for one in metrics if name in one), key=goal.order)
+    errors = [one[name] for one in best[: max(FEWEST, math.ceil(BEST_SHARE * len(best)))] if math.isfinite(one[name])]
+    return statistics.median(errors) if errors else None
+
+
 def about_baselines(goal: Goal, baselines: Mapping[str, Metrics]) -> list[str]:
     """Return how precise the first objective is for the naive predictor that it is most precise for."""
     name = goal.objective

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from search.reporting.console import SafeConsole, in_notebook
 from search.reporting.leaderboard import number
+from search.reporting.outlook import look_ahead
 from search.storage.trial_record import TrialListener, TrialRecord
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Progress(TrialListener):
         self._trials = {trial.number: trial for trial in known if trial.outcome != "interrupted"}
         self._in_notebook: Any = None  # the table below the cell
         self._shown_at = 0.0
+        self._word: tuple[int, str] = 0, ""  # on going on, and how many trials had ended then
         self._live = Live(console=console, get_renderable=self._renderable, refresh_per_second=2, transient=True)
 
     def __enter__(self) -> Progress:
@@ -105,6 +107,8 @@ class Progress(TrialListener):
         reason = f" ({trial.reason})" if trial.reason else ""
         end = f"{trial.label}: {str(trial.outcome).replace('_', ' ')}{reason} after epoch {trial.epoch}"
         left = self._time_left()
+        if trial.repeats is not None:
+            return f"{end}, {self._value(trial)}; {self._raced()} trainings of the race done"
         return f"{end}, {self._value(trial)}; {self._done()} of {self._spec.samples} trials done{left}"
 
     def _print(self, line: Callable[[], str]) -> None:
@@ -117,7 +121,14 @@ class Progress(TrialListener):
         return f"{self._spec.goal.objective} {number(trial.metrics[self._spec.goal.objective])}"
 
     def _done(self) -> int:
-        return sum(trial.outcome not in (None, "interrupted") for trial in self._trials.values())
+        return sum(trial.outcome not in (None, "interrupted") for trial in self._own())
+
+    def _raced(self) -> int:
+        """Return the number of trainings of the race that have ended: none of them is a trial of the search."""
+        return sum(trial.outcome is not None and trial.repeats is not None for trial in self._trials.values())
+
+    def _own(self) -> list[TrialRecord]:
+        return [trial for trial in self._trials.values() if trial.repeats is None]
 
     def _time_left(self) -> str:
         """Estimate the time left from the pace so far; trials that run at a time share the epochs that are left."""
@@ -125,11 +136,19 @@ class Progress(TrialListener):
         seconds = sum(trial.seconds for trial in self._trials.values())
         running = [trial for trial in self._trials.values() if trial.outcome is None]
         epochs_left = sum(trial.epochs - trial.epoch for trial in running)
-        epochs_left += (self._spec.samples - len(self._trials)) * self._spec.epochs
+        epochs_left += (self._spec.samples - len(self._own())) * self._spec.epochs
         if not epochs or not epochs_left:
             return ""
         minutes = seconds / epochs * epochs_left / min(self._concurrent, self._spec.samples) / 60
         return f", about {minutes:.0f} min left" if minutes >= 1 else ", less than a minute left"
+
+    def _on_going_on(self) -> str:
+        """Return what more trials are expected to gain, as the leaderboard says at the end; empty: too early."""
+        ended = self._done()
+        if ended != self._word[0]:
+            outlook = look_ahead(self._spec.goal, self._own(), min_effect=self._spec.budget.min_effect)
+            self._word = ended, str(outlook or "")
+        return self._word[1]
 
     def _renderable(self) -> Table:
         with self._console.never_failing():
@@ -141,6 +160,8 @@ class Progress(TrialListener):
         caption = f"{self._done()} of {self._spec.samples} done, {minutes:.1f} min{self._time_left()}"
         if self._exporter and self._exporter.trouble:
             caption += f"; {self._exporter.trouble}, {self._exporter.behind} entries behind"
+        if word := self._on_going_on():
+            caption += f"\n{word}"
         table = Table(title=self._spec.name, caption=caption)
         for name in ("trial", "state", "epoch", self._spec.goal.objective, "best so far", "min"):
             table.add_column(name, justify="left" if name in ("trial", "state") else "right", no_wrap=True)

@@ -112,7 +112,7 @@ class TrialFigures(TrialListener):
         self._drawn.append(_Drawn(trial, draft))
 
     def _wants(self, trial: TrialRecord) -> bool:
-        return trial.preset is not None or self._keeps(trial)
+        return trial.preset is not None or (trial.repeats is None and self._keeps(trial))
 
     # --- in the thread of the search
 

@@ -10,7 +10,9 @@ from trainables.base.objectives import Goal
 
 if TYPE_CHECKING:
     from search.reporting.leaderboard import Leaderboard, Row
+    from search.reporting.standings import Standing
 
+_NAMED = 5  # trials that are not separable
 _UNCOMPARED = ("_floor", "_error")  # ends of names that say how precise a value is, not how good
 
 
@@ -23,6 +25,25 @@ def about_constraints(board: Leaderboard) -> list[str]:
     if lines and not any(row.keeps_limits for row in complete):
         lines.append("limit    none keeps all: they are ranked by how far they are from it")
     return lines
+
+
+def about_race(board: Leaderboard) -> list[str]:
+    """Return what a race found: the winner, its mean over new seeds, and what is not separable from it."""
+    standings = {row.label: (row.race, row.value) for row in board.rows if row.race}
+    if board.race is None or board.race.winner not in standings:
+        return []
+    won, value = standings[board.race.winner]
+    others = [f"{label} ({_percent(standings[label][0])})" for label in board.race.inseparable]
+    more = [f"and {len(others) - _NAMED} more"] * (len(others) > _NAMED)
+    beside = f"not separable from: {', '.join([*others[:_NAMED], *more])}" if others else "separable from all others"
+    return [
+        f"race     {board.race.winner}: {board.objective} {won.mean:.3g} +- {won.error:.1g} over {won.seeds} new seeds "
+        f"(its own run: {value:.3g}), the best with a chance of {_percent(won)}; {beside}"
+    ]
+
+
+def _percent(standing: Standing) -> str:
+    return f"{100 * standing.chance:.0f} %"
 
 
 def against_naive(board: Leaderboard) -> list[str]:

@@ -18,7 +18,7 @@ class SearchHistory:
     place: StoragePath  # folder of the trials' checkpoints
 
     def records(self) -> list[TrialRecord]:
-        """Return the record of each trial; a trial without an end was interrupted."""
+        """Return the record of each trial, and of each training of a race; one without an end was interrupted."""
         records = list(replay(read_entries(self.log), self.place.files).values())
         for record in records:
             record.outcome = record.outcome or "interrupted"
@@ -40,6 +40,6 @@ class SearchHistory:
         records = self.records()
         return (
             self.finished()
-            and len(records) >= samples
+            and sum(record.repeats is None for record in records) >= samples
             and not any(record.outcome == "interrupted" for record in records)
         )

@@ -120,7 +120,12 @@ class CheckpointRetention(TrialListener):
         self._reporting_errors(delete)
 
     def _losers(self, trial: TrialRecord) -> list[TrialRecord]:
-        """Return the trials that are not among the best any more, now that this one is complete."""
+        """Return the trials that are not among the best any more, now that this one is complete.
+
+        The trainings of a race, which a promotion compares, take no trial's place.
+        """
+        if trial.repeats is not None:
+            return [] if self._policy.best else [trial]
         rivals = [*self._best, trial]
         ranked = self._goal.ranked([record.metrics for record in rivals])
         kept = max(self._policy.best, sum(front for _, front in ranked) if self._goal.several else 0)

@@ -34,11 +34,13 @@ class TrialRecord:
     device: str = ""
     checkpoint: StoragePath | None = None  # folder of the last one
     commit: str = ""  # of the code that began it
+    repeats: int | None = None  # number of the trial that a race trains again here; None: a trial of the study
+    name: str = ""  # of such a training
 
     @property
     def label(self) -> str:
         """Name of the trial in tables, figures and MLflow."""
-        return self.preset or f"trial-{self.number:03d}"
+        return self.name or self.preset or f"trial-{self.number:03d}"
 
     @property
     def saved_seconds(self) -> float:

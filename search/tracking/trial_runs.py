@@ -75,6 +75,8 @@ class TrialRuns:
         }
         tags |= {"mlflow.source.git.commit": trial.commit} if trial.commit else {}
         tags |= {"preset": trial.preset} if trial.preset else {}
+        if trial.repeats is not None:  # of a race: not in the views of trials
+            tags |= {"kind": "race", "race_of": trial.label.rpartition(".")[0], "race_of_number": str(trial.repeats)}
         started_ms = int(trial.started * 1000)
         run = call_server(
             lambda: self._client.create_run(

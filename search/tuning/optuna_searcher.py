@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import optuna
 from optuna.trial import TrialState
-from ray.tune.search import Searcher
 
 from search.config.spec import SearchSpec
 from search.storage.trial_record import Outcome, TrialListener, TrialRecord
 from search.tuning.failures import OUT_OF_MEMORY, cause_of
-
-if TYPE_CHECKING:
-    from search.tuning.concurrency import ConcurrencyLimit
+from search.tuning.proposer import FINISHED, Proposer
 
 
-class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
+class OptunaSearcher(Proposer, TrialListener):
     """Ask the study for points and, as a listener of the records, report to it how the trials ended.
 
     Parameters
@@ -48,7 +45,6 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         self._left = spec.samples - sum(trial.state != TrialState.WAITING for trial in known)
         self._open: dict[int, optuna.Trial] = {}
         self._live: set[str] = set()  # Tune's ids of trials that were proposed and have not ended
-        self.limit: ConcurrencyLimit | None = None  # None: propose a point whenever Tune asks for one
         queued = {trial.user_attrs.get("preset") for trial in known}
         for name, point in spec.space.presets.items():
             if name not in queued:
@@ -90,16 +86,10 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
 
     # --- called by Ray Tune
 
-    def set_search_properties(self, metric: str | None, mode: str | None, config: Any, **spec: Any) -> bool:
-        return True  # the study has its own directions; Tune uses metric and mode for the scheduler
-
-    def set_max_concurrency(self, max_concurrent: int) -> bool:
-        return self.limit is not None  # then Tune leaves it to us: see ``suggest``
-
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Propose a point; None, so that Tune asks again, where as many trials run as the cluster holds now."""
         if not self._interrupted and self._left <= 0:
-            return str(Searcher.FINISHED)
+            return FINISHED
         if self.limit and len(self._live) >= self.limit.update(len(self._live), self.left):
             return None
         self._live.add(trial_id)
@@ -136,20 +126,11 @@ class OptunaSearcher(Searcher, TrialListener):  # type: ignore[misc]
         """Count the trial out. How it ended the records say: Tune calls this for complete and stopped trials alike."""
         self._live.discard(trial_id)
 
-    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
-        """Do nothing: the study is on disk after every call, newer than any snapshot of Tune's."""
-
-    def restore_from_dir(self, checkpoint_dir: str) -> None:
-        """Do nothing: see ``save_to_dir``."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}  # Tune pickles its searcher once at the start
-
     # --- called by the recorder
 
     def epoch_ended(self, trial: TrialRecord) -> None:
-        if self._goal.several:  # Optuna takes intermediate values of one objective only
-            return
+        if self._goal.several or trial.repeats is not None:  # Optuna takes intermediate values of one objective only,
+            return  # and a training of the race is no point of the study
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # it has the epoch already
             self._open[trial.number].report(trial.metrics[self._goal.objective], step=trial.epoch)

@@ -53,6 +53,8 @@ class Recorder(tune.Callback):  # type: ignore[misc]
                 epochs=config["hyperparameters"]["epochs"],
                 started=time.time(),
                 commit=self._commit,
+                repeats=config.get("repeats"),
+                name=config.get("name", ""),
             )
             self._notify(lambda listener: listener.trial_started(record))
         elif record.outcome == "interrupted":

@@ -14,7 +14,7 @@ from search.config.spec import SearchSpec
 from search.storage.disk import checkpoint_patience
 from search.storage.location import StoragePath
 from search.tuning.concurrency import ConcurrencyLimit
-from search.tuning.optuna_searcher import OptunaSearcher
+from search.tuning.proposer import Proposer
 from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.schedulers import make_scheduler
@@ -29,7 +29,7 @@ _NO_SNAPSHOTS_S = "86400"  # of Tune's own state, where nothing reads it
 class TuneHooks:
     """The objects that Tune calls while it runs the trials."""
 
-    searcher: OptunaSearcher
+    searcher: Proposer
     recorder: Recorder
     stop_controller: StopController
 

@@ -18,7 +18,8 @@ from search.config.catalogue import workload_of
 from search.config.spec import unknown
 from search.errors import UsageError
 from search.reporting.html.plot_theme import RUNNING
-from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, make_leaderboard
+from search.reporting.leaderboard import Leaderboard, LeaderboardSpec
+from search.reporting.ranking import make_leaderboard
 from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
 from search.storage.search_dir import SearchDir
 from search.tuning.study import read_study
@@ -44,7 +45,8 @@ class SearchSnapshot:
     description: Mapping[str, Any]  # the content of search.json
     leaderboard: Leaderboard
     leaderboard_is_stored: bool  # else it was made for the report, with the naive predictors of an earlier end at most
-    records: list[TrialRecord]  # by number; those that still run are "interrupted" here
+    records: list[TrialRecord]  # of trials, by number; those that still run are "interrupted" here
+    repeats: list[TrialRecord]  # the trainings of the race
     trials: list[FrozenTrial]  # of the study
 
     @property
@@ -123,7 +125,9 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
         ) from error
     current = stored is not None and _is_current(stored, records)
     leaderboard = stored if stored is not None and current else _make_leaderboard(name, description, records, stored)
-    return SearchSnapshot(name, folder.path, state, description, leaderboard, current, records, trials)
+    repeats = [record for record in records if record.repeats is not None]
+    own = [record for record in records if record.repeats is None]
+    return SearchSnapshot(name, folder.path, state, description, leaderboard, current, own, repeats, trials)
 
 
 def _unknown_search(storage: Storage, folder: SearchDir, name: str) -> UsageError:
@@ -154,9 +158,10 @@ def _stored_leaderboard(folder: SearchDir) -> Leaderboard | None:
 
 
 def _is_current(leaderboard: Leaderboard, records: list[TrialRecord]) -> bool:
-    """Return whether no trial has started or ended since the leaderboard was written."""
-    outcomes = {row.number: row.outcome for row in leaderboard.rows if row.number is not None}
-    return outcomes == {record.number: record.outcome for record in records}
+    """Return whether no trial, nor a training of a race, has started or ended since the leaderboard was written."""
+    outcomes = {row.label: row.outcome for row in leaderboard.rows if row.number is not None}
+    outcomes |= leaderboard.race.trainings if leaderboard.race else {}
+    return outcomes == {record.label: record.outcome for record in records}
 
 
 def _make_leaderboard(
@@ -166,7 +171,8 @@ def _make_leaderboard(
     workload = workload_of(description)
     columns, directions = (workload.columns, workload.directions) if workload else ((), {})
     goal = Goal(description["objectives"], read_constraints(description["limits"]), directions)
-    spec = LeaderboardSpec(name, description["workload"], goal, columns, description["objective version"])
+    least = description.get("method", {}).get("min_effect", 0.0)
+    spec = LeaderboardSpec(name, description["workload"], goal, columns, description["objective version"], least)
     scores: dict[str, dict[str, dict[str, float]]] = {"naive": {}, "reference": {}}
     for row in stored.rows if stored else ():
         if row.kind in scores:

@@ -33,6 +33,7 @@ from search.reporting.html.plot_theme import (
     shorten,
 )
 from search.reporting.html.progress_plots import front_graphs, progress_graphs
+from search.reporting.html.race_plots import race_graph
 from search.reporting.leaderboard import number
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def render_page(search: SearchSnapshot) -> str:
         restarted=[record for record in search.records if record.attempts > 1],
         progress=progress_graphs(search),
         fronts=front_graphs(search),
+        race=race_graph(search),
         importances=importance_graphs(search),
         parallel=parallel_graph(search),
         slices=slice_graphs(search),
@@ -119,4 +121,6 @@ def _environment() -> Environment:
 
 def _sentence(line: str) -> str:
     """Remove the heading that a line has on the console."""
-    return line.removeprefix("limit ").removeprefix("spread ").strip()
+    for heading in ("limit ", "spread ", "race ", "outlook "):
+        line = line.removeprefix(heading)
+    return line.strip()
