@@ -483,7 +483,7 @@ def test_the_page_of_a_real_search_opens_without_a_network(showers: Finished, of
     pictures = offline.execute_script("return [...document.querySelectorAll('.picture')].map(p => p.innerText.trim())")
     assert {"mse vs energy", "losses", "input distributions"} <= set(pictures)
     best = [row["label"] for row in showers.board["rows"] if row["rank"]][:3]
-    assert all(pictures.count(label) == 3 for label in best), pictures  # masks, mse against energy, losses
+    assert all(pictures.count(label) == 4 for label in best), pictures  # masks, mse against energy, by epoch, losses
     assert "Pareto front" in offline.execute_script("return document.querySelector('#front').innerText")
 
 

@@ -116,6 +116,7 @@ def test_a_database_that_cannot_be_used_is_told(tmp_path: Path, uri: str) -> Non
     message = refuse(tmp_path, "--tracking-uri", uri)
     assert "cannot be used" in message
     assert "hush" not in message
+    assert "http://./" not in message  # a path is no address
 
 
 def test_a_storage_that_cannot_be_written_is_told(tmp_path: Path) -> None:

@@ -142,9 +142,10 @@ def _require_scheme(uri: str) -> None:
     if re.match(r"[\w.+-]*://|databricks|file:", uri.strip()) or not uri.strip():
         return
     bare = uri.rpartition("@")[2]  # without a password
+    guess = "" if re.match(r"[./~]", bare) else f" Did you mean http://{bare}?"  # a path is no address
     raise TrackingError(
-        f"--tracking-uri {bare} (or $MLFLOW_TRACKING_URI): expected http://HOST:PORT, https://HOST or a database such "
-        f"as sqlite:///FILE. Did you mean http://{bare}?"
+        f"--tracking-uri {bare} (or $MLFLOW_TRACKING_URI) cannot be used: expected http://HOST:PORT, https://HOST or a "
+        f"database such as sqlite:///FILE.{guess}"
     )
 
 
