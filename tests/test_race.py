@@ -79,7 +79,9 @@ def test_auto_is_a_tenth_of_the_compute_and_two_contenders_below_fifty_trials() 
     trials = [trial(number, float(number)) for number in range(100)]
     assert affordable(trials, LOSS, sampled=100) == 10
     assert affordable(trials, LOSS, sampled=49) == 2
-    assert affordable(trials[:10], LOSS, sampled=10) == 1  # a demo: no race
+    assert affordable(trials[:15], LOSS, sampled=15) == 2
+    slow_start = [replace(trials[0], seconds=500.0), *trials[1:14]]
+    assert affordable(slow_start, LOSS, sampled=14) == 0  # a demo: no race, however long its first trial took
     stopped = [replace(one, outcome="stopped_early", seconds=2.5) for one in trials[20:]]
     assert affordable([*trials[:20], *stopped], LOSS, sampled=100) == 4  # 40 trainings' worth
     dear = [replace(one, seconds=20.0) for one in trials[:5]]

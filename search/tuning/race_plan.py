@@ -17,6 +17,7 @@ from trainables.base.objectives import Goal, Metrics
 
 SHARE = 0.1  # of a search's compute
 MANY_TRIALS = 50  # sampled; with fewer, repeats of many trials cost more than they find
+FEW_TRIALS = 15  # with fewer, two trainings are more than about a tenth of the compute, unless times mislead
 FEWEST = 2  # trainings: one of the winner, one of the reference
 FIRST_NUMBER, _MOST_SEEDS = 2_000_000, 1_000  # above the numbers of trials, and the seeds of promotions
 
@@ -78,6 +79,8 @@ def affordable(trials: Iterable[TrialRecord], goal: Goal, sampled: int) -> int:
         Number of sampled trials that were asked for.
     """
     trials = list(trials)
+    if len(trials) < FEW_TRIALS:  # the first trials of a machine are slow: their seconds are no measure yet
+        return 0
     best = _ranked(trials, goal)[:5]
     price = fmean(trial.seconds for trial in best) if best else 0.0
     trainings = round(SHARE * sum(trial.seconds for trial in trials) / price) if price else 0
