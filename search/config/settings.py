@@ -63,20 +63,22 @@ def _checked_name(name: str) -> str:
     return name
 
 
+def quoted_in_uri(path: str) -> str:
+    """Quote those characters of a path that SQLAlchemy reads as parts of a URI."""
+    return path.replace("%", "%25").replace("?", "%3F")
+
+
 _RELATIVE_DATABASE = re.compile(r"(sqlite)((?:\+\w+)?:///)(?!/|:memory:|file:)(.+)")
 
 
 def absolute_database(uri: str) -> str:
-    """Return the URI of a database, of which MLflow reads a relative path from wherever each process works.
-
-    The characters that end a path in a URI are quoted in the working folder, for which the driver must be named.
-    """
+    """Return the URI of a database, of which MLflow reads a relative path from wherever each process works."""
     found = _RELATIVE_DATABASE.fullmatch(uri)
     if not found:
         return uri
     scheme, rest, file = found.groups()
     folder = str(Path.cwd())
-    quoted = folder.replace("%", "%25").replace("?", "%3F")
+    quoted = quoted_in_uri(folder)  # and then the driver must be named: see ``embedded_uri``
     driver = "+pysqlite" if quoted != folder and rest.startswith(":") else ""
     return f"{scheme}{driver}{rest}{quoted}/{file}"
 
@@ -153,7 +155,7 @@ class Budget(ExecutionFlags):
     race: Annotated[str, BeforeValidator(_checked_race)] = Field(
         "auto",
         description="trainings with new seeds, at the end, of the best trials and the reference preset; 0: none; auto: "
-        "about a tenth of the compute, of the winner and the preset alone below 50 sampled trials",
+        "about a tenth of the compute, below 50 sampled trials winner and preset alone, below 15 trials none",
     )
     min_effect: float = Field(
         0.0, ge=0, description="difference of the objective that is worth having: less counts as a tie"

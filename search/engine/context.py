@@ -14,6 +14,7 @@ from search.tuning.resources import Nodes, ray_session
 SHORT_PATIENCE_S = 5.0  # with an MLflow server that is away, after an interrupt
 
 if TYPE_CHECKING:
+    from search.config.provenance import CodeState
     from search.engine.upstream_in_directories import UpstreamModels
     from search.engine.warm_start import WarmStart
     from search.reporting.summary import ConsoleReporter
@@ -35,6 +36,7 @@ class PreparedSearch:
     experiment: Experiment | None  # None: no server is contacted
     upstream: UpstreamModels
     warm: WarmStart
+    code: CodeState | None  # of a workload from outside
 
 
 @dataclass(frozen=True)

@@ -43,17 +43,19 @@ def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, report
         directory.require_same(spec, data)
         directory.set(trials=spec.trials, method=directory.description().get("method", {}) | _race_of(spec))
     lines, warnings = [*data.summary, *upstream.lines, *warm.lines], [*upstream.warnings, *warm.warnings]
-    warnings += [one.warning for one in (code_state(), _code_of(spec.workload)) if one and one.warning]
+    code = _code_of(spec.workload)
+    warnings += [one.warning for one in (code_state(), code) if one and one.warning]
     reporter.print_search(spec, lines, warnings)
     reporter.print_tracking(spec.site, tracked=experiment is not None)
-    return PreparedSearch(resumed, directory.history.records() if resumed else [], data, experiment, upstream, warm)
+    known = directory.history.records() if resumed else []
+    return PreparedSearch(resumed, known, data, experiment, upstream, warm, code)
 
 
 def run_facts(spec: SearchSpec, prepared: PreparedSearch, share: Share, directory: SearchDir) -> RunFacts:
     """Return what the search's MLflow runs have in common: of a new run, or as its directory stores it."""
     if prepared.resumed:
         return known_facts(prepared.experiment, directory)
-    data, code = prepared.data, _code_of(spec.workload)
+    data, code = prepared.data, prepared.code
     tags = {
         "workload": spec.workload.name,
         "search": spec.name,

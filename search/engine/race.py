@@ -9,7 +9,7 @@ from typing import Any
 from search.config.spec import SearchSpec
 from search.engine.context import PreparedSearch, SearchContext
 from search.errors import UsageError
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialRecord, study_trials
 from search.tuning.race_plan import Race, affordable
 from search.tuning.race_searcher import RaceSearcher
 from search.tuning.recorder import Recorder
@@ -38,7 +38,7 @@ def refuse_race(spec: SearchSpec) -> None:
 
 def plan_race(spec: SearchSpec, records: Iterable[TrialRecord]) -> tuple[Race | None, str]:
     """Return the race of a search whose trials have ended; or None and the reason, where there is any to tell."""
-    trials = [record for record in records if record.repeats is None]
+    trials = study_trials(records)
     asked = spec.budget.race
     if asked == "0" or (obstacle := _obstacle(spec)):
         return None, "" if asked == "0" else obstacle

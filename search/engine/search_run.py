@@ -31,7 +31,7 @@ from search.storage.disk import check_writable, stop_waiting_when, write_atomica
 from search.storage.location import Storage
 from search.storage.names import LEADERBOARD, LOG, TOKEN
 from search.storage.search_dir import SearchDir
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialRecord, study_trials
 from search.tracking.client import system_metrics
 from search.tracking.events import StagedFiles
 from search.tracking.exporter import MlflowExporter, NullExporter
@@ -173,7 +173,7 @@ def _leaderboard_spec(spec: SearchSpec, data: Data) -> LeaderboardSpec:
 
 def _precision(spec: SearchSpec, prepared: PreparedSearch, baselines: Mapping[str, Metrics]) -> list[str]:
     """Say how well the objective can rank trials of these data, as far as that is known before the first one."""
-    complete = [record.metrics for record in prepared.known if record.outcome == "complete" and record.repeats is None]
+    complete = [record.metrics for record in study_trials(prepared.known) if record.outcome == "complete"]
     ranked = [complete[place] for place, _ in spec.goal.ranked(complete)]
     return about_trials(spec.goal, ranked) or about_baselines(spec.goal, baselines)
 

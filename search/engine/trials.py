@@ -15,7 +15,7 @@ from search.storage.disk import DiskSpaceGuard
 from search.storage.remote.mirror import Mirror
 from search.storage.retention import CheckpointRetention, RetentionPolicy, largest_checkpoint_bytes
 from search.storage.search_dir import SearchDir
-from search.storage.trial_record import Outcome, TrialRecord
+from search.storage.trial_record import Outcome, TrialRecord, study_trials
 from search.tuning.failures import FailureWatch
 from search.tuning.optuna_searcher import OptunaSearcher
 from search.tuning.recorder import Recorder
@@ -68,8 +68,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
 
 def _searcher(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir) -> OptunaSearcher:
     warm = prepared.warm.trials
-    known = sum(record.repeats is None for record in prepared.known)
-    sampler = make_sampler(spec.sampler, spec.seed, known + len(warm))
+    sampler = make_sampler(spec.sampler, spec.seed, len(study_trials(prepared.known)) + len(warm))
     study = open_study(directory.path, spec.name, spec.goal.objectives.values(), sampler, warm)
     return OptunaSearcher(study, spec, prepared.known)
 

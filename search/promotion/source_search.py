@@ -119,9 +119,11 @@ def open_search(workload: Workload, folder: SearchDir, cache: Path, experiment: 
 
 def _is_of_use(record: TrialRecord) -> bool:
     """Whether a training of the race has weights, or shows that its point fails with another seed."""
-    if record.repeats is None or record.outcome == "diverged":
-        return record.repeats is not None
-    return record.outcome == "complete" and record.checkpoint is not None and record.checkpoint.holds(BEST_FILE)
+    if record.repeats is None:
+        return False
+    if record.outcome == "complete":
+        return record.checkpoint is not None and record.checkpoint.holds(BEST_FILE)
+    return record.outcome == "diverged"
 
 
 def _newest(workload: Workload, storage: Storage) -> SearchDir:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from search.reporting.precision import seed_error
 from search.reporting.standings import spread_of
+from search.storage.trial_record import study_trials
 from trainables.base.objectives import Goal
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def look_ahead(
         Standard deviation of the objective over seeds, as a race measured it; else its statistical error is taken,
         where the workload gives one.
     """
-    trials = sorted((one for one in records if one.repeats is None), key=lambda one: one.number)
+    trials = sorted(study_trials(records), key=lambda one: one.number)
     complete = [one for one in trials if one.outcome == "complete" and goal.violation(one.metrics) == 0]
     sampled = [one for one in complete if one.preset is None]
     if goal.several or len(sampled) < FEWEST:

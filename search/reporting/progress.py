@@ -15,7 +15,7 @@ from rich.text import Text
 from search.reporting.console import SafeConsole, in_notebook
 from search.reporting.leaderboard import number
 from search.reporting.outlook import look_ahead
-from search.storage.trial_record import TrialListener, TrialRecord
+from search.storage.trial_record import TrialListener, TrialRecord, study_trials
 
 if TYPE_CHECKING:
     from search.config.spec import SearchSpec
@@ -128,7 +128,7 @@ class Progress(TrialListener):
         return sum(trial.outcome is not None and trial.repeats is not None for trial in self._trials.values())
 
     def _own(self) -> list[TrialRecord]:
-        return [trial for trial in self._trials.values() if trial.repeats is None]
+        return study_trials(self._trials.values())
 
     def _time_left(self) -> str:
         """Estimate the time left from the pace so far; trials that run at a time share the epochs that are left."""
@@ -146,7 +146,7 @@ class Progress(TrialListener):
         """Return what more trials are expected to gain, as the leaderboard says at the end; empty: too early."""
         ended = self._done()
         if ended != self._word[0]:
-            outlook = look_ahead(self._spec.goal, self._own(), min_effect=self._spec.budget.min_effect)
+            outlook = look_ahead(self._spec.goal, self._trials.values(), min_effect=self._spec.budget.min_effect)
             self._word = ended, str(outlook or "")
         return self._word[1]
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from search.reporting.leaderboard import Leaderboard, LeaderboardSpec, Row
 from search.reporting.outlook import look_ahead
 from search.reporting.standings import RaceResult, judge_race
+from search.storage.trial_record import study_trials
 from trainables.base.objectives import Goal
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def make_leaderboard(
         Metrics by label: of naive predictors on the validation events, and of published results of another sample.
     """
     goal, every = spec.goal, sorted(records, key=lambda record: record.number)
-    records = [record for record in every if record.repeats is None]
+    records = study_trials(every)
     complete = {record.number: record for record in records if record.outcome == "complete"}
     race = judge_race(goal, every, spec.min_effect)
     ranked = [

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialRecord, study_trials
 from trainables.base.objectives import Goal, Metrics
 
 Array = NDArray[np.float64]
@@ -83,7 +83,7 @@ def judge_race(goal: Goal, records: Iterable[TrialRecord], min_effect: float = 0
         Difference of the first objective that is worth nothing: less is a tie.
     """
     records = list(records)
-    trials = sorted((one for one in records if one.repeats is None and one.outcome == "complete"), key=_number)
+    trials = sorted((one for one in study_trials(records) if one.outcome == "complete"), key=_number)
     repeats = sorted((one for one in records if one.repeats is not None), key=_number)
     complete = [one for one in repeats if one.outcome == "complete"]
     fresh = [[one.metrics for one in complete if one.repeats == trial.number] for trial in trials]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from search.storage.event_log import read_entries, replay
 from search.storage.location import StoragePath
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialRecord, study_trials
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,6 @@ class SearchHistory:
         records = self.records()
         return (
             self.finished()
-            and sum(record.repeats is None for record in records) >= samples
+            and len(study_trials(records)) >= samples
             and not any(record.outcome == "interrupted" for record in records)
         )

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from search.storage.location import StoragePath
 
 Outcome = Literal["complete", "stopped_early", "diverged", "failed", "interrupted"]
@@ -46,6 +48,11 @@ class TrialRecord:
     def saved_seconds(self) -> float:
         """Estimate the computing time that ending before the last epoch saved, at this trial's own pace."""
         return self.seconds / self.epoch * (self.epochs - self.epoch) if self.epoch else 0.0
+
+
+def study_trials(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Return the records of trials, without those of the trainings of a race."""
+    return [record for record in records if record.repeats is None]
 
 
 class TrialListener:

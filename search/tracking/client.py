@@ -35,7 +35,7 @@ from mlflow.exceptions import MlflowException as MlflowException
 from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
 
 from search.config.redaction import first_line, without_passwords
-from search.config.settings import JOURNAL, absolute_database
+from search.config.settings import JOURNAL, absolute_database, quoted_in_uri
 from search.errors import TrackingError, UsageError
 from search.tracking.artifact_location import artifact_folder
 from search.tracking.http_client import redirection
@@ -59,7 +59,7 @@ def embedded_uri(storage: Path) -> str:
     quoted name; it does not where the URI names the driver.
     """
     path = str(storage / "mlflow" / "mlflow.db")
-    quoted = path.replace("%", "%25").replace("?", "%3F")
+    quoted = quoted_in_uri(path)
     return f"sqlite:///{path}" if quoted == path else f"sqlite+pysqlite:///{quoted}"
 
 

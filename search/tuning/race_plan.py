@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from search.storage.trial_record import TrialRecord
+from search.storage.trial_record import TrialRecord, study_trials
 from trainables.base.objectives import Goal, Metrics
 
 SHARE = 0.1  # of a search's compute
@@ -107,7 +107,7 @@ class Race:
 
     def contenders(self, trials: Iterable[TrialRecord]) -> list[TrialRecord]:
         """Return the trials that begin: the best complete ones by their own values, and the reference as the last."""
-        ranked = _ranked((trial for trial in trials if trial.repeats is None), self.goal)
+        ranked = _ranked(study_trials(trials), self.goal)
         reference = [trial for trial in ranked if trial.label == self.reference]
         others = [trial for trial in ranked if trial.label != self.reference]
         size = self.rounds[0].contenders if self.rounds else 0
@@ -157,10 +157,10 @@ class Race:
         complete = [record.metrics for record in found if record is not None and record.outcome == "complete"]
         if not complete:
             return (float(seeds),)
-        return seeds - len(complete), *self.goal.order(mean_metrics(complete))
+        return seeds - len(complete), *self.goal.order(_mean_metrics(complete))
 
 
-def mean_metrics(metrics: Sequence[Metrics]) -> dict[str, float]:
+def _mean_metrics(metrics: Sequence[Metrics]) -> dict[str, float]:
     """Average the metrics that all trainings have."""
     shared = set.intersection(*(set(one) for one in metrics))
     return {name: fmean(one[name] for one in metrics) for name in metrics[0] if name in shared}

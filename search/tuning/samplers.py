@@ -14,6 +14,8 @@ from optuna.trial import FrozenTrial
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
+TPE: dict[str, Any] = {"multivariate": True, "group": True, "constant_liar": True}  # how a search uses it
+
 
 class RepeatableSampler(RandomSampler):
     """Draw random points, each from the seed and its trial's number alone.
@@ -61,7 +63,7 @@ def make_sampler(name: str, seed: int, known: int = 0) -> BaseSampler:
         match name:
             case "tpe":
                 speed_up_tpe()
-                return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+                return TPESampler(seed=seed, **TPE)
             case "gp":
                 return GPSampler(seed=seed)
             case "cmaes":

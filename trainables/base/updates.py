@@ -181,7 +181,7 @@ class Updates:
 
     def first_bad(self) -> dict[str, float] | None:
         """Return number, loss and gradient norm of the first refused update, or None. Waits for the device."""
-        if not self._optimizer.found_inf.item():
+        if not self.refused:
             return None
         return dict(zip(("update", "loss", "gradient_norm"), self._first_bad_3.tolist(), strict=True))
 

@@ -22,6 +22,7 @@ from search.reporting.leaderboard import Leaderboard, LeaderboardSpec
 from search.reporting.ranking import make_leaderboard
 from search.storage.names import DESCRIPTION, LEADERBOARD, OWNER
 from search.storage.search_dir import SearchDir
+from search.storage.trial_record import study_trials
 from search.tuning.study import read_study
 from trainables.base.objectives import Goal, read_constraints
 
@@ -126,7 +127,7 @@ def read_search(storage: Storage, name: str, state: State | None = None) -> Sear
     current = stored is not None and _is_current(stored, records)
     leaderboard = stored if stored is not None and current else _make_leaderboard(name, description, records, stored)
     repeats = [record for record in records if record.repeats is not None]
-    own = [record for record in records if record.repeats is None]
+    own = study_trials(records)
     return SearchSnapshot(name, folder.path, state, description, leaderboard, current, own, repeats, trials)
 
 
