@@ -11,8 +11,6 @@ network, same loss and penalties, same batch size. Where there is CUDA it is mea
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -26,6 +24,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 import trainables.pt.model
+from benchmarks.machine import begin_on
 from benchmarks.training_step import print_table, time_in_turn
 from trainables.pt.config import PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData, PtDataSettings, load_data
@@ -131,12 +130,8 @@ def main(events: int = 0, batch_size: int = 1024, width: int = 256, repeats: int
     threads : int
         Of PyTorch, on the CPU.
     """
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU ({platform.machine()}), {os.cpu_count()} cores"
-    )
-    print(f"{name}, {threads} thread(s), torch {torch.__version__}")
+    device, machine = begin_on(threads)
+    print(machine)
     with tempfile.TemporaryDirectory() as cache:
         data = simulate_data(events) if events else load_data(PtDataSettings(), Path(cache))
         print(f"{len(data.train)} training events, batch {batch_size}, width {width}, {repeats} repeats\n")

@@ -9,8 +9,6 @@ disturbs them alike. On the CPU seconds are those of the process, on a GPU those
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -20,6 +18,7 @@ from typing import Literal
 import torch
 import tyro
 
+from benchmarks.machine import begin_on
 from trainables.base.stack_speed import best_slots
 from trainables.pt.config import CONFIGS, PtConfig
 from trainables.pt.data import PtData
@@ -54,19 +53,15 @@ def main(
     threads : int
         Of PyTorch, on the CPU.
     """
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU ({platform.machine()})"
-    print(
-        f"{name}, {os.cpu_count()} cores, {threads} thread(s), torch {torch.__version__}; {model}, dropout {dropout}\n"
-    )
+    device, machine = begin_on(threads)
+    print(f"{machine}; {model}, dropout {dropout}\n")
     print("| width, batch | alone | " + " | ".join(f"stack of {count}" for count in slots) + " | chosen |")
     print("|---" * (len(slots) + 3) + "|")
     data = simulate_combined_data(9000, 1)
     off = {"monotonic": False, "boundary": False} if model == "pt-dphi" and not penalties else {}
     for width, batch_size, updates in SIZES:
         config = CONFIGS[model](width=width, batch_size=batch_size, dropout=dropout, epochs=10_000, **off)
-        rates = measure(TRAININGS[model], config, PtStack.excerpt(config, data, updates), slots, repeats)
+        rates = measure(TRAININGS[model], config, PtStack.excerpt(config, data, updates), device, slots, repeats)
         alone = statistics.median(rates[0])
         cells = [f"{alone:,.0f}"]
         for count in slots:
@@ -77,10 +72,14 @@ def main(
 
 
 def measure(
-    training: type[PtTraining], config: PtConfig, data: PtData, slots: tuple[int, ...], repeats: int
+    training: type[PtTraining],
+    config: PtConfig,
+    data: PtData,
+    device: torch.device,
+    slots: tuple[int, ...],
+    repeats: int,
 ) -> dict[int, list[float]]:
     """Updates of a model a second in each repeat, by slots; 0 is one training without a stack."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     clock = time.perf_counter if device.type == "cuda" else time.process_time
 
     def runs(count: int) -> list[PtTraining]:

@@ -11,8 +11,6 @@ it is measured there, and the throughput at hidden_dim 16, 32 and 64 follows, wi
 
 from __future__ import annotations
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import tyro
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.machine import begin_on
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.data import ZDCData
 from trainables.zdc.events import Events
@@ -104,12 +103,8 @@ def main(events: int = 8000, batch_size: int = 256, hidden_dim: int = 8, repeats
     threads : int
         Of PyTorch, on the CPU.
     """
-    torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = (
-        torch.cuda.get_device_name() if device.type == "cuda" else f"CPU ({platform.machine()}), {os.cpu_count()} cores"
-    )
-    print(f"{name}, {threads} thread(s), torch {torch.__version__}")
+    device, machine = begin_on(threads)
+    print(machine)
     print(f"{events} events, batch {batch_size}, hidden_dim {hidden_dim}, {repeats} repeats\n")
     data = simulate_data(events, 0)
     compare_data_paths(data, batch_size, repeats, device)

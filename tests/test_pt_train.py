@@ -12,27 +12,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pt_models import MODELS
 from pydantic import ValidationError
 
 from spaces.pt import PRESETS_COMBINED, PRESETS_DPHI, PRESETS_ENERGY
 from trainables.base.errors import DataError, TrainingDiverged
-from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
+from trainables.pt.config import PtCombinedConfig, PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData
 from trainables.pt.loss import BOUNDARY_PT_GEV, boundary_inverse_dphi
 from trainables.pt.metrics import OBJECTIVES, PtBinning, score
 from trainables.pt.model import load_network
 from trainables.pt.simulate import simulate_combined_data, simulate_data
-from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining, PtTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
 SMALL: dict[str, Any] = {"width": 16, "batch_size": 64, "epochs": 4, "learning_rate": 1e-3}
-MODELS: dict[str, tuple[type[PtTraining], type[PtConfig]]] = {
-    "energy": (PtEnergyTraining, PtEnergyConfig),
-    "dphi": (PtDphiTraining, PtDphiConfig),
-    "combined": (PtCombinedTraining, PtCombinedConfig),
-}
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from pt_models import MODELS
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -15,22 +16,17 @@ from trainables.base.errors import TrainingDiverged
 from trainables.base.stack_speed import best_slots, slots_in_memory
 from trainables.base.stacked_updates import StackedUpdates
 from trainables.base.updates import Updates
-from trainables.pt.config import PtCombinedConfig, PtConfig, PtDphiConfig, PtEnergyConfig
+from trainables.pt.config import PtDphiConfig, PtEnergyConfig
 from trainables.pt.data import PtData
 from trainables.pt.model import LOWEST
 from trainables.pt.simulate import simulate_combined_data
 from trainables.pt.stack import PtStack
-from trainables.pt.train import PtCombinedTraining, PtDphiTraining, PtEnergyTraining, PtTraining
+from trainables.pt.train import PtEnergyTraining
 from trainables.zdc.train import ZDCTraining
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 CPU = torch.device("cpu")
-MODELS: dict[str, tuple[type[PtTraining], type[PtConfig]]] = {
-    "energy": (PtEnergyTraining, PtEnergyConfig),
-    "dphi": (PtDphiTraining, PtDphiConfig),
-    "combined": (PtCombinedTraining, PtCombinedConfig),
-}
 SMALL: dict[str, Any] = {"width": 12, "depth": 2, "batch_size": 64, "epochs": 30}
 # of one shape, with nothing else in common; the fourth diverges at once
 MIXED: list[dict[str, Any]] = [

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -94,11 +95,10 @@ def main(
     on = torch.device(device)
     results = Results(out, on, minutes)
     for name, check in checks(on).items():
-        results.add("checks", name, lambda check=check: run(check))  # type: ignore[misc]
+        results.add("checks", name, partial(run, check))
     _measure_rates(results, on, seconds, SIZES[:sizes])
     for precision in ("fp32", "bf16") if device == "cuda" else ("fp32",):
-        step = lambda precision=precision: epoch_seconds(photons(events), on, precision)  # noqa: E731
-        results.add("epoch", precision, step, least_s=20)
+        results.add("epoch", precision, partial(_epoch, events, on, precision), least_s=20)
     _count_trials(results, on, trials, epochs)
     _print(results)
     if results.failed:
@@ -112,9 +112,12 @@ def _measure_rates(results: Results, device: torch.device, seconds: float, sizes
         for mode in modes:
             for gan in (False,) if mode == "graph" else (False, True):
                 name = f"h {width}, batch {batch}, {'GAN 1:1' if gan else 'regression'}, {mode}"
-                measure = (data, device, width, batch, gan, mode, seconds)
-                step = lambda measure=measure: update_rate(*measure)  # noqa: E731
+                step = partial(update_rate, data, device, width, batch, gan, mode, seconds)
                 results.add("rates", name, step, least_s=5 * seconds)
+
+
+def _epoch(events: int, device: torch.device, precision: Literal["fp32", "bf16"]) -> dict[str, Any]:
+    return epoch_seconds(photons(events), device, precision)
 
 
 def _count_trials(results: Results, device: torch.device, trials: int, epochs: int) -> None:

@@ -6,6 +6,7 @@ import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -140,13 +141,13 @@ def checks(device: torch.device) -> dict[str, Callable[[], str]]:
     known = subjects()
     found: dict[str, Callable[[], str]] = {}
     for name, subject in known.items():
-        found[f"{name}: repeatable"] = lambda subject=subject: is_repeatable(subject, device)  # type: ignore[misc]
-        found[f"{name}: resumes"] = lambda subject=subject: resumes(subject, device)  # type: ignore[misc]
-        found[f"{name}: sized"] = lambda subject=subject: is_sized(subject, device)  # type: ignore[misc]
-    found["zdc: exported"] = lambda: is_exported(known["zdc"], device)
+        found[f"{name}: repeatable"] = partial(is_repeatable, subject, device)
+        found[f"{name}: resumes"] = partial(resumes, subject, device)
+        found[f"{name}: sized"] = partial(is_sized, subject, device)
+    found["zdc: exported"] = partial(is_exported, known["zdc"], device)
     if device.type == "cuda":
-        found["zdc: bf16"] = lambda: trains_in_bf16(known["zdc"], device)
-        found["memory of a part"] = lambda: is_kept_to_its_part(device)
+        found["zdc: bf16"] = partial(trains_in_bf16, known["zdc"], device)
+        found["memory of a part"] = partial(is_kept_to_its_part, device)
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ WARM_UPDATES = 3
 MODES = ("fp32", "bf16", "graph")  # graph: updates in fp32 as one CUDA graph
 
 
+@cache
 def photons(events: int) -> ZDCData:
     """Return simulated events, of which ``events`` train; beyond 20,000 the same come again."""
     data = simulate_data(int(min(events, 20_000) * 1.25) + 10, 0)

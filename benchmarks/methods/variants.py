@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 
 from benchmarks.methods.told import LastValueSampler, RankedSampler
 from search.tuning.history_sampler import HistorySampler
-from search.tuning.samplers import RepeatableSampler, make_sampler
+from search.tuning.samplers import TPE, RepeatableSampler, make_sampler
 from search.tuning.study import _MOST_SEEN
 
 TOLD = {"": HistorySampler, "places": RankedSampler, "last": LastValueSampler}
@@ -69,8 +69,7 @@ def variant_of(words: str, seed: int) -> BaseSampler:
 def _tpe(seed: int, share: int, settings: dict[str, Any]) -> TPESampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ours = {"multivariate": True, "group": True, "constant_liar": True} | settings
-        return _WithRandomPoints(share, seed=seed, **ours)
+        return _WithRandomPoints(share, seed=seed, **TPE | settings)
 
 
 class _Below:
