@@ -161,7 +161,7 @@ def test_gpus_are_asked_for_as_the_site_wants_it() -> None:
 
 
 def test_without_a_word_of_the_site_the_python_that_writes_is_the_one_that_runs() -> None:
-    assert f"export PATH={Path(sys.executable).parent}:" in script_of()
+    assert f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:" in script_of()
     assert "export PATH=" not in script_of(site=SlurmSite(setup=("source /env/bin/activate",)))
 
 
