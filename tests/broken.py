@@ -213,14 +213,14 @@ def require_nothing_lost(done: Finished, trials: int, epochs: int) -> Points:
     records = {record.number: record for record in SearchDir(done.storage, done.name).history.records()}
     assert sorted(records) == list(range(trials)), done.text
     assert {record.outcome for record in records.values()} == {"complete"}, done.text
-    assert len(done.runs) == trials + 1
-    assert {run.info.status for run in done.runs} == {"FINISHED"}
+    assert len(done.runs) == trials + 1, done.text
+    assert {run.info.status for run in done.runs} == {"FINISHED"}, done.text
     assert sorted(int(run.data.tags["trial_number"]) for run in _children(done)) == list(range(trials))
     for run in _children(done):
         _require_run(done, run, records[int(run.data.tags["trial_number"])], epochs)
     _require_study(done, records, epochs)
     _require_best(done, records, epochs)
-    assert not (done.folder / "outbox").exists()
+    assert not (done.folder / "outbox").exists(), done.text
     points = points_of(done)
     assert points == Points(points.written, points.written, 0)
     return points

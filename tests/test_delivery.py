@@ -392,6 +392,48 @@ def test_doubles_of_a_killed_process_are_deleted_by_the_next(recorded: RecordedS
     assert recorded.rows(only) == [(1, 0.5)]
 
 
+def test_what_is_left_by_a_process_that_is_killed_after_the_last_event_is_deleted_by_the_next(
+    recorded: RecordedSearch,
+) -> None:
+    """A second run without rows, older than the one with them; files without an event; folders without files."""
+    whole(recorded)
+    writer = recorded.writer()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(writer, "finalize", _unavailable)
+        killed = MlflowExporter(recorded.log.path, writer, recorded.lines.append)
+        killed.start()
+        wait_until(lambda: not any(path.is_file() for path in recorded.staged.path.rglob("*")))
+        assert not killed.close(0.05)
+    tags = {name: recorded.runs()[0].data.tags[name] for name in ("mlflow.parentRunId", "trial_number", "kind")}
+    recorded.experiment.client.create_run(recorded.experiment.id, tags=tags, start_time=1)
+    recorded.staged.stage_text("a text", "file.txt")
+    staged = next(event.entry for event in recorded.events() if event.entry.event == "files")
+    (recorded.staged.folder_of(staged) / "checkpoint").mkdir(parents=True)
+
+    assert _exporter(recorded).has_work
+    recorded.export()
+    require_whole(recorded)
+    assert not _exporter(recorded).has_work
+
+
+def _unavailable() -> None:
+    raise UnavailableError("not now")
+
+
+def _exporter(recorded: RecordedSearch) -> MlflowExporter:
+    return MlflowExporter(recorded.log.path, recorded.writer(), recorded.lines.append)
+
+
+@pytest.mark.parametrize(("state", "work"), [({}, False), ({"finalized": True}, False), ({"finalized": False}, True)])
+def test_a_search_that_an_earlier_version_exported_whole_needs_no_server(
+    log: EventLog, lines: list[str], state: dict[str, bool], work: bool
+) -> None:
+    """Earlier versions kept only the position of the export."""
+    write(log, 1, 2)
+    Path(f"{log.path}.delivered").write_text(json.dumps({"end": log.path.stat().st_size} | state))
+    assert MlflowExporter(log.path, Flaky(), lines.append).has_work == work
+
+
 def test_a_search_whose_own_run_was_made_twice_has_one(recorded: RecordedSearch) -> None:
     client, token = recorded.experiment.client, {"token": recorded.folder.name}
     client.create_run(recorded.experiment.id, tags=token)

@@ -82,7 +82,8 @@ class ArtifactQueue:
             return
         self._names.add(folder.name)
         paths = sorted(path for path in folder.rglob("*") if path.is_file())  # "checkpoint/" comes first
-        if not paths:
+        if not paths:  # a process was killed between deleting the last file, which arrived, and its folders
+            self._staged.discard_folder(folder)
             return
         with self._changed:
             self._waiting += [_File(path, folder, number, owner) for path in paths]

@@ -123,11 +123,15 @@ class StagedFiles:
                 folder.rmdir()
                 folder = folder.parent
 
+    def discard_folder(self, folder: Path) -> None:
+        """Delete what was staged together."""
+        shutil.rmtree(folder, ignore_errors=True)
+
     def discard_except(self, names: Container[str]) -> None:
         """Delete what a killed process had staged without recording it: all folders but those of these names."""
         for folder in self.path.iterdir() if self.path.exists() else ():
             if folder.name not in names:
-                shutil.rmtree(folder, ignore_errors=True)
+                self.discard_folder(folder)
         with suppress(OSError):  # not empty
             self.path.rmdir()
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +14,7 @@ from typing import Protocol
 
 from search.storage.event_log import TRIAL_EVENTS, Entry, apply_entry, read_entries
 from search.storage.trial_record import TrialRecord
+from search.tracking.export_state import ExportState
 from search.tracking.server_calls import UnavailableError
 
 WINDOW = 200  # entries that are written, or tried again, together
@@ -83,8 +82,8 @@ class MlflowExporter:
     Parameters
     ----------
     log : Path
-        The event log, which may grow meanwhile. ``<name>.delivered`` beside it holds the position of the export,
-        ``<name>.refused`` the numbers of trials of which something was refused: a later exporter repeats their events.
+        The event log, which may grow meanwhile. An ``ExportState`` is kept beside it: a later exporter goes on where
+        this one stopped, and repeats the events of which something was refused.
     sink : Sink
     say : callable
         Receives a line when the server does not answer, and when it answers again.
@@ -101,10 +100,8 @@ class MlflowExporter:
         up_to: Callable[[], float] = lambda: math.inf,
     ) -> None:
         self._log, self._sink, self._say, self._up_to = log, sink, say, up_to
-        self._position_file = log.with_name(log.name + ".delivered")
-        self._refused_file = log.with_name(log.name + ".refused")
+        self._state = ExportState(log)
         self._records: dict[int, TrialRecord] = {}
-        self._incomplete = self._refused_before()
         self._waiting: list[PendingEvent] = []
         self._end, self.exported = self._replay()
         self._repeated = len(self._waiting)  # of those that wait: how many were written before
@@ -139,8 +136,8 @@ class MlflowExporter:
 
     @property
     def has_work(self) -> bool:
-        """Return whether anything is to be exported, or tried again."""
-        return bool(self._waiting or self.behind)
+        """Return whether anything is to be exported, tried again, or finalized after a process that was killed."""
+        return bool(self._waiting or self.behind or not self._state.finalized)
 
     @property
     def missing(self) -> Sequence[str]:
@@ -162,7 +159,7 @@ class MlflowExporter:
 
         Events of which MLflow lacks something wait for being written again.
         """
-        position, end, entries = self._position(), 0, 0
+        position, end, entries = self._state.end, 0, 0
         for entry in read_entries(self._log) if position else ():
             if entry.end > position:
                 break
@@ -174,23 +171,10 @@ class MlflowExporter:
             self._sink.deduplicate()
         return end, entries
 
-    def _position(self) -> int:
-        """Read the byte up to which the log is exported."""
-        try:
-            return int(json.loads(self._position_file.read_text())["end"])
-        except (OSError, ValueError):
-            return 0  # then everything is exported again, which changes nothing
-
-    def _refused_before(self) -> set[int | None]:
-        try:
-            return set(json.loads(self._refused_file.read_text()))
-        except (OSError, ValueError):
-            return set()
-
     def _was_refused(self, entry: Entry) -> bool:
         """Return whether an entry may have been refused. The few of the search itself are repeated with any trial's."""
         of_trial = entry.event in TRIAL_EVENTS
-        return entry.content["number"] in self._incomplete if of_trial else bool(self._incomplete)
+        return entry.content["number"] in self._state.refused if of_trial else bool(self._state.refused)
 
     def _with_trial(self, entry: Entry) -> PendingEvent:
         """Apply an entry to its trial's record, and return it with the trial as it is then."""
@@ -215,6 +199,7 @@ class MlflowExporter:
                 if self._retry(self._sink.finalize):
                     self._remember_refused()
                     self._sink.settle(self._patience_s)
+                    self._state.finalize()
                     self._complete = True
                 return
             else:
@@ -279,19 +264,9 @@ class MlflowExporter:
         self._remember_refused()
         if new := events[repeated:]:
             self._end, self.exported = new[-1].entry.end, self.exported + len(new)
-            _replace(self._position_file, {"end": self._end})
+            self._state.advance(self._end)
 
     def _remember_refused(self) -> None:
         """Keep what was refused before until all of it was tried again."""
-        before = self._incomplete if self._repeated else set()
-        now = before | self._sink.incomplete
-        if now != self._incomplete:
-            self._incomplete = now
-            _replace(self._refused_file, sorted(now, key=lambda number: -1 if number is None else number))
-
-
-def _replace(file: Path, content: object) -> None:
-    draft = file.with_name(file.name + ".tmp")
-    with suppress(OSError):  # a full disk: exporting something again does no harm
-        draft.write_text(json.dumps(content))
-        draft.replace(file)
+        before = self._state.refused if self._repeated else set()
+        self._state.refuse(before | self._sink.incomplete)

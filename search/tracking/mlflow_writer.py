@@ -66,9 +66,7 @@ class MlflowWriter:
     def write(self, events: Sequence[PendingEvent]) -> None:
         self._rows.clear()
         try:
-            if self._runs_may_exist:
-                self._runs.find()
-                self._runs_may_exist = False
+            self._find_runs()
             for event in events:
                 self._handle(event)
             for number in list(self._rows):
@@ -80,16 +78,23 @@ class MlflowWriter:
     def finalize(self) -> None:
         """Delete second runs of the search and of its trials, which lost answers leave; MLflow's client retries, too.
 
-        The run that was written to stays.
+        The run that was written to stays: the one with more metrics, where another process has written them.
         """
         self._current = None
         try:
+            self._find_runs()
             duplicates = self._runs.duplicates()
         except RefusedError as refused:
             self._note(refused)
             return
         for run_id in duplicates:
             self._try(lambda run_id=run_id: self._client.delete_run(run_id))  # type: ignore[misc]
+
+    def _find_runs(self) -> None:
+        """Find the runs of an earlier process, or of a request whose answer was lost."""
+        if self._runs_may_exist:
+            self._runs.find()
+            self._runs_may_exist = False
 
     def _handle(self, event: PendingEvent) -> None:
         self._current = event.trial.number if event.trial else None
