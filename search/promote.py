@@ -107,12 +107,15 @@ def _promote(workload: Workload, request: PromotionRequest, flags: Flags, consol
 def _administer(flags: Flags, console: SafeConsole) -> int:
     """Show, roll back or export what was promoted."""
     workload, site, _ = workload_to_promote(flags.workload), flags.site, flags.request
-    from search.promotion.admin import export, roll_back, show
-    from search.promotion.registry import Registry
-    from search.storage.location import Storage
-    from search.tracking.client import open_experiment
-
-    registry = Registry(open_experiment(site.server, Storage.of(site).folder, workload.name).client, workload.name)
+    reporter = ConsoleReporter(console)
+    with reporter.announcing("promote  loading the libraries ..."):
+        from search.promotion.admin import export, roll_back, show
+        from search.promotion.registry import Registry
+        from search.storage.location import Storage
+        from search.tracking.client import open_experiment
+    with reporter.announcing("mlflow   opening the registry ..."):
+        client = open_experiment(site.server, Storage.of(site).folder, workload.name).client
+    registry = Registry(client, workload.name)
     if flags.rollback:
         roll_back(registry, console)
     if flags.export:

@@ -25,7 +25,7 @@ from written import Fate, write_search
 import search.doctor
 import search.promote
 import search.report
-import search.reporting.summary
+import search.reporting.console
 import search.run
 from search.config.settings import Site
 from search.engine.search_run import run_search
@@ -313,7 +313,7 @@ class EnoughSeenError(Exception):
 
 
 def test_slow_steps_before_the_first_trial_say_what_they_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(search.reporting.summary, "SLOW_S", 0.05)
+    monkeypatch.setattr(search.reporting.console, "SLOW_S", 0.05)
     seen = Seen()
 
     def load_data(*_: object) -> TinyData:

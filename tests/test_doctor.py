@@ -343,6 +343,27 @@ def test_wrong_words_end_with_code_2(flags: list[str], reported: str, capsys: py
     assert reported in re.sub(r"[\s│╭╮╰╯─]+", " ", out + err)
 
 
+def test_a_log_hears_of_a_check_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    from rich.console import Console
+
+    from search.diagnostics.console import FindingPrinter
+    from search.diagnostics.finding import fine
+
+    monkeypatch.setattr("search.reporting.console.SLOW_S", 0.2)
+    console = Console(force_terminal=False, width=60, record=True)
+    printer = FindingPrinter(console)
+    printer.show_status("clocks")
+    printer.show_status("a [cluster] whose nodes are slow to answer, as far as anybody can tell")
+    time.sleep(1)
+    printer.print(fine("cluster", "it answers"))
+    printer.print_summary()
+    assert console.export_text().splitlines() == [
+        "checking a [cluster] whose nodes are slow to answer, as far as anybody can tell ...",
+        "fine     cluster: it answers",
+        "ready, 1 fine",
+    ]
+
+
 def test_a_terminal_gets_each_finding_in_a_column() -> None:
     from rich.console import Console
 

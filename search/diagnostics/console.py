@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import ExitStack
 
 from rich.console import Console
-from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
 from search.diagnostics.finding import Finding
+from search.reporting.console import announcing
 
 _STYLE = {"fine": "green", "warning": "yellow", "wrong": "bold red"}
 
@@ -19,20 +20,22 @@ class StatusPrinter:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._status: Status | None = None
+        self._running = ExitStack()  # holds the status that is shown
         self.counts: Counter[str] = Counter()
 
     def show_status(self, check: str) -> None:
-        """Show the check that runs now; only in a terminal."""
+        """Show the check that runs now; in a log only one that takes longer than a few seconds."""
         self.clear_status()
         if self._console.is_terminal:
-            self._status = self._console.status(f"checking {check}")
-            self._status.start()
+            self._running.enter_context(self._console.status(f"checking {check}"))
+        else:
+            self._running.enter_context(announcing(f"checking {check} ...", self._print_line))
 
     def clear_status(self) -> None:
-        if self._status:
-            self._status.stop()
-        self._status = None
+        self._running.close()
+
+    def _print_line(self, line: str) -> None:
+        self._console.print(Text(line), soft_wrap=True)
 
 
 class FindingPrinter(StatusPrinter):

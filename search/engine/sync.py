@@ -37,17 +37,21 @@ def sync(flags: SyncFlags, console: SafeConsole) -> int:
     reporter, site = ConsoleReporter(console), Site(storage=flags.storage, tracking_uri=flags.tracking_uri)
     storage = Storage.of(site)
     directory = SearchDir(storage, flags.sync)
-    directory.fetch()
+    with reporter.announcing(f"sync     fetching search {flags.sync} from {storage} ..."):
+        directory.fetch()
     if not directory.begun:
         raise UsageError(f"--sync: no search named {flags.sync!r} is in {storage}.")
     with libraries_logged(console.log_file), directory.locked(say=reporter.print_line):
         console.log_file.open(directory.path / LOG, command_line())
         directory.repair()
-        client, facts = _known(site, storage, directory)
-        exporter = make_exporter(client, facts, directory, reporter)
-        waiting = exporter.behind
-        exporter.start()
-        if not exporter.close():
+        with reporter.announcing("mlflow   asking the server ..."):
+            client, facts = _known(site, storage, directory)
+            exporter = make_exporter(client, facts, directory, reporter)
+            waiting = exporter.behind
+        with reporter.announcing(f"mlflow   exporting {waiting} entries and their files ..."):
+            exporter.start()
+            delivered = exporter.close()
+        if not delivered:
             raise TrackingError(
                 f"MLflow is still away; {exporter.behind} of {waiting} entries wait in {directory.event_log}. "
                 "Check --tracking-uri (or $MLFLOW_TRACKING_URI), or try again later."

@@ -65,8 +65,10 @@ def export(registry: Registry, folder: Path, console: SafeConsole) -> None:
     present = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if folder.exists() and (not folder.is_dir() or (present and MANIFEST not in present)):
         raise UsageError(f"--export {folder}: expected a new folder, or one of an earlier export; found other files.")
+    reporter = ConsoleReporter(console)
     with TemporaryDirectory() as temporary:
-        package = read_package(registry.fetch_package(champion, Path(temporary)), champion.tags.get("package"))
+        with reporter.announcing(f"export   fetching the files of version {champion.number} ..."):
+            package = read_package(registry.fetch_package(champion, Path(temporary)), champion.tags.get("package"))
         if present:
             _require_unchanged(folder)
         try:
@@ -75,7 +77,7 @@ def export(registry: Registry, folder: Path, console: SafeConsole) -> None:
             shutil.copytree(package.folder, folder, dirs_exist_ok=True)
         except OSError as error:
             raise UsageError(f"--export {folder}: cannot be written: {error.strerror or error}.") from error
-    say = ConsoleReporter(console).print_line
+    say = reporter.print_line
     say(f"version {champion.number} of {registry.name}, in {folder.resolve()}:")
     for name, stored in sorted(package.manifest.files.items()):
         graph = package.manifest.onnx.get(name)

@@ -32,6 +32,19 @@ _INTERRUPTED = 130  # exit code
 _PATIENCE_S = 3.0  # with an output that takes nothing
 _LEFT_OUT = "\n... what could not be shown meanwhile is in the log\n"
 _MOST_WAITING = 2_000  # texts that are kept until a log file is open
+SLOW_S = 3.0  # after which a step that takes longer says what it does
+
+
+@contextmanager
+def announcing(line: str, print_line: Callable[[str], None]) -> Iterator[None]:
+    """Print the line where what is done inside takes longer than a few seconds; a fast step prints nothing."""
+    timer = threading.Timer(SLOW_S, print_line, (line,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class LogFile:

@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from shlex import join, quote
 from typing import TYPE_CHECKING
 
 from search.config.choice import scheduler_reason
 from search.config.redaction import first_line, without_passwords
-from search.reporting.console import SafeConsole
+from search.reporting.console import SafeConsole, announcing
 
 if TYPE_CHECKING:
     from search.config.settings import Site
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 _MOST_MISSING = 10  # lines
 
 
-SLOW_S = 3.0  # after which a step that takes longer says what it does
-
-
 class ConsoleReporter:
     """The lines that a search prints on a console at its beginning and at its end."""
 
@@ -38,16 +34,9 @@ class ConsoleReporter:
     def print_line(self, line: str) -> None:
         self.console.print(line, markup=False, soft_wrap=True)
 
-    @contextmanager
-    def announcing(self, line: str) -> Iterator[None]:
+    def announcing(self, line: str) -> AbstractContextManager[None]:
         """Print the line where what is done inside takes longer than a few seconds; a fast step prints nothing."""
-        timer = threading.Timer(SLOW_S, self.print_line, (line,))
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
+        return announcing(line, self.print_line)
 
     @contextmanager
     def without(self, what: str) -> Iterator[None]:
