@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.pt.layouts import EMCAL
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.data import root_trees as trees
+from trainables.data.root_chunks import Chunk
 
 TREE = "tree"
 COLLECTIONS = {  # the lists of one collection are equally long; its other branches are not read
@@ -42,7 +43,7 @@ def count_entries(file: str) -> int:
         return trees.entries_of(tree, file, TREE)
 
 
-def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.Chunk]:
+def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[Chunk]:
     """Stream a file. Memory: one chunk and the baskets it lies in.
 
     Fields have the names of the branches; floats and doubles, any integers are accepted.
@@ -65,7 +66,7 @@ def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.C
         collections = _collections(file, tree.keys(recursive=True))
         branches = {name: name for names in collections.values() for name in names}
         for entry, fields in trees.stream(tree, file, branches, chunk_entries):
-            chunk = trees.Chunk(file, entry, fields, branches)
+            chunk = Chunk(file, entry, fields, branches)
             for names in collections.values():
                 chunk.check_lists(names, LIST_ADVICE)
             yield chunk

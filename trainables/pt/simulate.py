@@ -21,7 +21,7 @@ import tyro
 from numpy.typing import NDArray
 
 from trainables.data.ingest import HASH
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.data.split import SPLIT_TWO, parts_of
 from trainables.pt import calorimeter, electrons
 from trainables.pt.calorimeter import CENTRE_CM, PITCH_CM, PITCH_RAD, TOWERS_KEPT, Clusters, Towers

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.base.errors import DataError
+from trainables.data import root_chunks
 from trainables.data import root_trees as trees
 
 Layout = Literal["mytree", "edm4hep"]
@@ -48,7 +49,7 @@ EDM4HEP_OPTIONAL = {"hit_x": "HITS.position.x", "hit_y": "HITS.position.y", "hit
 
 
 @dataclass(frozen=True)
-class Chunk(trees.Chunk):
+class Chunk(root_chunks.Chunk):
     """Entries of one file under the names above; lengths agree within particles and within hits."""
 
     layout: Layout
