@@ -1,4 +1,4 @@
-"""The quick ways of the pT ingest give what the plain ones give: the order of towers, the caches of the carried sample."""
+"""The quick ways of the pT ingest give what the plain ones give: the order of towers, the carried caches."""
 
 from __future__ import annotations
 

@@ -6,35 +6,68 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from trainables.base.errors import DataError
 from trainables.data.files import UnreadableFile, unreadable
 from trainables.data.root_header import NOT_CLOSED
-from trainables.data.root_ntuples import NTUPLE_CLASS, is_ntuple, steps
+from trainables.data.root_ntuples import NTUPLE_CLASS, Range, clusters, is_ntuple, steps
 
 if TYPE_CHECKING:
     import awkward as ak
 
 CHUNK_BYTES = 4 << 20  # of branches read at a time; small enough for the caches of a processor
+RANGE_CHUNKS = 8  # of one range of a TTree
+MOST_KEPT_OPEN, MOST_TREES = 4, 8  # files; trees of each that are kept
 TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", NTUPLE_CLASS)  # that are read
 TREE_MARKS = ("RNTuple", "Tree", "Ntuple", "TChain")  # what the name of any class of trees holds
+
+
+_kept_open: ContextVar[dict[str, Any] | None] = ContextVar("kept_open", default=None)
+
+
+@contextmanager
+def files_kept_open() -> Iterator[None]:
+    """Keep the files that were opened last open inside, so that their trees are parsed once: it takes a while."""
+    kept: dict[str, Any] = {}
+    token = _kept_open.set(kept)
+    try:
+        yield
+    finally:
+        _kept_open.reset(token)
+        for root_file in kept.values():
+            root_file.close()
 
 
 @contextmanager
 def opened(file: str) -> Iterator[Any]:
     """Open a ROOT file for a ``with`` block. Raises ``UnreadableFile`` where it is none, or broken."""
+    kept = _kept_open.get()
+    root_file = (kept or {}).pop(file, None) or _open(file)
+    try:
+        yield root_file
+    except BaseException:
+        root_file.close()
+        raise
+    if kept is None or kept is not _kept_open.get() or file in kept:
+        root_file.close()
+        return
+    kept[file] = root_file
+    if len(kept) > MOST_KEPT_OPEN:
+        kept.pop(next(iter(kept))).close()
+
+
+def _open(file: str) -> Any:
     import uproot
 
-    try:
-        root_file = uproot.open({file: None})  # a dict: a colon in the name stays a part of the name
+    try:  # a dict: a colon in the name stays a part of the name; a cache of its own: copies share what names objects
+        return uproot.open({file: None}, object_cache=MOST_TREES)
     except MemoryError:
         raise
     except Exception as error:  # a broken file may make uproot raise anything
         raise _unreadable(file, "as a ROOT file", error) from error
-    with root_file:
-        yield root_file
 
 
 def trees_in(root_file: Any) -> dict[str, str]:
@@ -128,8 +161,42 @@ def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice:
     return DataError(f"{file}: tree '{tree}' has no branch '{branch}'; nearest: {names}. {advice}")
 
 
+def ranges(tree: Any, names: Sequence[str]) -> list[Range]:
+    """Divide a tree at the borders of its chunks into ranges of entries, each of several chunks, of at least one.
+
+    Parameters
+    ----------
+    tree
+        Of ``find_tree``.
+    names : sequence of str
+        The branches that are read.
+    """
+    entries = int(tree.num_entries)
+    try:
+        if is_ntuple(tree):
+            borders = [first for first, some in clusters(tree) if some]
+        else:
+            borders = list(range(0, entries, RANGE_CHUNKS * _chunk_entries(tree, names)))
+    except MemoryError:
+        raise
+    except Exception:  # whoever reads it says what is wrong
+        borders = [0]
+    return list(zip(borders, [*borders[1:], entries], strict=True))
+
+
+def _chunk_entries(tree: Any, names: Sequence[str]) -> int:
+    return int(tree.num_entries_for(f"{CHUNK_BYTES} B", list(names)))
+
+
+def _tree_steps(
+    tree: Any, names: list[str], chunk_entries: int | None, part: Range
+) -> Iterator[Mapping[str, ak.Array]]:
+    step = chunk_entries or _chunk_entries(tree, names)
+    yield from tree.iterate(names, step_size=step, library="ak", entry_start=part[0], entry_stop=part[1])
+
+
 def stream(
-    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None
+    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None, part: Range | None = None
 ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
     """Yield first entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
 
@@ -141,6 +208,8 @@ def stream(
     branches : mapping of field to branch
     chunk_entries : int, optional
         None: so many that they have ``CHUNK_BYTES``.
+    part : Range, optional
+        One of ``ranges``: the chunks are those that the whole tree has there. None: all entries.
 
     Raises
     ------
@@ -148,11 +217,12 @@ def stream(
         At any chunk.
     """
     names = list(branches.values())
+    part = part or (0, int(tree.num_entries))
     if is_ntuple(tree):
-        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES)
+        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES, part)
     else:
-        chunks = tree.iterate(names, step_size=chunk_entries or f"{CHUNK_BYTES} B", library="ak")
-    entry = 0
+        chunks = _tree_steps(tree, names, chunk_entries, part)
+    entry = part[0]
     while (arrays := _next_step(chunks, file, entry)) is not None:
         yield entry, {field: arrays[branch] for field, branch in branches.items()}
         entry += len(arrays[names[0]])

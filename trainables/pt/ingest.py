@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
-from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
+from trainables.data.file_reader import HASH, Rows
+from trainables.data.ingest import HASH_COLUMN, FileKind, Request
 from trainables.data.ingest import ingest as ingest_files
+from trainables.data.range_reader import RangeReader
+from trainables.data.root_ntuples import Range
 from trainables.data.split import MIN_EVENTS, SPLIT_NONE, hash_events, parts_of
 from trainables.data.stamps import stamp_root_file
 from trainables.pt.content import Content, content_of
 from trainables.pt.cutflow import CutFlow, Selection
-from trainables.pt.layouts import TREE, count_entries, read_chunks
+from trainables.pt.layouts import TREE, count_entries, ranges, read_chunks
 from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select_by_each, wrapped
 from trainables.pt.towers import TOWERS, highest_towers
 
@@ -74,32 +77,36 @@ class Tally:
     particle_gev: float = 0.0
 
     def add(self, other: Tally) -> None:
-        """Add the counts of a file; its sums serve the checks of single files only."""
+        """Add the counts of another file, or of a later range of the same."""
         self.seen.add(other.seen)
         self.hidden.add(other.hidden)
-        self.opposite += other.opposite
-        self.accepted += other.accepted
+        for name in ("opposite", "accepted", "inner_radius_cm", "face_radius_cm", "cluster_gev", "particle_gev"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class PtReader(FileReader):
+class PtReader(RangeReader[Tally]):
     """The reader of pT files, which counts what the cuts remove."""
 
     def __init__(self, reading: Reading) -> None:
+        super().__init__(Tally)
         self._reading = reading
-        self._file = Tally()  # of the file being read
         self._total = Tally()
 
     def count_entries(self, file: str) -> int:
         return count_entries(file)
 
-    def read(self, file: str) -> Iterator[Rows]:
-        self._file = Tally()
-        for chunk in read_chunks(file):
+    def ranges(self, file: str) -> list[Range]:
+        return ranges(file)
+
+    def read_range(self, file: str, part: Range | None) -> Iterator[Rows]:
+        for chunk in read_chunks(file, part=part):
             yield self._rows(content_of(chunk))
-        _check_units(file, self._file)
+
+    def check(self, file: str) -> None:
+        _check_units(file, self.counts)
 
     def keep(self, file: str) -> None:
-        self._total.add(self._file)
+        self._total.add(self.counts)
 
     def finish(self) -> dict[str, Any]:
         total, selection = self._total, self._reading.selection
@@ -116,7 +123,7 @@ class PtReader(FileReader):
         return f"{sum(entries.values())} events"
 
     def _rows(self, content: Content) -> Rows:
-        reading, tally = self._reading, self._file
+        reading, tally = self._reading, self.counts
         choices = select_by_each(content, reading.charge)
         event_hash_N = event_hashes(content)
         hidden_N = parts_of(event_hash_N, reading.split).get("test", np.zeros(len(content), bool))

@@ -86,7 +86,8 @@ def _silicon(content: Content) -> _Silicon:
 
 
 def _in_layers(layer_H: NDArray[Any], layers: tuple[int, ...]) -> NDArray[np.bool_]:
-    return np.logical_or.reduce([layer_H == layer for layer in layers])
+    found_H: NDArray[np.bool_] = np.logical_or.reduce([layer_H == layer for layer in layers])
+    return found_H
 
 
 def _select(content: Content, silicon: _Silicon, selection: Selection, charge: Charge) -> Choice:

@@ -20,7 +20,7 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from trainables.data.ingest import HASH
+from trainables.data.file_reader import HASH
 from trainables.data.root_chunks import Chunk
 from trainables.data.split import SPLIT_TWO, parts_of
 from trainables.pt import calorimeter, electrons

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from trainables.base.errors import DataError
 from trainables.data import root_chunks
 from trainables.data import root_trees as trees
+from trainables.data.root_ntuples import Range
 
 Layout = Literal["mytree", "edm4hep"]
 TREES: dict[Layout, str] = {"mytree": "myTree", "edm4hep": "events"}
@@ -91,7 +92,16 @@ def count_hits(file: str, layout: Layout) -> int:
     return sum(int(chunk.counts("hit_energy").sum()) for chunk in read_chunks(file, layout))
 
 
-def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> Iterator[Chunk]:
+def ranges(file: str, layout: Layout) -> list[Range]:
+    """Divide a file of ``count_entries`` into ranges of entries for ``read_chunks``."""
+    with trees.opened(file) as root_file:
+        tree = _tree(root_file, file, layout)
+        return trees.ranges(tree, list(branch_names(file, layout, tree.keys(recursive=True)).values()))
+
+
+def read_chunks(
+    file: str, layout: Layout, chunk_entries: int | None = None, part: Range | None = None
+) -> Iterator[Chunk]:
     """Stream a file in chunks. Memory: one chunk and the baskets that hold it.
 
     Parameters
@@ -100,6 +110,8 @@ def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> 
     layout : "mytree" or "edm4hep"
     chunk_entries : int, optional
         None: so many that they have some MB.
+    part : Range, optional
+        One of ``ranges``. None: all entries.
 
     Raises
     ------
@@ -111,7 +123,7 @@ def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> 
     with trees.opened(file) as root_file:
         tree = _tree(root_file, file, layout)
         branches = branch_names(file, layout, tree.keys(recursive=True))
-        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries, part):
             chunk = Chunk(file, entry, fields, branches, layout)
             chunk.check_lists([field for field in fields if not field.startswith("hit_")], ADVICE)
             chunk.check_lists([field for field in fields if field.startswith("hit_")], ADVICE)
