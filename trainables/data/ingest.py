@@ -116,11 +116,10 @@ class _Told:
 
     def __init__(self, number: int, entries: Mapping[str, int]) -> None:
         self._number, self._files, self._events = number, len(entries), sum(entries.values())
-        self._done = sum(list(entries.values())[:number])
+        self._before = sum(list(entries.values())[:number])
 
     def advance(self, events: int) -> None:
-        self._done += events
-        tell(ReadProgress(self._number, self._files, self._done, self._events))
+        tell(ReadProgress(self._number, self._files, self._before + events, self._events))
 
 
 def _count_entries(

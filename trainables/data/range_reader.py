@@ -11,7 +11,11 @@ from trainables.data.root_ntuples import Range
 
 
 class Counts(Protocol):
-    """What a reader counts in the rows that it reads."""
+    """What a reader counts."""
+
+    @property
+    def events(self) -> int:
+        """Number of events that were read, whether they became rows or not."""
 
     def add(self, other: Self, /) -> None:
         """Add the counts of a later range."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trainables.data.cache_writer import CacheWriter, Column
-from trainables.data.file_reader import FileReader
+from trainables.data.file_reader import HASH, FileReader
 from trainables.data.files import UnreadableFile
 from trainables.data.range_reader import RangeReader
 from trainables.data.read_process import Count, Job, Read, ReadProcess, RowsOnDisk, Task, sampled_hashes, split_rows
@@ -33,7 +33,7 @@ PROCESS_BYTES = 1 << 30  # that a process may need: where the job has less memor
 MOST_PROCESSES = 16  # this process writes and checks what they read, at some ten times the pace of one
 _AHEAD = 2  # tasks of each process that are begun or done before their turn: what they read waits on the disk
 
-Advance = Callable[[int], None]  # told the number of events that were read
+Advance = Callable[[int], None]  # told how many events of a file were read
 
 
 class Source(Protocol):
@@ -63,12 +63,13 @@ class Here:
         self._sampled = sampled
 
     def append(self, file: str, writer: CacheWriter, advance: Advance) -> NDArray[np.uint64]:
-        some_hashes = [np.empty(0, np.uint64)]
+        some_hashes, done = [np.empty(0, np.uint64)], 0
         for rows in self._reader.read(file):
             for part, of_part in split_rows(rows, self._split).items():
                 writer.append(part, of_part)
             some_hashes.append(sampled_hashes(rows, self._sampled))
-            advance(len(rows[next(iter(rows))]))
+            done += len(rows[HASH])
+            advance(self._reader.counts.events if isinstance(self._reader, RangeReader) else done)
         return np.concatenate(some_hashes)
 
 
@@ -101,7 +102,7 @@ class Processes:
         reader, problem = self._job.reader, None
         some_hashes = [np.empty(0, np.uint64)]
         reader.begin()
-        for first, stop in self._ranges[file]:
+        for _, stop in self._ranges[file]:
             try:
                 done = next(self._reads).result()
             except UnreadableFile as error:
@@ -112,7 +113,7 @@ class Processes:
                     _append(done, self._job.columns, writer)
                     reader.counts.add(done.counts)
                     some_hashes.append(done.hashes)
-                    advance(stop - first)
+                    advance(stop)
             finally:
                 done.remove()
         if problem is not None:

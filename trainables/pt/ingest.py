@@ -76,6 +76,10 @@ class Tally:
     cluster_gev: float = 0.0
     particle_gev: float = 0.0
 
+    @property
+    def events(self) -> int:
+        return self.seen.events + self.hidden.events
+
     def add(self, other: Tally) -> None:
         """Add the counts of another file, or of a later range of the same."""
         self.seen.add(other.seen)
@@ -112,7 +116,7 @@ class PtReader(RangeReader[Tally]):
         total, selection = self._total, self._reading.selection
         _check_sample(total, self._reading)
         return {
-            "events": total.seen.events + total.hidden.events,
+            "events": total.events,
             "accepted": total.accepted,
             "opposite": total.opposite,
             "cut_flow": total.seen.to_json(),
