@@ -26,7 +26,7 @@ from trainables.runtime.machine_limits import MachineLimits
 from trainables.zdc import ingest as zdc
 from trainables.zdc.simulate import simulate_batches, write_file
 
-PROCESSES = 3
+PROCESSES = 2
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def outcome(workload: str, files: tuple[str, ...], folder: Path, skip: bool = Fa
     try:
         return content(ingest(workload, files, folder, skip))
     except DataError as error:
-        assert [path for path in folder.iterdir() if path.suffix != ".lock"] == []
+        assert [path for path in folder.glob("*") if path.suffix != ".lock"] == []
         return f"{type(error).__name__}: {error}"
 
 
@@ -109,7 +109,7 @@ def test_ranges_of_one_file_give_the_cache_of_the_file(tmp_path: Path, monkeypat
     write_file(tmp_path / "x.root", "mytree", simulate_batches(150_000, 1))
     (file,) = files = (str(tmp_path / "x.root"),)
     parts = zdc.ZDCReader(zdc.Reading("auto", 0.0, False, SPLIT_THREE)).ranges(file)
-    assert len(parts) >= PROCESSES
+    assert len(parts) > PROCESSES
     assert [first for first, _ in parts[1:]] == [stop for _, stop in parts[:-1]]
     steps: list[progress.ReadProgress] = []
     with progress.heard_by(steps.append):

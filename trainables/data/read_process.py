@@ -79,6 +79,13 @@ class Read:
     sampled: float
 
     def do(self, job: Job) -> RowsOnDisk:
+        try:
+            return self._read(job)
+        except BaseException:
+            self.to.unlink(missing_ok=True)
+            raise
+
+    def _read(self, job: Job) -> RowsOnDisk:
         blocks, some_hashes = [], [np.empty(0, np.uint64)]
         job.reader.begin()
         with self.to.open("wb") as stream:
