@@ -22,7 +22,8 @@ _HOMES = {
     "trainables.base.torch_training": ("TorchTraining",),
     "trainables.base.training": ("TrainedModel", "Training", "TrainingConfig"),
     "trainables.data.files": ("DataSettings",),
-    "trainables.data.ingest": ("FileKind", "FileReader"),
+    "trainables.data.file_reader": ("FileReader",),
+    "trainables.data.ingest": ("FileKind",),
     "trainables.data.table_loader": ("TableLoader",),
     "trainables.data.tables": ("read_table",),
 }
@@ -56,9 +57,9 @@ if TYPE_CHECKING:
     from trainables.base.training import TrainedModel as TrainedModel
     from trainables.base.training import Training as Training
     from trainables.base.training import TrainingConfig as TrainingConfig
+    from trainables.data.file_reader import FileReader as FileReader
     from trainables.data.files import DataSettings as DataSettings
     from trainables.data.ingest import FileKind as FileKind
-    from trainables.data.ingest import FileReader as FileReader
     from trainables.data.table_loader import TableLoader as TableLoader
     from trainables.data.tables import read_table as read_table
 

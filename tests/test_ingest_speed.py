@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.data.split import SPLIT_THREE
 from trainables.zdc import geometry
 from trainables.zdc.data import SAMPLE

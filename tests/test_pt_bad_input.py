@@ -14,7 +14,7 @@ import uproot
 from pt_files import Columns, branches, chosen, load, write
 
 from trainables.base.errors import DataError
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.pt.content import content_of
 from trainables.pt.layouts import COLLECTIONS, OPTIONAL, read_chunks
 from trainables.pt.metrics import PtBinning

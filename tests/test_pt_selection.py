@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from pt_files import Columns, branches, event, of_events, write
 from scipy.stats import binomtest
 
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.data.split import SPLIT_NONE
 from trainables.pt.content import content_of
 from trainables.pt.cutflow import CUTS, SELECTIONS, CutFlow, Selection, wilson_interval

@@ -19,8 +19,8 @@ import ray
 from search.config.settings import Site
 from search.errors import ClusterError
 from search.tuning.local_ray import SESSION_BYTES, SOCKET_BYTES, closed_home, folder_problem, local_ray, ray_folder
-from search.tuning.machine_limits import MachineLimits, machine_limits
 from search.tuning.resources import Share, gpu_names, share_of
+from trainables.runtime.machine_limits import MachineLimits, machine_limits
 
 
 def share(*nodes: tuple[float, float], wanted: int | None = None, samples: int = 1000, **site: Any) -> Any:
@@ -262,7 +262,7 @@ def test_limits_of_control_groups_count_on_every_level(
 
 
 def test_a_process_that_may_use_one_core_has_one() -> None:
-    command = "from search.tuning.machine_limits import machine_limits; print(machine_limits().cpus)"
+    command = "from trainables.runtime.machine_limits import machine_limits; print(machine_limits().cpus)"
     done = subprocess.run(
         [sys.executable, "-c", command], capture_output=True, text=True, check=True,
         preexec_fn=lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
@@ -281,7 +281,7 @@ def test_a_real_control_group_counts() -> None:
     try:
         command = (
             f"import os; open({str(folder / 'cgroup.procs')!r}, 'w').write(str(os.getpid()))\n"
-            "from search.tuning.machine_limits import machine_limits; print(machine_limits().memory)"
+            "from trainables.runtime.machine_limits import machine_limits; print(machine_limits().memory)"
         )
         done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True)
         assert int(done.stdout) == 512 * MIB

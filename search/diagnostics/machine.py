@@ -15,7 +15,7 @@ from search.config.redaction import without_passwords
 from search.diagnostics.context import DRIVER, DiagnosticContext
 from search.diagnostics.finding import Finding, fine, nodes_by_text, warning, wrong
 from search.diagnostics.probes.machine import limits
-from search.tuning.machine_limits import machine_limits
+from trainables.runtime.machine_limits import machine_limits
 
 NEEDED_FILES = 4096  # open files, with fewer of which Ray itself warns
 Problem = Callable[[str, int], str]  # from the value of a variable and the node's cores to what is wrong, or empty

@@ -15,7 +15,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from search.config.redaction import first_line
 from search.diagnostics import probes
 from search.diagnostics.finding import Finding, nodes_by_text, wrong
-from search.tuning import machine_limits
+from trainables.runtime import machine_limits
 
 ray.cloudpickle.register_pickle_by_value(probes)
 ray.cloudpickle.register_pickle_by_value(machine_limits)  # which a probe uses

@@ -16,6 +16,7 @@ from search.engine.upstream_models import find_upstream_models
 from search.engine.warm_start import WarmStart, warm_start
 from search.errors import TrackingError
 from search.reporting.mlflow_notes import opening_note
+from search.reporting.reading import reading_shown
 from search.reporting.summary import ConsoleReporter
 from search.storage.search_dir import SearchDir
 from search.tracking.client import Experiment, client_of, create_search_run, open_experiment
@@ -29,7 +30,7 @@ from trainables.runtime.imports import file_of
 def prepare_search(spec: SearchSpec, directory: SearchDir, resumed: bool, reporter: ConsoleReporter) -> PreparedSearch:
     """Load the data and find all that the search builds on; a resumed search must be the one that was started."""
     cache = (spec.site.cache or directory.storage.folder / "cache").resolve()
-    with reporter.announcing("data     reading the files ..."):
+    with reporter.announcing("data     reading the files ..."), reading_shown(reporter.console, "data    "):
         data = spec.workload.load_data(spec.data, cache)
     with reporter.announcing("mlflow   opening the experiment ..."):
         experiment = _experiment(spec, directory, resumed, reporter)

@@ -20,6 +20,7 @@ from search.promotion.result import RESULT
 from search.promotion.retrain import describe_retraining
 from search.promotion.source_search import find_search, open_search
 from search.reporting.console import SafeConsole
+from search.reporting.reading import reading_shown
 from search.reporting.summary import ConsoleReporter, sync_command
 from search.storage.disk import write_atomically
 from search.storage.location import Storage
@@ -63,7 +64,8 @@ def promote(
     with reporter.announcing("mlflow   opening the experiment ..."):
         experiment = open_experiment(site.server, storage.folder, workload.name)
     registry = Registry(experiment.client, workload.name)
-    with reporter.announcing(f"data     reading the events of search {folder.path.name}, and the holdout ..."):
+    what = f"data     reading the events of search {folder.path.name}, and the holdout ..."
+    with reporter.announcing(what), reading_shown(console, "data    "):
         source = open_search(workload, folder, cache, experiment)
         holdout = source.promotion.load_holdout(source.data_settings, cache)
 

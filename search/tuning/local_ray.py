@@ -23,9 +23,9 @@ from ray._raylet import AuthenticationTokenLoader  # type: ignore[attr-defined]
 from search.config.environment import changed_environment
 from search.config.redaction import first_line
 from search.errors import ClusterError
-from search.tuning.machine_limits import machine_limits
 from trainables.runtime import signals
 from trainables.runtime.disk_space import can_write, megabytes
+from trainables.runtime.machine_limits import machine_limits
 
 SOCKET_BYTES = 107  # of the path of a socket, on Linux
 SESSION_BYTES = len("/session_2026-01-01_00-00-00_000000_4194304/sockets/plasma_store")  # what Ray adds to its folder

@@ -30,6 +30,13 @@ class Column:
     def row_bytes(self) -> int:
         return np.dtype(self.dtype).itemsize * math.prod(self.row_shape)
 
+    def checked(self, rows: NDArray[Any]) -> NDArray[Any]:
+        """Return rows of this type and shape, contiguous; raises TypeError where they are of another."""
+        array = np.ascontiguousarray(rows)
+        if array.dtype != np.dtype(self.dtype) or array.shape[1:] != self.row_shape:
+            raise TypeError(f"expected rows of {self}, found {array.dtype} {array.shape[1:]}")
+        return array
+
 
 class _ColumnFile:
     """A column of one part while it is written."""
@@ -42,9 +49,7 @@ class _ColumnFile:
         self.stream = path.open("wb")
 
     def append(self, rows: NDArray[Any]) -> None:
-        array = np.ascontiguousarray(rows)
-        if array.dtype != np.dtype(self.column.dtype) or array.shape[1:] != self.column.row_shape:
-            raise TypeError(f"expected rows of {self.column}, found {array.dtype} {array.shape[1:]}")
+        array = self.column.checked(rows)
         data = array.tobytes()
         self.stream.write(data)
         self.crc32 = zlib.crc32(data, self.crc32)
@@ -73,7 +78,7 @@ class CacheWriter:
             for part in parts
             for name, column in columns.items()
         }
-        self._folder = folder
+        self.folder = folder
         self._columns = tuple(columns)
         self._parts = tuple(parts)
         self._row_bytes = sum(column.row_bytes for column in columns.values())
@@ -104,13 +109,13 @@ class CacheWriter:
             There is not enough room for them.
         """
         self._expected_rows = rows
-        if shutil.disk_usage(self._folder).free < rows * self._row_bytes:
+        if shutil.disk_usage(self.folder).free < rows * self._row_bytes:
             raise self._disk_full()
 
     def _disk_full(self) -> DataError:
-        needed, free = self._expected_rows * self._row_bytes / 1e9, shutil.disk_usage(self._folder).free / 1e9
+        needed, free = self._expected_rows * self._row_bytes / 1e9, shutil.disk_usage(self.folder).free / 1e9
         return DataError(
-            f"{self._folder.parent}: the disk is full: the cache of {self._expected_rows} events needs "
+            f"{self.folder.parent}: the disk is full: the cache of {self._expected_rows} events needs "
             f"{needed:.3g} GB, found {free:.3g} GB free. Free some space, or choose a cache folder on "
             "another disk."
         )

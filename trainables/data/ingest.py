@@ -1,57 +1,27 @@
 """Read the files of any workload into a columnar cache: each file once, in chunks, split, or refused whole."""
 
-# N events of one chunk
-
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache, CacheSpec, open_or_build
 from trainables.data.cache_writer import CacheWriter, Column
+from trainables.data.file_reader import FileReader
 from trainables.data.files import UnreadableFile
-from trainables.data.split import MIN_EVENTS, parts_of, positions
+from trainables.data.root_trees import files_kept_open
+from trainables.data.sources import Source, source_of
+from trainables.data.split import MIN_EVENTS
 from trainables.data.stamps import Stamp, nothing_left, stamp_all
+from trainables.runtime.progress import ReadProgress, tell
 
-HASH = "event_hash"  # the column that identifies an event
 HASH_COLUMN = Column("<u8")
 REPEAT_SAMPLE = 1_000_000  # about so many events are searched for repeated ones; keeps memory flat
-
-Rows = dict[str, NDArray[Any]]
-
-
-class FileReader(ABC):
-    """The reader of a workload's files: their branches, what an event is, what to count. Used for one cache."""
-
-    @abstractmethod
-    def count_entries(self, file: str) -> int:
-        """Return the number of events of a file that looks readable; raises where it is not, or has none."""
-
-    @abstractmethod
-    def read(self, file: str) -> Iterator[Rows]:
-        """Yield rows of every column, among them ``event_hash``, chunk by chunk; raises at anything wrong.
-
-        Counts of this file stay apart from those of earlier files until ``keep``.
-        """
-
-    @abstractmethod
-    def keep(self, file: str) -> None:
-        """Add the counts of the file that was read last: it was whole."""
-
-    @abstractmethod
-    def finish(self) -> dict[str, Any]:
-        """Check what only all files together can show; return JSON values to keep beside the arrays."""
-
-    @abstractmethod
-    def too_few(self, entries: Mapping[str, int]) -> str:
-        """Describe, for a message, what was found in files (with their events) that together hold too few."""
 
 
 @dataclass(frozen=True)
@@ -107,30 +77,32 @@ def ingest(files: tuple[str, ...], request: Request, reader: FileReader, cache_d
         columns=request.columns,
         parts=tuple(request.split),
     )
-    return open_or_build(cache_dir, spec, lambda writer: _build(tuple(stamps), absent, request, reader, writer))
+    return open_or_build(cache_dir, spec, lambda writer: _build(stamps, absent, request, reader, writer))
 
 
 def _build(
-    files: tuple[str, ...], absent: list[str], request: Request, reader: FileReader, writer: CacheWriter
+    stamps: Mapping[str, Stamp], absent: list[str], request: Request, reader: FileReader, writer: CacheWriter
 ) -> dict[str, Any]:
     """Fill a new cache; return what to keep beside the arrays."""
-    skipped = list(absent)
-    entries = _count_entries(files, request, reader, skipped)
-    writer.expect(sum(entries.values()))
-    some_hashes = [np.empty(0, np.uint64)]
-    sampled = min(1.0, REPEAT_SAMPLE / sum(entries.values()))
-    whole = 0
-    for file in entries:
-        mark = writer.mark()
-        try:
-            hashes = _read(file, request.split, reader, writer, sampled)
-        except UnreadableFile as problem:
-            writer.rollback(mark)
-            _skip(problem, request, skipped)
-            continue
-        reader.keep(file)
-        some_hashes.append(hashes)
-        whole += 1
+    skipped, size = list(absent), sum(int(stamp["size"]) for stamp in stamps.values())
+    with files_kept_open(), source_of(reader, request, size, writer.folder) as source:
+        entries = _count_entries(tuple(stamps), request, reader, source, skipped)
+        writer.expect(sum(entries.values()))
+        sampled = min(1.0, REPEAT_SAMPLE / sum(entries.values()))
+        source.expect(tuple(entries), sampled)
+        some_hashes = [np.empty(0, np.uint64)]
+        for number, file in enumerate(entries):
+            mark = writer.mark()
+            told = _Told(number, entries)
+            try:
+                hashes = source.append(file, writer, told.advance)
+            except UnreadableFile as problem:
+                writer.rollback(mark)
+                _skip(problem, request, skipped)
+                continue
+            reader.keep(file)
+            some_hashes.append(hashes)
+    whole = len(some_hashes) - 1
     if whole == 0:
         raise nothing_left(skipped)
     meta = reader.finish()
@@ -139,12 +111,25 @@ def _build(
     return meta | {"files": whole, "skipped": skipped, "repeated": round(repeated / sampled)}
 
 
-def _count_entries(files: tuple[str, ...], request: Request, reader: FileReader, skipped: list[str]) -> dict[str, int]:
+class _Told:
+    """Tells how far the reading is while one of the files is read."""
+
+    def __init__(self, number: int, entries: Mapping[str, int]) -> None:
+        self._number, self._files, self._events = number, len(entries), sum(entries.values())
+        self._before = sum(list(entries.values())[:number])
+
+    def advance(self, events: int) -> None:
+        tell(ReadProgress(self._number, self._files, self._before + events, self._events))
+
+
+def _count_entries(
+    files: tuple[str, ...], request: Request, reader: FileReader, source: Source, skipped: list[str]
+) -> dict[str, int]:
     """Count the events of each file that can be opened. Raises DataError where they are too few together."""
     entries = {}
-    for file in files:
+    for file, count in source.count(files):
         try:
-            entries[file] = reader.count_entries(file)
+            entries[file] = count()
         except UnreadableFile as problem:
             _skip(problem, request, skipped)
     if not entries:
@@ -161,16 +146,3 @@ def _skip(problem: UnreadableFile, request: Request, skipped: list[str]) -> None
     if not request.skip_bad_files:
         raise DataError(f"{problem} --skip-bad-files leaves it out.") from problem
     skipped.append(str(problem))
-
-
-def _read(
-    file: str, split: Mapping[str, float], reader: FileReader, writer: CacheWriter, sampled: float
-) -> NDArray[np.uint64]:
-    """Append one file; return the hashes that lie in a share ``sampled`` of their range."""
-    some_hashes = [np.empty(0, np.uint64)]
-    for rows in reader.read(file):
-        event_hash_N = rows[HASH]
-        for part, chosen_N in parts_of(event_hash_N, split).items():
-            writer.append(part, {name: values[chosen_N] for name, values in rows.items()})
-        some_hashes.append(event_hash_N[positions(event_hash_N) < sampled])
-    return np.concatenate(some_hashes)

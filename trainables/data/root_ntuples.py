@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import awkward as ak
 
+Range = tuple[int, int]  # first entry, and the one after the last
 NTUPLE_CLASS = "ROOT::RNTuple"  # since ROOT 6.34; the preliminary ones before it have another format
 
 
@@ -18,8 +19,13 @@ def is_ntuple(tree: Any) -> bool:
     return bool(tree.classname == NTUPLE_CLASS)
 
 
+def clusters(ntuple: Any) -> list[tuple[int, int]]:
+    """List first entry and number of entries of each cluster."""
+    return [(int(one.num_first_entry), int(one.num_entries)) for one in ntuple.cluster_summaries]
+
+
 def steps(
-    ntuple: Any, names: Sequence[str], chunk_entries: int | None, chunk_bytes: int
+    ntuple: Any, names: Sequence[str], chunk_entries: int | None, chunk_bytes: int, part: Range
 ) -> Iterator[Mapping[str, ak.Array]]:
     """Yield consecutive entries by the names of fields. Memory: two clusters of these fields.
 
@@ -32,12 +38,13 @@ def steps(
     chunk_entries : int, optional
         Of one step; a cluster may end before. None: so many that they have about ``chunk_bytes``.
     chunk_bytes : int
+    part : Range
+        The clusters that begin there are read.
     """
     top = {field.name for field in ntuple.fields}
     columns: dict[str, Any] = {}  # arrays of uproot, by cluster: reading one touches the next
-    for cluster in ntuple.cluster_summaries:
-        first, entries = int(cluster.num_first_entry), int(cluster.num_entries)
-        if not entries:
+    for first, entries in clusters(ntuple):
+        if not entries or not part[0] <= first < part[1]:
             continue
         read_before = set(columns)
         arrays = ntuple.arrays(
@@ -47,8 +54,8 @@ def steps(
             del columns[key]
         step = chunk_entries or max(1, entries * chunk_bytes // max(arrays.nbytes, 1))
         for start in range(0, entries, step):
-            part = arrays[start : start + step]
-            yield {name: part[name] if name in top else _inner(part, name) for name in names}
+            some = arrays[start : start + step]
+            yield {name: some[name] if name in top else _inner(some, name) for name in names}
 
 
 def _inner(arrays: ak.Array, path: str) -> ak.Array:

@@ -1,136 +1,73 @@
-"""Open trees of ROOT files, RNTuples too, and stream their lists of numbers; an error names what is there instead."""
+"""Open trees of ROOT files, RNTuples too, and stream their fields in chunks; an error names what is there instead."""
 
 # uproot and awkward take a second to import: only functions that read a file do it.
-
-# N events and H numbers of one chunk
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from contextvars import ContextVar
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.data.files import UnreadableFile, unreadable
 from trainables.data.root_header import NOT_CLOSED
-from trainables.data.root_ntuples import NTUPLE_CLASS, is_ntuple, steps
+from trainables.data.root_ntuples import NTUPLE_CLASS, Range, clusters, is_ntuple, steps
 
 if TYPE_CHECKING:
     import awkward as ak
 
 CHUNK_BYTES = 4 << 20  # of branches read at a time; small enough for the caches of a processor
+RANGE_CHUNKS = 8  # of one range of a TTree
+MOST_KEPT_OPEN, MOST_TREES = 4, 8  # files; trees of each that are kept
 TREE_CLASSES = ("TTree", "TNtuple", "TNtupleD", NTUPLE_CLASS)  # that are read
 TREE_MARKS = ("RNTuple", "Tree", "Ntuple", "TChain")  # what the name of any class of trees holds
 
 
-@dataclass(frozen=True)
-class Chunk:
-    """Consecutive entries of one file, unchanged."""
+_kept_open: ContextVar[dict[str, Any] | None] = ContextVar("kept_open", default=None)
 
-    file: str
-    first_entry: int
-    fields: Mapping[str, ak.Array]  # (N, var), by our names
-    branches: Mapping[str, str]  # the branch of each field, for messages
 
-    def where(self, event: int) -> str:
-        """Name file and entry, as every message begins."""
-        return f"{self.file}: entry {self.first_entry + event}"
-
-    def counts(self, field: str) -> NDArray[np.int64]:
-        """Return the length of each event's list, shape (N,)."""
-        import awkward as ak
-
-        if plain := _plain_lists(self.fields[field]):
-            return np.diff(plain[0])
-        return np.asarray(ak.to_numpy(ak.num(self.fields[field], axis=1)), dtype=np.int64)
-
-    def flat(self, field: str) -> NDArray[Any]:
-        """Return all numbers of a field, shape (H,)."""
-        import awkward as ak
-
-        if plain := _plain_lists(self.fields[field]):
-            return plain[1]
-        return np.asarray(ak.to_numpy(ak.flatten(self.fields[field], axis=1)))
-
-    def refuse(
-        self,
-        bad_H: NDArray[np.bool_],
-        field: str,
-        values_H: NDArray[Any],
-        expected: str,
-        event_H: NDArray[np.int64] | None = None,
-    ) -> None:
-        """Raise DataError for the first value that is bad.
-
-        Parameters
-        ----------
-        bad_H, values_H : arrays (H,)
-        field, expected : str
-        event_H : array (H,), optional
-            The event, 0 ... N - 1, of each value; None: one value an event.
-        """
-        if bad_H.any():
-            first = int(np.argmax(bad_H))
-            event, what = (first, "events") if event_H is None else (int(event_H[first]), "values")
-            raise DataError(
-                f"{self.where(event)}: '{self.branches[field]}': expected {expected}; found {values_H[first]:g} "
-                f"({int(bad_H.sum())} such {what} nearby). Leave these events out when the file is written."
-            )
-
-    def refuse_not_finite(self, field: str, values_H: NDArray[Any], event_H: NDArray[np.int64]) -> None:
-        """Raise DataError for the first value that is infinite or not a number."""
-        finite_H = np.isfinite(values_H)
-        if not finite_H.all():
-            self.refuse(~finite_H, field, values_H, "finite numbers", event_H)
-
-    def check_lists(self, fields: Sequence[str], advice: str) -> None:
-        """Check that every field is a list of numbers per event, and that the lists of one event are equally long.
-
-        Raises
-        ------
-        DataError
-            A branch is of another type (the message ends with ``advice``), or two lists differ in length.
-        """
-        for field in fields:
-            array = self.fields[field]
-            if _plain_lists(array):
-                continue
-            if array.ndim != 2 or not np.issubdtype(_number_type(array), np.number):
-                raise DataError(
-                    f"{self.file}: branch '{self.branches[field]}' should hold a list of numbers per event, "
-                    f"found type {array.type.content}. {advice}"
-                )
-        first, *others = fields
-        first_N = self.counts(first)
-        for field in others:
-            count_N = self.counts(field)
-            if not np.array_equal(count_N, first_N):
-                event = int(np.argmax(count_N != first_N))
-                raise DataError(
-                    f"{self.where(event)}: unequal lengths: '{self.branches[first]}' has {first_N[event]} values, "
-                    f"'{self.branches[field]}' has {count_N[event]}. These lists belong together: write the file "
-                    "again."
-                )
+@contextmanager
+def files_kept_open() -> Iterator[None]:
+    """Keep the files that were opened last open inside, so that their trees are parsed once: it takes a while."""
+    kept: dict[str, Any] = {}
+    token = _kept_open.set(kept)
+    try:
+        yield
+    finally:
+        _kept_open.reset(token)
+        for root_file in kept.values():
+            root_file.close()
 
 
 @contextmanager
 def opened(file: str) -> Iterator[Any]:
     """Open a ROOT file for a ``with`` block. Raises ``UnreadableFile`` where it is none, or broken."""
+    kept = _kept_open.get()
+    root_file = (kept or {}).pop(file, None) or _open(file)
+    try:
+        yield root_file
+    except BaseException:
+        root_file.close()
+        raise
+    if kept is None or kept is not _kept_open.get() or file in kept:
+        root_file.close()
+        return
+    kept[file] = root_file
+    if len(kept) > MOST_KEPT_OPEN:
+        kept.pop(next(iter(kept))).close()
+
+
+def _open(file: str) -> Any:
     import uproot
 
-    try:
-        root_file = uproot.open({file: None})  # a dict: a colon in the name stays a part of the name
+    try:  # a dict: a colon in the name stays a part of the name; a cache of its own: copies share what names objects
+        return uproot.open({file: None}, object_cache=MOST_TREES)
     except MemoryError:
         raise
     except Exception as error:  # a broken file may make uproot raise anything
         raise _unreadable(file, "as a ROOT file", error) from error
-    with root_file:
-        yield root_file
 
 
 def trees_in(root_file: Any) -> dict[str, str]:
@@ -224,8 +161,42 @@ def no_branch(file: str, tree: str, branch: str, present: Sequence[str], advice:
     return DataError(f"{file}: tree '{tree}' has no branch '{branch}'; nearest: {names}. {advice}")
 
 
+def ranges(tree: Any, names: Sequence[str]) -> list[Range]:
+    """Divide a tree at the borders of its chunks into ranges of entries, each of several chunks, of at least one.
+
+    Parameters
+    ----------
+    tree
+        Of ``find_tree``.
+    names : sequence of str
+        The branches that are read.
+    """
+    entries = int(tree.num_entries)
+    try:
+        if is_ntuple(tree):
+            borders = [first for first, some in clusters(tree) if some]
+        else:
+            borders = list(range(0, entries, RANGE_CHUNKS * _chunk_entries(tree, names)))
+    except MemoryError:
+        raise
+    except Exception:  # whoever reads it says what is wrong
+        borders = [0]
+    return list(zip(borders, [*borders[1:], entries], strict=True))
+
+
+def _chunk_entries(tree: Any, names: Sequence[str]) -> int:
+    return int(tree.num_entries_for(f"{CHUNK_BYTES} B", list(names)))
+
+
+def _tree_steps(
+    tree: Any, names: list[str], chunk_entries: int | None, part: Range
+) -> Iterator[Mapping[str, ak.Array]]:
+    step = chunk_entries or _chunk_entries(tree, names)
+    yield from tree.iterate(names, step_size=step, library="ak", entry_start=part[0], entry_stop=part[1])
+
+
 def stream(
-    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None
+    tree: Any, file: str, branches: Mapping[str, str], chunk_entries: int | None = None, part: Range | None = None
 ) -> Iterator[tuple[int, dict[str, ak.Array]]]:
     """Yield first entry and fields of one chunk after another. Memory: one chunk and the baskets it lies in.
 
@@ -237,6 +208,8 @@ def stream(
     branches : mapping of field to branch
     chunk_entries : int, optional
         None: so many that they have ``CHUNK_BYTES``.
+    part : Range, optional
+        One of ``ranges``: the chunks are those that the whole tree has there. None: all entries.
 
     Raises
     ------
@@ -244,11 +217,12 @@ def stream(
         At any chunk.
     """
     names = list(branches.values())
+    part = part or (0, int(tree.num_entries))
     if is_ntuple(tree):
-        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES)
+        chunks = steps(tree, names, chunk_entries, CHUNK_BYTES, part)
     else:
-        chunks = tree.iterate(names, step_size=chunk_entries or f"{CHUNK_BYTES} B", library="ak")
-    entry = 0
+        chunks = _tree_steps(tree, names, chunk_entries, part)
+    entry = part[0]
     while (arrays := _next_step(chunks, file, entry)) is not None:
         yield entry, {field: arrays[branch] for field, branch in branches.items()}
         entry += len(arrays[names[0]])
@@ -271,27 +245,3 @@ def _unreadable(file: str, where: str, error: Exception) -> DataError:
             "compression: zlib, lzma, lz4 or zstd."
         )
     return unreadable(file, where, error)
-
-
-def _plain_lists(array: ak.Array) -> tuple[NDArray[np.int64], NDArray[Any]] | None:
-    """Return the ends (N + 1,) and the numbers (H,) of lists of numbers; None for anything else.
-
-    Of a chunk awkward's own functions take longer to begin than the numbers take.
-    """
-    import awkward as ak
-
-    lists = array.layout
-    if not isinstance(lists, ak.contents.ListOffsetArray) or not isinstance(lists.content, ak.contents.NumpyArray):
-        return None
-    ends_N, numbers_H = np.asarray(lists.offsets.data, dtype=np.int64), np.asarray(lists.content.data)
-    words = lists.parameters or lists.content.parameters  # of strings, and of behaviours
-    if words or numbers_H.ndim != 1 or not np.issubdtype(numbers_H.dtype, np.number):
-        return None
-    return ends_N, numbers_H[ends_N[0] : ends_N[-1]]
-
-
-def _number_type(array: ak.Array) -> np.dtype[Any]:
-    import awkward as ak
-
-    flat = ak.flatten(array, axis=None)
-    return np.asarray(ak.to_numpy(flat[:1])).dtype

@@ -11,8 +11,8 @@ import numpy as np
 
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
+from trainables.data.file_reader import HASH
 from trainables.data.files import DataSettings
-from trainables.data.ingest import HASH
 from trainables.data.split import SPLIT_NONE, SPLIT_VALIDATION, VALIDATION_SHARE, Split, split_of
 
 Ingest = Callable[[tuple[str, ...], Split], Cache]  # (names of files, split) -> their cache

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from trainables.data.array_loader import ArrayData, ArrayHoldout
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
+from trainables.data.file_reader import HASH, FileReader, Rows
 from trainables.data.files import DataSettings, expand_files
-from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows, ingest
+from trainables.data.ingest import HASH_COLUMN, FileKind, Request, ingest
 from trainables.data.sample import Sample, describe, describe_cache, describe_oddities, open_sample
 from trainables.data.split import Split, hash_events
 from trainables.data.stamps import stamp_file

@@ -10,35 +10,39 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.data.root_trees import Chunk
+from trainables.data.root_chunks import Chunk
 from trainables.pt.layouts import EMCAL
 
 
 @dataclass(frozen=True)
 class Points:
-    """Points of one kind, in the order of the file."""
+    """Points of one kind, in the order of the file; numbers are of the file's types until some points are chosen."""
 
     event_H: NDArray[np.int64]  # ascending, 0 ... N - 1
-    xyz_cm_H3: NDArray[np.float64]
-    energy_gev_H: NDArray[np.float64]  # zeros where they have none
+    axes_cm: tuple[NDArray[Any], ...]  # x, y, z, each (H,)
+    energy_gev_H: NDArray[Any]  # zeros where they have none
     layer_H: NDArray[Any]  # zeros where they have none
 
     def where(self, chosen_H: NDArray[np.bool_]) -> Points:
         """Select points."""
         if chosen_H.all():
             return self
-        return Points(*(values[chosen_H] for values in self._all()))
+        axes_cm = tuple(values[chosen_H] for values in self.axes_cm)
+        return Points(self.event_H[chosen_H], axes_cm, self.energy_gev_H[chosen_H], self.layer_H[chosen_H])
 
     def at(self, index_N: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return position and energy, (N, 4), of the points with these indices; zeros where an index is negative."""
-        there_N = index_N >= 0
         values_N4 = np.zeros((len(index_N), 4))
-        values_N4[there_N, :3] = self.xyz_cm_H3[index_N[there_N]]
-        values_N4[there_N, 3] = self.energy_gev_H[index_N[there_N]]
+        there_N = index_N >= 0
+        rows_N = slice(None) if there_N.all() else np.flatnonzero(there_N)
+        chosen_N = index_N[rows_N]
+        for column, values_H in enumerate((*self.axes_cm, self.energy_gev_H)):
+            values_N4[rows_N, column] = values_H[chosen_N]
         return values_N4
 
-    def _all(self) -> tuple[NDArray[Any], ...]:
-        return self.event_H, self.xyz_cm_H3, self.energy_gev_H, self.layer_H
+    def places(self, index_A: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the positions, (A, 3), of the points with these indices."""
+        return np.stack([values_H[index_A] for values_H in self.axes_cm], axis=1, dtype=np.float64, casting="same_kind")
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def _truth(chunk: Chunk) -> NDArray[np.float64]:
     first_N = (np.cumsum(count_N) - count_N)[some_N]
     truth_N3 = np.full((len(count_N), 3), np.nan)
     for column, field in enumerate(("PrimaryG4P_Pt", "PrimaryG4P_Eta", "PrimaryG4P_Phi")):
-        values_H = _finite(chunk, field, event_H)
+        values_H = _finite(chunk, field, event_H).astype(np.float64)
         if column == 0:
             chunk.refuse(values_H <= 0, field, values_H, "a true pT above 0 GeV", event_H)
         truth_N3[some_N, column] = values_H[first_N]
@@ -108,7 +112,7 @@ def _points(chunk: Chunk, collection: str) -> Points:
     energy, layer = f"{collection}_edep", f"{collection}_layer"
     return Points(
         event_H=event_H,
-        xyz_cm_H3=np.column_stack([_finite(chunk, f"{collection}_{axis}", event_H) for axis in axes]),
+        axes_cm=tuple(_finite(chunk, f"{collection}_{axis}", event_H) for axis in axes),
         energy_gev_H=_finite(chunk, energy, event_H) if energy in chunk.fields else zeros_H,
         layer_H=_finite(chunk, layer, event_H) if layer in chunk.fields else zeros_H,
     )
@@ -118,7 +122,7 @@ def _of_emcal(chunk: Chunk, points: Points, field: str) -> Points:
     return points.where(_finite(chunk, field, points.event_H) == EMCAL)
 
 
-def _finite(chunk: Chunk, field: str, event_H: NDArray[np.int64]) -> NDArray[np.float64]:
-    values_H = chunk.flat(field).astype(np.float64)
+def _finite(chunk: Chunk, field: str, event_H: NDArray[np.int64]) -> NDArray[Any]:
+    values_H = chunk.flat(field)
     chunk.refuse_not_finite(field, values_H, event_H)
     return values_H

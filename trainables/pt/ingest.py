@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,20 @@ from numpy.typing import NDArray
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
-from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
+from trainables.data.file_reader import HASH, Rows
+from trainables.data.ingest import HASH_COLUMN, FileKind, Request
 from trainables.data.ingest import ingest as ingest_files
+from trainables.data.range_reader import RangeReader
+from trainables.data.root_ntuples import Range
 from trainables.data.split import MIN_EVENTS, SPLIT_NONE, hash_events, parts_of
 from trainables.data.stamps import stamp_root_file
-from trainables.pt.content import Content, Points, content_of
-from trainables.pt.cutflow import SELECTIONS, CutFlow, Selection
-from trainables.pt.layouts import TREE, count_entries, read_chunks
-from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select, wrapped
+from trainables.pt.content import Content, content_of
+from trainables.pt.cutflow import CutFlow, Selection
+from trainables.pt.layouts import TREE, count_entries, ranges, read_chunks
+from trainables.pt.selection import SMALLEST_DPHI_RAD, Charge, Choice, select_by_each, wrapped
+from trainables.pt.towers import TOWERS, highest_towers
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
-TOWERS = 9
 
 EVENT_COLUMNS = {  # in the order of trainables.pt.data.Events
     "hit": Column("<f4", (5, 3)),
@@ -73,39 +76,47 @@ class Tally:
     cluster_gev: float = 0.0
     particle_gev: float = 0.0
 
+    @property
+    def events(self) -> int:
+        return self.seen.events + self.hidden.events
+
     def add(self, other: Tally) -> None:
-        """Add the counts of a file; its sums serve the checks of single files only."""
+        """Add the counts of another file, or of a later range of the same."""
         self.seen.add(other.seen)
         self.hidden.add(other.hidden)
-        self.opposite += other.opposite
-        self.accepted += other.accepted
+        for name in ("opposite", "accepted", "inner_radius_cm", "face_radius_cm", "cluster_gev", "particle_gev"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-class PtReader(FileReader):
+class PtReader(RangeReader[Tally]):
     """The reader of pT files, which counts what the cuts remove."""
 
     def __init__(self, reading: Reading) -> None:
+        super().__init__(Tally)
         self._reading = reading
-        self._file = Tally()  # of the file being read
         self._total = Tally()
 
     def count_entries(self, file: str) -> int:
         return count_entries(file)
 
-    def read(self, file: str) -> Iterator[Rows]:
-        self._file = Tally()
-        for chunk in read_chunks(file):
+    def ranges(self, file: str) -> list[Range]:
+        return ranges(file)
+
+    def read_range(self, file: str, part: Range | None) -> Iterator[Rows]:
+        for chunk in read_chunks(file, part=part):
             yield self._rows(content_of(chunk))
-        _check_units(file, self._file)
+
+    def check(self, file: str) -> None:
+        _check_units(file, self.counts)
 
     def keep(self, file: str) -> None:
-        self._total.add(self._file)
+        self._total.add(self.counts)
 
     def finish(self) -> dict[str, Any]:
         total, selection = self._total, self._reading.selection
         _check_sample(total, self._reading)
         return {
-            "events": total.seen.events + total.hidden.events,
+            "events": total.events,
             "accepted": total.accepted,
             "opposite": total.opposite,
             "cut_flow": total.seen.to_json(),
@@ -116,8 +127,8 @@ class PtReader(FileReader):
         return f"{sum(entries.values())} events"
 
     def _rows(self, content: Content) -> Rows:
-        reading, tally = self._reading, self._file
-        choices = {selection: select(content, selection, reading.charge) for selection in SELECTIONS}
+        reading, tally = self._reading, self.counts
+        choices = select_by_each(content, reading.charge)
         event_hash_N = event_hashes(content)
         hidden_N = parts_of(event_hash_N, reading.split).get("test", np.zeros(len(content), bool))
         for flow, counted_N in ((tally.seen, ~hidden_N), (tally.hidden, hidden_N)):
@@ -143,34 +154,22 @@ def accepted_rows(content: Content, choice: Choice) -> Rows:
     choice : Choice
         Of ``select``.
     """
-    accepted_N = choice.accepted_N
+    event_A = np.flatnonzero(choice.accepted_N)
     hits = [*choice.mvtx_N3.T, choice.inner_N, choice.outer_N]
-    clusters = [content.inner_face.at(choice.face_N[accepted_N]), content.clusters.at(choice.centre_N[accepted_N])]
+    face_A4, centre_A4 = content.inner_face.at(choice.face_N[event_A]), content.clusters.at(choice.centre_N[event_A])
     return {
-        "hit": np.stack([content.tracker.at(hit_N[accepted_N])[:, :3] for hit_N in hits], axis=1).astype("<f4"),
-        "cluster": np.stack(clusters, axis=1).astype("<f4"),
-        "tower": highest_towers(content.towers, accepted_N),
-        "dphi": choice.dphi_N[accepted_N].astype("<f4"),
-        "truth": content.truth_N3[accepted_N].astype("<f4"),
-        "surface_dphi": _surface_dphi(content, choice)[accepted_N].astype("<f4"),
+        "hit": _singles([content.tracker.at(hit_N[event_A])[:, :3] for hit_N in hits]),
+        "cluster": _singles([face_A4, centre_A4]),
+        "tower": highest_towers(content.towers, choice.accepted_N),
+        "dphi": choice.dphi_N[event_A].astype("<f4"),
+        "truth": content.truth_N3[event_A].astype("<f4"),
+        "surface_dphi": _surface_dphi(content, event_A, face_A4).astype("<f4"),
     }
 
 
-def highest_towers(towers: Points, accepted_N: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Collect position and energy of each accepted event's nine highest towers, (A, 9, 4); zeros where fewer.
-
-    Highest first; of two with the same energy the first in the file.
-    """
-    towers = towers.where(accepted_N[towers.event_H])
-    row_N = np.cumsum(accepted_N) - 1
-    row_H = row_N[towers.event_H]
-    count_A = np.bincount(row_H, minlength=int(accepted_N.sum()))
-    order_H = np.lexsort((-towers.energy_gev_H, row_H))  # stable
-    rank_H = np.arange(len(row_H)) - np.repeat(np.cumsum(count_A) - count_A, count_A)
-    kept_H = rank_H < TOWERS
-    tower_A94 = np.zeros((len(count_A), TOWERS, 4), "<f4")
-    tower_A94[row_H[kept_H], rank_H[kept_H]] = towers.at(order_H[kept_H])
-    return tower_A94
+def _singles(columns: Sequence[NDArray[np.float64]]) -> NDArray[np.float32]:
+    """Stack columns beside each other, as float32."""
+    return np.stack(columns, axis=1, dtype="<f4", casting="same_kind")
 
 
 def event_hashes(content: Content) -> NDArray[np.uint64]:
@@ -184,15 +183,15 @@ def event_hashes(content: Content) -> NDArray[np.uint64]:
     return hash_events(hashed).astype("<u8")
 
 
-def _surface_dphi(content: Content, choice: Choice) -> NDArray[np.float64]:
+def _surface_dphi(content: Content, event_A: NDArray[np.int64], face_A4: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the azimuth where the primary met the EMCal minus the inner-face cluster's; NaN: not one known point."""
     surface = content.surface
-    one_N = np.bincount(surface.event_H, minlength=len(content)) == 1
+    one_A = np.bincount(surface.event_H, minlength=len(content))[event_A] == 1
     index_N = np.full(len(content), -1)
     index_N[surface.event_H] = np.arange(len(surface.event_H))
-    hit_N4, face_N4 = surface.at(np.where(one_N, index_N, -1)), content.inner_face.at(choice.face_N)
-    dphi_N = wrapped(np.arctan2(hit_N4[:, 1], hit_N4[:, 0]) - np.arctan2(face_N4[:, 1], face_N4[:, 0]))
-    return np.where(one_N & choice.accepted_N, dphi_N, np.nan)
+    hit_A4 = surface.at(np.where(one_A, index_N[event_A], -1))
+    dphi_A = wrapped(np.arctan2(hit_A4[:, 1], hit_A4[:, 0]) - np.arctan2(face_A4[:, 1], face_A4[:, 0]))
+    return np.where(one_A, dphi_A, np.nan)
 
 
 def _check_units(file: str, tally: Tally) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from trainables.data import root_trees as trees
+from trainables.data.root_chunks import Chunk
+from trainables.data.root_ntuples import Range
 
 TREE = "tree"
 COLLECTIONS = {  # the lists of one collection are equally long; its other branches are not read
@@ -42,7 +44,15 @@ def count_entries(file: str) -> int:
         return trees.entries_of(tree, file, TREE)
 
 
-def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.Chunk]:
+def ranges(file: str) -> list[Range]:
+    """Divide a file of ``count_entries`` into ranges of entries for ``read_chunks``."""
+    with trees.opened(file) as root_file:
+        tree = _tree(root_file, file)
+        collections = _collections(file, tree.keys(recursive=True))
+        return trees.ranges(tree, [name for names in collections.values() for name in names])
+
+
+def read_chunks(file: str, chunk_entries: int | None = None, part: Range | None = None) -> Iterator[Chunk]:
     """Stream a file. Memory: one chunk and the baskets it lies in.
 
     Fields have the names of the branches; floats and doubles, any integers are accepted.
@@ -52,6 +62,8 @@ def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.C
     file : str
     chunk_entries : int, optional
         None: so many that they have some MB.
+    part : Range, optional
+        One of ``ranges``. None: all entries.
 
     Raises
     ------
@@ -64,8 +76,8 @@ def read_chunks(file: str, chunk_entries: int | None = None) -> Iterator[trees.C
         tree = _tree(root_file, file)
         collections = _collections(file, tree.keys(recursive=True))
         branches = {name: name for names in collections.values() for name in names}
-        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
-            chunk = trees.Chunk(file, entry, fields, branches)
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries, part):
+            chunk = Chunk(file, entry, fields, branches)
             for names in collections.values():
                 chunk.check_lists(names, LIST_ADVICE)
             yield chunk

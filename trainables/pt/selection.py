@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from trainables.base.errors import DataError
 from trainables.pt.content import Content, Points
-from trainables.pt.cutflow import Selection
+from trainables.pt.cutflow import SELECTIONS, Selection
 
 Charge = Literal[-1, 1]  # of the particles, in units of e: electrons -1, positrons 1
 
@@ -37,6 +37,18 @@ class Choice:
     dphi_N: NDArray[np.float64]  # bending angle, charge sign applied; NaN where a cut before fails
 
 
+@dataclass(frozen=True)
+class _Silicon:
+    """What no selection changes: the primary and the clusters in the silicon."""
+
+    one_primary_N: NDArray[np.bool_]
+    one_inner_N: NDArray[np.bool_]
+    one_outer_N: NDArray[np.bool_]
+    mvtx_N3: NDArray[np.int64]
+    inner_N: NDArray[np.int64]
+    outer_N: NDArray[np.int64]
+
+
 def select(content: Content, selection: Selection, charge: Charge) -> Choice:
     """Apply a selection.
 
@@ -55,21 +67,39 @@ def select(content: Content, selection: Selection, charge: Charge) -> Choice:
     DataError
         Two clusters of an otherwise good event lie on top of each other, so that an angle is undefined.
     """
-    threshold_gev = LOOSE_ENERGY_GEV if selection == "loose" else -np.inf
+    return _select(content, _silicon(content), selection, charge)
+
+
+def select_by_each(content: Content, charge: Charge) -> dict[Selection, Choice]:
+    """Apply every selection, as ``select`` does; what they share is computed once."""
+    silicon = _silicon(content)
+    return {selection: _select(content, silicon, selection, charge) for selection in SELECTIONS}
+
+
+def _silicon(content: Content) -> _Silicon:
     layer_H = content.tracker.layer_H
     one_primary_N = content.primaries_N == 1
-    inner_N, one_inner_N = _the_one(content.tracker, np.isin(layer_H, INNER_INTT_LAYERS), len(content))
-    outer_N, one_outer_N = _the_one(content.tracker, np.isin(layer_H, OUTER_INTT_LAYERS), len(content))
+    inner_N, one_inner_N = _the_one(content.tracker, _in_layers(layer_H, INNER_INTT_LAYERS), len(content))
+    outer_N, one_outer_N = _the_one(content.tracker, _in_layers(layer_H, OUTER_INTT_LAYERS), len(content))
+    mvtx_N3 = _nearest_mvtx(content, inner_N, outer_N, one_primary_N & one_inner_N & one_outer_N)
+    return _Silicon(one_primary_N, one_inner_N, one_outer_N, mvtx_N3, inner_N, outer_N)
+
+
+def _in_layers(layer_H: NDArray[Any], layers: tuple[int, ...]) -> NDArray[np.bool_]:
+    found_H: NDArray[np.bool_] = np.logical_or.reduce([layer_H == layer for layer in layers])
+    return found_H
+
+
+def _select(content: Content, silicon: _Silicon, selection: Selection, charge: Charge) -> Choice:
+    threshold_gev = LOOSE_ENERGY_GEV if selection == "loose" else -np.inf
     centre_N, one_centre_N = _the_one(content.clusters, content.clusters.energy_gev_H > threshold_gev, len(content))
     face_N, one_face_N = _the_one(content.inner_face, content.inner_face.energy_gev_H > threshold_gev, len(content))
-    pair_N = one_primary_N & one_inner_N & one_outer_N
-    mvtx_N3 = _nearest_mvtx(content, inner_N, outer_N, pair_N)
-    mvtx_cut = [(mvtx_N3 >= 0).all(axis=1)] if selection == "strict" else []
-    cuts = [one_primary_N, one_inner_N, one_outer_N, *mvtx_cut, one_centre_N, one_face_N]
-    dphi_N = _bending_angles(content, inner_N, outer_N, face_N, np.logical_and.reduce(cuts), charge)
+    mvtx_cut = [(silicon.mvtx_N3 >= 0).all(axis=1)] if selection == "strict" else []
+    cuts = [silicon.one_primary_N, silicon.one_inner_N, silicon.one_outer_N, *mvtx_cut, one_centre_N, one_face_N]
+    dphi_N = _bending_angles(content, silicon, face_N, np.logical_and.reduce(cuts), charge)
     cuts.append(dphi_N > SMALLEST_DPHI_RAD)
     left_CN = np.logical_and.accumulate(cuts)
-    return Choice(left_CN[-1], left_CN, mvtx_N3, inner_N, outer_N, face_N, centre_N, dphi_N)
+    return Choice(left_CN[-1], left_CN, silicon.mvtx_N3, silicon.inner_N, silicon.outer_N, face_N, centre_N, dphi_N)
 
 
 def bending_angle(
@@ -118,32 +148,31 @@ def _nearest_mvtx(
 
     Of two at the same distance the first in the file. -1 where the layer is empty or there is no line.
     """
-    tracker, xyz_cm_H3 = content.tracker, content.tracker.xyz_cm_H3
-    _refuse_same_place(content, pair_N, xyz_cm_H3[inner_N[pair_N]], xyz_cm_H3[outer_N[pair_N]], "two INTT clusters")
-    number_H = np.flatnonzero(np.isin(tracker.layer_H, MVTX_LAYERS) & pair_N[tracker.event_H])
-    event_H, layer_H = tracker.event_H[number_H], tracker.layer_H[number_H].astype(np.int64)
-    inner_H3, outer_H3 = xyz_cm_H3[inner_N[event_H]], xyz_cm_H3[outer_N[event_H]]
+    tracker, layers = content.tracker, len(MVTX_LAYERS)
+    inner_A3, outer_A3 = tracker.places(inner_N[pair_N]), tracker.places(outer_N[pair_N])
+    _refuse_same_place(content, pair_N, inner_A3, outer_A3, "two INTT clusters")
+    number_H = np.flatnonzero(_in_layers(tracker.layer_H, MVTX_LAYERS) & pair_N[tracker.event_H])
+    place_H = tracker.event_H[number_H] * layers + tracker.layer_H[number_H].astype(np.int64)
+    nearest_P = np.full(len(content) * layers, -1)
+    nearest_P[place_H] = number_H
+    several_H = (np.bincount(place_H, minlength=len(nearest_P)) > 1)[place_H]  # the few that need distances
+    number_H, place_H = number_H[several_H], place_H[several_H]
+    row_H = (np.cumsum(pair_N) - 1)[place_H // layers]
     # |a x b| is the distance from the line times |b|, which the clusters of one event share
-    off_H = np.linalg.norm(np.cross(xyz_cm_H3[number_H] - inner_H3, outer_H3 - inner_H3), axis=1)
-    order_H = np.lexsort((off_H, layer_H, event_H))  # stable
-    place_H = (event_H * len(MVTX_LAYERS) + layer_H)[order_H]
-    place_P, first_P = np.unique(place_H, return_index=True)
-    nearest_P = np.full(len(content) * len(MVTX_LAYERS), -1)
+    along_H3 = outer_A3[row_H] - inner_A3[row_H]
+    off_H = np.linalg.norm(np.cross(tracker.places(number_H) - inner_A3[row_H], along_H3), axis=1)
+    order_H = np.lexsort((off_H, place_H))  # stable
+    place_P, first_P = np.unique(place_H[order_H], return_index=True)
     nearest_P[place_P] = number_H[order_H][first_P]
-    return nearest_P.reshape(len(content), len(MVTX_LAYERS))
+    return nearest_P.reshape(len(content), layers)
 
 
 def _bending_angles(
-    content: Content,
-    inner_N: NDArray[np.int64],
-    outer_N: NDArray[np.int64],
-    face_N: NDArray[np.int64],
-    wanted_N: NDArray[np.bool_],
-    charge: Charge,
+    content: Content, silicon: _Silicon, face_N: NDArray[np.int64], wanted_N: NDArray[np.bool_], charge: Charge
 ) -> NDArray[np.float64]:
     """Compute the bending angle of the wanted events, NaN for all others."""
-    inner_A3, outer_A3 = (content.tracker.xyz_cm_H3[index_N[wanted_N]] for index_N in (inner_N, outer_N))
-    face_A3 = content.inner_face.xyz_cm_H3[face_N[wanted_N]]
+    inner_A3, outer_A3 = (content.tracker.places(one_N[wanted_N]) for one_N in (silicon.inner_N, silicon.outer_N))
+    face_A3 = content.inner_face.places(face_N[wanted_N])
     _refuse_same_place(content, wanted_N, outer_A3, face_A3, "outer INTT and inner-face cluster")
     _refuse_same_place(content, wanted_N, np.zeros_like(face_A3), face_A3, "beam axis and inner-face cluster")
     dphi_N = np.full(len(content), np.nan)

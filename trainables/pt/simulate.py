@@ -20,21 +20,21 @@ import numpy as np
 import tyro
 from numpy.typing import NDArray
 
-from trainables.data.ingest import HASH
-from trainables.data.root_trees import Chunk
+from trainables.data.file_reader import HASH
+from trainables.data.root_chunks import Chunk
 from trainables.data.split import SPLIT_TWO, parts_of
 from trainables.pt import calorimeter, electrons
 from trainables.pt.calorimeter import CENTRE_CM, PITCH_CM, PITCH_RAD, TOWERS_KEPT, Clusters, Towers
 from trainables.pt.combined import CombinedData
 from trainables.pt.content import content_of
-from trainables.pt.cutflow import SELECTIONS, CutFlow
+from trainables.pt.cutflow import CutFlow
 from trainables.pt.data import Events, PtData
 from trainables.pt.electrons import CALORIMETER_CM
 from trainables.pt.ingest import EVENT_COLUMNS, accepted_rows, event_hashes
 from trainables.pt.layouts import TREE
 from trainables.pt.metrics import PtBinning
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, naive_predictions
-from trainables.pt.selection import Charge, select
+from trainables.pt.selection import Charge, select_by_each
 from trainables.runtime.output import print_safely
 
 CHUNK_EVENTS = 20_000  # simulated and written at a time
@@ -101,7 +101,7 @@ def simulate_data(events: int = 1000, seed: int = 0, binning: PtBinning | None =
     flow, rows = CutFlow(), []
     for batch in simulate_batches(events, seed):
         content = content_of(chunk_of(batch))
-        choices = {selection: select(content, selection, batch.charge) for selection in SELECTIONS}
+        choices = select_by_each(content, batch.charge)
         flow.count(content.truth_N3[:, 0], {selection: choice.left_CN for selection, choice in choices.items()})
         choice = choices["strict"]
         rows.append(accepted_rows(content, choice) | {HASH: event_hashes(content)[choice.accepted_N]})

@@ -10,12 +10,15 @@ from typing import Any, Literal
 from trainables.base.errors import DataError
 from trainables.data.cache import Cache
 from trainables.data.cache_writer import Column
-from trainables.data.ingest import HASH, HASH_COLUMN, FileKind, FileReader, Request, Rows
+from trainables.data.file_reader import HASH, Rows
+from trainables.data.ingest import HASH_COLUMN, FileKind, Request
 from trainables.data.ingest import ingest as ingest_files
+from trainables.data.range_reader import RangeReader
+from trainables.data.root_ntuples import Range
 from trainables.data.split import SPLIT_NONE, hash_events
 from trainables.data.stamps import stamp_root_file
 from trainables.zdc import showers
-from trainables.zdc.layouts import TREES, Chunk, Layout, count_entries, count_hits, detect_layout, read_chunks
+from trainables.zdc.layouts import TREES, Chunk, Layout, count_entries, count_hits, detect_layout, ranges, read_chunks
 
 READER_VERSION = 1  # raise it when the same files give other arrays or other counts than before
 
@@ -47,27 +50,31 @@ def ingest(files: tuple[str, ...], reading: Reading, cache_dir: Path) -> Cache:
     return ingest_files(files, request, ZDCReader(reading), cache_dir)
 
 
-class ZDCReader(FileReader):
+class ZDCReader(RangeReader[showers.FileTally]):
     """Reader of ZDC files that counts oddities."""
 
     def __init__(self, reading: Reading) -> None:
+        super().__init__(showers.FileTally)
         self._reading = reading
-        self._file = showers.FileTally()  # of the file being read
         self._total = showers.FileTally()
         self._without_hits: list[str] = []
 
     def count_entries(self, file: str) -> int:
         return count_entries(file, self._layout(file))
 
-    def read(self, file: str) -> Iterator[Rows]:
-        self._file = showers.FileTally()
-        for chunk in read_chunks(file, self._layout(file)):
-            yield _rows(chunk, self._reading.hit_threshold_mev, self._file)
-        showers.check_file(file, self._file)
+    def ranges(self, file: str) -> list[Range]:
+        return ranges(file, self._layout(file))
+
+    def read_range(self, file: str, part: Range | None) -> Iterator[Rows]:
+        for chunk in read_chunks(file, self._layout(file), part=part):
+            yield _rows(chunk, self._reading.hit_threshold_mev, self.counts)
+
+    def check(self, file: str) -> None:
+        showers.check_file(file, self.counts)
 
     def keep(self, file: str) -> None:
-        self._total.add(self._file)
-        if self._file.hits == 0:
+        self._total.add(self.counts)
+        if self.counts.hits == 0:
             self._without_hits.append(file)
 
     def finish(self) -> dict[str, Any]:

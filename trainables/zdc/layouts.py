@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from trainables.base.errors import DataError
+from trainables.data import root_chunks
 from trainables.data import root_trees as trees
+from trainables.data.root_ntuples import Range
 
 Layout = Literal["mytree", "edm4hep"]
 TREES: dict[Layout, str] = {"mytree": "myTree", "edm4hep": "events"}
@@ -48,7 +50,7 @@ EDM4HEP_OPTIONAL = {"hit_x": "HITS.position.x", "hit_y": "HITS.position.y", "hit
 
 
 @dataclass(frozen=True)
-class Chunk(trees.Chunk):
+class Chunk(root_chunks.Chunk):
     """Entries of one file under the names above; lengths agree within particles and within hits."""
 
     layout: Layout
@@ -90,7 +92,16 @@ def count_hits(file: str, layout: Layout) -> int:
     return sum(int(chunk.counts("hit_energy").sum()) for chunk in read_chunks(file, layout))
 
 
-def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> Iterator[Chunk]:
+def ranges(file: str, layout: Layout) -> list[Range]:
+    """Divide a file of ``count_entries`` into ranges of entries for ``read_chunks``."""
+    with trees.opened(file) as root_file:
+        tree = _tree(root_file, file, layout)
+        return trees.ranges(tree, list(branch_names(file, layout, tree.keys(recursive=True)).values()))
+
+
+def read_chunks(
+    file: str, layout: Layout, chunk_entries: int | None = None, part: Range | None = None
+) -> Iterator[Chunk]:
     """Stream a file in chunks. Memory: one chunk and the baskets that hold it.
 
     Parameters
@@ -99,6 +110,8 @@ def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> 
     layout : "mytree" or "edm4hep"
     chunk_entries : int, optional
         None: so many that they have some MB.
+    part : Range, optional
+        One of ``ranges``. None: all entries.
 
     Raises
     ------
@@ -110,7 +123,7 @@ def read_chunks(file: str, layout: Layout, chunk_entries: int | None = None) -> 
     with trees.opened(file) as root_file:
         tree = _tree(root_file, file, layout)
         branches = branch_names(file, layout, tree.keys(recursive=True))
-        for entry, fields in trees.stream(tree, file, branches, chunk_entries):
+        for entry, fields in trees.stream(tree, file, branches, chunk_entries, part):
             chunk = Chunk(file, entry, fields, branches, layout)
             chunk.check_lists([field for field in fields if not field.startswith("hit_")], ADVICE)
             chunk.check_lists([field for field in fields if field.startswith("hit_")], ADVICE)

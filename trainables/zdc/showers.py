@@ -52,9 +52,11 @@ class FileTally:
             self.first[what] = chunk.where(int(event_H[0]))
 
     def add(self, other: FileTally) -> None:
-        """Add the counts of another file."""
-        for name in ("events", "hits", "sentinels", "outside", "disagreeing", "hit_crystals"):
+        """Add the counts of another file, or of a later range of the same."""
+        sums = "events", "hits", "sentinels", "outside", "disagreeing", "hit_crystals", "deposit_gev", "particle_gev"
+        for name in sums:
             setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.first = other.first | self.first
         self.largest_sum_mev = max(self.largest_sum_mev, other.largest_sum_mev)
 
 

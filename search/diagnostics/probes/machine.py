@@ -23,7 +23,7 @@ def limits(variables: Sequence[str]) -> dict[str, Any]:
     """Return ``files`` that a process may open (-1: no limit), ``cores``, and those variables that are set."""
     import resource
 
-    from search.tuning.machine_limits import machine_limits
+    from trainables.runtime.machine_limits import machine_limits
 
     environment = inherited_environment()
     return {
