@@ -330,6 +330,20 @@ def test_results_are_continued_and_every_method_is_in_the_table(tmp_path: Path) 
     assert "| bowl:loss |" in text
 
 
+def test_each_family_has_its_own_ratio() -> None:
+    setting = {"budget": 4.0, "workers": 2, "noise": 1.0, "presets": "none", "by_trials": False}
+    usual = setting | {"optimism": 0.0, "trials": 1, "cpu_s": 0.0}
+    regrets = {("a", "one"): 0.1, ("a", "two"): 0.2, ("b", "one"): 0.4, ("b", "two"): 0.1}
+    runs = [
+        usual | {"table": f"{family}-{n}:loss", "family": family, "method": method, "replicate": replicate}
+        | {"regret": regret, "regret_at": [regret] * 100}
+        for (family, method), regret in regrets.items() for n in range(3) for replicate in range(2)
+    ]  # fmt: skip
+    lines = list(markdown(runs, ("one", "two")))
+    assert "| a | 3 | 0.50 (0.50 to 0.50) |" in lines
+    assert "| b | 3 | 4.00 (4.00 to 4.00) |" in lines
+
+
 def test_all_losses_of_a_file_are_in_the_same_half() -> None:
     halves = {is_for_verdict(f"table-{number}:loss") for number in range(20)}
     assert halves == {True, False}

@@ -23,6 +23,7 @@ from tiny import make_tiny
 from written import Fate, WrittenSearch, write_search
 
 import search.report
+from search.reporting.html.agreement_plots import FEWEST, agreement_graph, rank_agreement
 from search.reporting.html.load import SearchSnapshot, list_searches, read_search
 from search.reporting.html.outcome_plots import compute_by_outcome, generalise, group_by_reason, split_regions
 from search.reporting.html.overlay import group_comparable, overlay_graphs
@@ -196,6 +197,45 @@ def test_the_best_so_far_heeds_the_limits(written: Callable[..., SearchSnapshot]
     steps = best_so_far(searched, "loss", {0: 0.0, 1: 1.0})
     assert steps.labels == ["large", "small", "small"]
     assert steps.y[0] < steps.y[1]
+
+
+def crossing(count: int) -> dict[str, dict[str, Any]]:
+    """Presets whose curves cross between epoch 2 and 3: at epoch 1 their order is the reverse of the last one."""
+    return {f"crossing-{n}": {"x": 0.3, "y": (0.1 * n) ** 0.5, "slope": -0.04 * n} for n in range(count)}
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_rank_agreement_is_of_the_curves_of_complete_trials(
+    written: Callable[..., SearchSnapshot], mirrored: bool
+) -> None:
+    fates = [Fate()] * FEWEST + [STOPPED, STOPPED, replace(STOPPED, reason="time limit"), DIVERGED]
+    searched = written("crossing", fates, presets=crossing(FEWEST), mirrored=mirrored)
+    curve = rank_agreement(searched)
+    assert [one.epoch for one in curve] == list(range(1, searched.description["epochs"]))
+    assert [one.rho for one in curve] == pytest.approx([-1 if one.epoch < 3 else 1 for one in curve])
+    assert {one.trials for one in curve} == {FEWEST}
+    drawn = agreement_graph(searched)
+    assert drawn is not None
+    (bars,) = (trace for trace in drawn.content["data"] if trace["type"] == "bar")
+    assert (bars["x"], bars["y"]) == ([2], [2]), "what a time limit stopped says nothing of rungs"
+
+
+def test_the_interval_of_a_rank_agreement_holds_it_and_narrows_with_more_trials(
+    written: Callable[..., SearchSnapshot],
+) -> None:
+    slopes = {f"mixed-{n}": {"x": 0.3, "y": 0.1 * (7 * n % 10), "slope": 0.01 * n} for n in range(10)}
+    few, many = (rank_agreement(written(f"of-{n}", [Fate()] * n, presets=slopes))[0] for n in (FEWEST, 40))
+    for one in (few, many):
+        assert -1 < one.low < one.rho < one.high < 1
+    assert many.high - many.low < few.high - few.low
+
+
+def test_rank_agreement_needs_trials_enough_and_one_objective(written: Callable[..., SearchSnapshot]) -> None:
+    few = agreement_graph(written("few", [Fate()] * (FEWEST - 1) + [STOPPED]))
+    assert few is not None
+    assert few.figure is None
+    assert few.note == "Needs 8 complete trials with their points unchanged; there are 7."
+    assert agreement_graph(written("two", [Fate()] * FEWEST, objective="loss,size")) is None
 
 
 def test_compute_adds_up(written: Callable[..., SearchSnapshot]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def of(runs: Runs, method: str, field: str = "regret") -> dict[str, Any]:
 
 
 def markdown(runs: Runs, methods: Sequence[str]) -> Iterator[str]:
-    """Yield one table for all methods, and one for the tables of each family."""
+    """Yield tables of all methods: over all problems, for each problem, and for each family of problems."""
     families = {run["table"]: run["family"] for run in runs}
     first = methods[0]
     settings = {(run["budget"], run["workers"], run["noise"], run["presets"], run["by_trials"]) for run in runs}
@@ -54,6 +54,17 @@ def markdown(runs: Runs, methods: Sequence[str]) -> Iterator[str]:
     for table in sorted(families):
         values = [of(runs, name).get(table) for name in methods]
         yield f"| {table} | " + " | ".join("" if one is None else f"{one.mean():.4f}" for one in values) + " |"
+    yield ""
+    yield f"| {first} / it (95 %) on | tables | " + " | ".join(ratios) + " |\n|---|---|" + "---|" * len(ratios)
+    for family in sorted(set(families.values())):
+        own = {table: family for table, other in families.items() if other == family}
+        alone = [compare(_only(own, of(runs, first)), _only(own, of(runs, name)), own) for name in ratios]
+        words = [f"{one.ratio:.2f} ({one.low:.2f} to {one.high:.2f})" for one in alone]
+        yield f"| {family} | {len(own)} | " + " | ".join(words) + " |"
+
+
+def _only(tables: Collection[str], regrets: Regrets) -> Regrets:
+    return {table: values for table, values in regrets.items() if table in tables}
 
 
 def _reach(runs: Runs, first: str, other: str) -> str:

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 
 FEW_TRIALS = 20  # with fewer, there is nobody to compare a trial with at an early rung
 _LEARNS_NOTHING = ("random", "qmc")  # samplers to which it is the same how far a trial was trained
+CUTS = {  # scheduler -> where it stops trials, in words
+    "asha": "one of two trials goes on at 25 and 50 % of its progress",
+    "asha-early": "one of three trials goes on at 10, 30 and 90 % of its progress",
+}
 
 
 def choose_sampler(method: Method) -> str:
@@ -41,9 +45,7 @@ def scheduler_reason(spec: SearchSpec) -> str:
     if scheduler == "none":
         return "of several objectives one alone may not stop a trial"
     if scheduler == "asha-early":
-        return (
-            "one of three trials goes on at 10, 30 and 90 % of its progress: best for points that are drawn at random"
-        )
+        return f"{CUTS[scheduler]}: best for points that are drawn at random"
     if choose_sampler(method) in _LEARNS_NOTHING:
-        return f"one of two trials goes on at 25 and 50 % of its progress: fewer than {FEW_TRIALS} are sampled"
-    return "one of two trials goes on at 25 and 50 % of its progress: the sampler learns from long trials"
+        return f"{CUTS[scheduler]}: fewer than {FEW_TRIALS} are sampled"
+    return f"{CUTS[scheduler]}: the sampler learns from long trials"

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from search.reporting.html.agreement_plots import agreement_graph
 from search.reporting.html.optuna_plots import importance_graphs, parallel_graph, slice_graphs, slice_note
 from search.reporting.html.outcome_plots import compute_by_outcome, compute_graph, group_by_reason, region_graphs
 from search.reporting.html.overlay import (
@@ -61,6 +62,7 @@ def render_page(search: SearchSnapshot) -> str:
         perturbed=sum(record.perturbed and record.outcome == "complete" for record in search.records),
         restarted=[record for record in search.records if record.attempts > 1],
         progress=progress_graphs(search),
+        agreement=agreement_graph(search),
         fronts=front_graphs(search),
         race=race_graph(search),
         importances=importance_graphs(search),
