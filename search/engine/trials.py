@@ -40,6 +40,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             [
                 context.events,
                 searcher,
+                *([context.stacks] if context.stacks else []),
                 context.figures,
                 *_mirrors(directory),
                 progress,
@@ -60,7 +61,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
             closing.enter_context(stop_controller.resumable())
             if searcher.left:
-                hooks = TuneHooks(searcher, recorder, stop_controller)
+                hooks = TuneHooks(searcher, recorder, stop_controller, context.stacks)
                 make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
             run_race(spec, prepared, share, context, recorder)
     return list(recorder.records.values())
