@@ -36,11 +36,6 @@ def _checked_duration(duration: str) -> str:
     return duration
 
 
-def _or_auto(word: object) -> object:
-    """None was the word for what is now auto."""
-    return "auto" if word is None else word
-
-
 def _checked_trials(trials: object) -> str:
     if not re.fullmatch(r"\+?\d+", str(trials)):
         raise ValueError(f"expected a number of trials, or +N to add N to a search; found {trials!r}")
@@ -182,12 +177,13 @@ class Method(Settings):
         "auto",
         description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not; auto: tpe",
     )
-    scheduler: Annotated[Literal["auto", "none", "asha", "asha-early", "median", "pbt"], BeforeValidator(_or_auto)] = (
-        Field(
-            "auto",
-            description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
-            "points (--sampler random or qmc), none for several objectives",
-        )
+    scheduler: Annotated[
+        Literal["auto", "none", "asha", "asha-early", "median", "pbt"],
+        BeforeValidator(lambda word: "auto" if word is None else word),  # None was the word for what is now auto
+    ] = Field(
+        "auto",
+        description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
+        "points (--sampler random or qmc), none for several objectives",
     )
     presets: str | None = Field(
         None,

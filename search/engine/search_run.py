@@ -154,7 +154,6 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
                 stack.enter_context(stop_waiting_when(stop_controller.due))
                 stack.enter_context(context.exporting())
             stack.enter_context(closing(figures))
-            stack.callback(context.close_stacks)
             stack.enter_context(system_metrics(prepared.experiment, facts.run_id, prepared.resumed))
             _log_start(spec, context, continued)
             try:

@@ -56,6 +56,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
         here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
         stop_controller.guard = DiskSpaceGuard(directory.path, context.reporter.print_line, here)
         with ExitStack() as closing:
+            closing.callback(context.close_stacks)
             closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=context.interrupted))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
