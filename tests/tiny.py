@@ -74,11 +74,11 @@ class TinyStack(TrainingStack):
         self.runs[slot] = None
 
     @staticmethod
-    def excerpt(config: Any, data: TinyData, updates: int) -> TinyData:
+    def excerpt(config: Any, data: TinyData, updates: int) -> TinyData:  # noqa: ARG004
         return data
 
     @staticmethod
-    def slot_bytes(config: Any, data: TinyData) -> int:
+    def slot_bytes(config: Any, data: TinyData) -> int:  # noqa: ARG004
         return 1
 
 

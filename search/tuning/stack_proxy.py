@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayError, RayTaskError
+from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from trainables.base.checkpoint import BEST_FILE, STATE_FILE
 from trainables.base.tune_adapter import PatientTrainable
@@ -42,7 +42,7 @@ class StackedTrial(PatientTrainable):
             turn = [self._server, *(server for server in turn if server is not self._server)]
         while True:
             for server in turn:
-                with suppress(ActorUnavailableError):  # it is being started again
+                with suppress(RayActorError):  # it is being started again
                     if self._ask_of(server, "join", config["hyperparameters"], before):
                         self._server = server
                         return

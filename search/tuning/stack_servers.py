@@ -39,8 +39,9 @@ class StackServers(TrialListener):
 
     def __init__(self, spec: SearchSpec, data: Any, share: Share) -> None:
         workload = spec.workload
-        kind = ray.put(TrialKind(workload.training, workload.config, data, spec.goal))
-        self.actors = [_start(kind, share) for _ in range(share.servers)]
+        # held here for as long as the servers live: one that is started again receives it again
+        self._kind = ray.put(TrialKind(workload.training, workload.config, data, spec.goal))
+        self.actors = [_start(self._kind, share) for _ in range(share.servers)]
 
     def trial_ended(self, trial: TrialRecord) -> None:
         for actor in self.actors:
