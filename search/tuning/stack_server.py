@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -150,6 +152,14 @@ class StackServer:
     # --- in the thread that computes
 
     def _work(self) -> None:
+        """Train until the process ends; where that fails the process ends, and Ray starts another one."""
+        try:
+            self._serve()
+        finally:
+            traceback.print_exc()
+            os._exit(1)  # else all calls would wait for ever
+
+    def _serve(self) -> None:
         torch.set_num_threads(self._threads)
         while True:
             while self._waiting and (left_s := self._left_s()) > 0:

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import RayError
 
 from search.storage.trial_record import TrialListener, TrialRecord
 from search.tuning.resources import Share
@@ -50,18 +50,21 @@ class StackServers(TrialListener):
 
     def usage(self) -> dict[str, float]:
         """Return epochs, seconds of training and the mean share of busy slots of the servers that answer."""
+        asked = [actor.usage.remote() for actor in self.actors]
+        answered, _ = ray.wait(asked, num_returns=len(asked), timeout=_USAGE_S)
         told: list[dict[str, float]] = []
-        for actor in self.actors:
-            with suppress(RayError, GetTimeoutError):
-                told.append(ray.get(actor.usage.remote(), timeout=_USAGE_S))
+        for answer in answered:
+            with suppress(RayError):
+                told.append(ray.get(answer))
         told = [one for one in told if one["epochs"]]
         sums = {name: sum(one[name] for one in told) for name in ("epochs", "busy_s", "slots")}
         return sums | {"slots": sums["slots"] / max(len(told), 1)}
 
     def close(self, say: Callable[[str], object]) -> None:
         """Stop all servers, and say how busy their slots were."""
-        if (use := self.usage())["epochs"]:
-            say(f"stack    {100 * use['slots']:.0f} % of all slots were busy, {use['epochs']:.0f} epochs")
+        with suppress(Exception):  # a search ends as it did, whatever is left of its cluster
+            if (use := self.usage())["epochs"]:
+                say(f"stack    {100 * use['slots']:.0f} % of all slots were busy, {use['epochs']:.0f} epochs")
         for actor in self.actors:
             _stop(actor)
 
