@@ -51,6 +51,9 @@ def main(workload: str = "pt-dphi", trials: int = 40, epochs: int = 25, stack: i
             flags = ("--trials", str(trials), "--epochs", str(epochs), "--seed", str(pair))
             begun = {way: start(storage / way, workload, way if way == "off" else str(stack), *flags) for way in WAYS}
             texts = {way: one.communicate()[0] for way, one in begun.items()}
+            for way, one in begun.items():
+                if one.returncode:
+                    raise SystemExit(f"the search {way} has failed:\n{texts[way]}")
             hours, counts = zip(*(measured(storage / way) for way in WAYS), strict=True)
         rates = [trials / hour for hour in hours]
         ratios.append(rates[1] / rates[0])

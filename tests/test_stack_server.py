@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -239,3 +241,9 @@ def test_auto_says_why_there_is_none(workload: str, trials: str, said: str) -> N
 def test_other_numbers_of_slots_are_refused(word: str) -> None:
     with pytest.raises(ValueError, match="expected auto, off, or a number from 2 to 64"):
         Site(stack=word)
+
+
+def test_what_tune_holds_of_a_stacked_trial_needs_no_torch() -> None:
+    """Its processes are many, and start while a search waits."""
+    script = "import sys, search.tuning.stack_proxy; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], timeout=120, check=False).returncode == 0
