@@ -105,7 +105,7 @@ class ConsoleReporter:
         """Print how many trials run at a time, the CPUs and GPUs of each, and how many it may become."""
         device = f"{share.gpus:g} GPU ({gpus or 'kind unknown'})" if share.gpus else "no GPU"
         grows = f", up to {most} at a time if nodes join" if most > share.concurrent and not share.servers else ""
-        stacks = f" in {share.servers} stacks" if share.servers else ""
+        stacks = f" in {share.servers} stack{'s' * (share.servers > 1)}" if share.servers else ""
         self.print_line(
             f"device   {share.concurrent} trials at a time{stacks}, each {share.cpus:g} CPU and {device}{grows}"
         )
