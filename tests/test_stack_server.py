@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from broken import wait_until
 from specs import spec_of
-from tiny import TinyConfig, TinyData, TinyTraining, expected_loss, make_tiny
+from tiny import TinyConfig, TinyData, TinyStack, TinyTraining, expected_loss, make_tiny
 
 from search.config.settings import Budget, Method, Site
 from search.errors import UsageError
@@ -21,6 +23,7 @@ from search.tuning.stack_choice import refuse_stack, stacked_share
 from search.tuning.stack_groups import TrialGoneError
 from search.tuning.stack_server import StackServer
 from search.workloads import WORKLOADS
+from trainables.base.errors import TrainingDiverged
 from trainables.base.objectives import Goal
 from trainables.base.trial_run import TrialKind, TrialRun
 from trainables.pt.config import PtDphiConfig
@@ -29,7 +32,29 @@ from trainables.pt.train import PtDphiTraining
 from trainables.runtime.gpu_memory import GpuPart
 
 CPU = torch.device("cpu")
-TINY = TrialKind(TinyTraining, TinyConfig, TinyData(), Goal({"loss": "min"}))
+
+
+class CountedStack(TinyStack):
+    """Tells of how many runs each epoch was."""
+
+    def train_epoch(self, slots: Collection[int]) -> dict[int, dict[str, float] | TrainingDiverged]:
+        together = {"together": float(len(slots))}
+        ended = super().train_epoch(slots)
+        return {slot: one if isinstance(one, TrainingDiverged) else one | together for slot, one in ended.items()}
+
+
+class CountedTraining(TinyTraining):
+    stack_type = CountedStack
+    begun, gate = threading.Event(), threading.Event()  # those of a large growth tell that they train, and wait
+
+    def train_epoch(self) -> dict[str, float]:
+        if self.config.growth > 1:
+            self.begun.set()
+            assert self.gate.wait(60)
+        return super().train_epoch()
+
+
+TINY = TrialKind(CountedTraining, TinyConfig, TinyData(), Goal({"loss": "min"}))
 
 
 @pytest.fixture
@@ -65,6 +90,21 @@ def test_trials_of_one_shape_train_together_and_others_alone(threads: ThreadPool
         together = [one["metrics"].get("together") for one in results.values()]
         assert together[2:] == [1.0, None]
     assert server.usage()["epochs"] == 8
+
+
+def test_trials_that_ask_at_the_same_time_are_one_program(threads: ThreadPoolExecutor) -> None:
+    """The thread is busy with a trial alone when all of them ask."""
+    server = server_of(slots=4)
+    for trial in "abc":
+        join(server, trial)
+    join(server, "busy", optional=5, growth=2.0)
+    before = threads.submit(server.step, "busy")
+    assert CountedTraining.begun.wait(60)
+    asked = [threads.submit(server.step, trial) for trial in "abc"]
+    wait_until(lambda: server._queue.qsize() == 3, "all have asked")
+    CountedTraining.gate.set()
+    assert before.result(60)["epoch"] == 1
+    assert {one.result(60)["metrics"]["together"] for one in asked} == {3.0}
 
 
 def test_a_trial_that_asks_late_does_not_keep_the_others_waiting(threads: ThreadPoolExecutor) -> None:

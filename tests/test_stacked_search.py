@@ -99,7 +99,7 @@ def test_a_stacked_search_leaves_what_an_unstacked_one_leaves(alone: Finished, t
     for label, run in alone.children.items():
         other = done.children[label]
         assert other.data.params == run.data.params
-        assert other.data.metrics.keys() - {"together"} == run.data.metrics.keys()
+        assert other.data.metrics.keys() == run.data.metrics.keys()
         same = run.data.metrics.keys() - TRIAL_FACTS - {"pid"}
         assert {name: other.data.metrics[name] for name in same} == {name: run.data.metrics[name] for name in same}
         assert set(done.files(other)) == set(alone.files(run))

@@ -65,7 +65,7 @@ class TinyStack(TrainingStack):
         ended: dict[int, dict[str, float] | TrainingDiverged] = {}
         for slot in slots:
             try:
-                ended[slot] = self.runs[slot].train_epoch() | {"together": float(len(slots))}
+                ended[slot] = self.runs[slot].train_epoch()
             except TrainingDiverged as diverged:
                 ended[slot] = diverged
         return ended
