@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import torch
 from search.workload import Chain, Defaults, Ranked, Workload
 from trainables.base.errors import TrainingDiverged
 from trainables.base.objectives import Mode
+from trainables.base.stack import TrainingStack
 from trainables.base.training import TrainedModel, Training, TrainingConfig
 from trainables.data.files import DataSettings
 
@@ -45,8 +46,46 @@ class TinyData:
     summary: tuple[str, ...] = ("nothing at all",)
 
 
+class TinyStack(TrainingStack):
+    """A stack in which runs train one after another; of the shape ``optional``, and none where that is 5."""
+
+    @staticmethod
+    def shape_of(config: Any) -> int | None:
+        return None if config.optional == 5 else int(config.optional)
+
+    def __init__(self, slots: int, device: torch.device) -> None:
+        self.runs: list[Any] = [None] * slots
+
+    def put(self, training: Training) -> int:
+        slot = self.runs.index(None)
+        self.runs[slot] = training
+        return slot
+
+    def train_epoch(self, slots: Collection[int]) -> dict[int, dict[str, float] | TrainingDiverged]:
+        ended: dict[int, dict[str, float] | TrainingDiverged] = {}
+        for slot in slots:
+            try:
+                ended[slot] = self.runs[slot].train_epoch()
+            except TrainingDiverged as diverged:
+                ended[slot] = diverged
+        return ended
+
+    def take(self, slot: int) -> None:
+        self.runs[slot] = None
+
+    @staticmethod
+    def excerpt(config: Any, data: TinyData, updates: int) -> TinyData:  # noqa: ARG004
+        return data
+
+    @staticmethod
+    def slot_bytes(config: Any, data: TinyData) -> int:  # noqa: ARG004
+        return 1
+
+
 class TinyTraining(Training):
     """Its loss is ``expected_loss``, whatever is done."""
+
+    stack_type = TinyStack
 
     def __init__(self, config: TinyConfig, data: TinyData, device: torch.device) -> None:
         self.config: TinyConfig = config

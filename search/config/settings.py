@@ -36,30 +36,28 @@ def _checked_duration(duration: str) -> str:
     return duration
 
 
-def _or_auto(word: object) -> object:
-    """None was the word for what is now auto."""
-    return "auto" if word is None else word
-
-
 def _checked_trials(trials: object) -> str:
     if not re.fullmatch(r"\+?\d+", str(trials)):
         raise ValueError(f"expected a number of trials, or +N to add N to a search; found {trials!r}")
     return str(trials)
 
 
-def _checked_race(trainings: object) -> str:
-    if trainings != "auto" and not (str(trainings).isdecimal() and int(str(trainings)) != 1):
-        raise ValueError(f"expected auto, 0 for no race, or a number of trainings from 2 on; found {trainings!r}")
-    return str(trainings)
+def _count(expected: str, right: Callable[[int], bool], *words: str) -> BeforeValidator:
+    """Check a number, or one of the words that may stand for it."""
+
+    def check(count: object) -> str:
+        if count in words or (str(count).isdecimal() and right(int(str(count)))):
+            return str(count)
+        raise ValueError(f"expected {expected}; found {count!r}")
+
+    return BeforeValidator(check)
 
 
 def _checked_name(name: str) -> str:
     """A name becomes a folder and a part of commands: letters, digits, dot, dash, underscore, nothing else."""
+    expected = "up to 100 letters, digits, dots, dashes and underscores, the first a letter or digit"
     if not re.fullmatch(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST_NAME - 1}}}", name):
-        raise ValueError(
-            f"expected up to 100 letters, digits, dots, dashes and underscores, the first a letter or digit; "
-            f"found {name!r}"
-        )
+        raise ValueError(f"expected {expected}; found {name!r}")
     return name
 
 
@@ -152,7 +150,9 @@ class Budget(ExecutionFlags):
         5, ge=0, description="end a search in which so many trials failed and nothing works; 0: never"
     )
     seed: int = Field(0, ge=0, description="seed of the sampler; trial n trains with seed + n")
-    race: Annotated[str, BeforeValidator(_checked_race)] = Field(
+    race: Annotated[
+        str, _count("auto, 0 for no race, or a number of trainings from 2 on", lambda trainings: trainings != 1, "auto")
+    ] = Field(
         "auto",
         description="trainings with new seeds, at the end, of the best trials and the reference preset; 0: none; auto: "
         "about a tenth of the compute, below 50 sampled trials winner and preset alone, below 15 trials none",
@@ -177,12 +177,13 @@ class Method(Settings):
         "auto",
         description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not; auto: tpe",
     )
-    scheduler: Annotated[Literal["auto", "none", "asha", "asha-early", "median", "pbt"], BeforeValidator(_or_auto)] = (
-        Field(
-            "auto",
-            description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
-            "points (--sampler random or qmc), none for several objectives",
-        )
+    scheduler: Annotated[
+        Literal["auto", "none", "asha", "asha-early", "median", "pbt"],
+        BeforeValidator(lambda word: "auto" if word is None else word),  # None was the word for what is now auto
+    ] = Field(
+        "auto",
+        description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
+        "points (--sampler random or qmc), none for several objectives",
     )
     presets: str | None = Field(
         None,
@@ -279,6 +280,9 @@ class Site(WhereFlags):
         description="GPUs of one trial, fractions too; auto: measured in a short benchmark of one trial, the fraction "
         "that fits; None: 1 where the cluster has any, else 0",
     )
+    stack: Annotated[
+        str, _count("auto, off, or a number from 2 to 64", lambda slots: 2 <= slots <= 64, "auto", "off")
+    ] = Field("off", description="trials that train as one program on each core or GPU; auto: measured")
     keep_checkpoints: int = Field(
         5, ge=0, description="number of best complete trials (or a whole Pareto front) whose checkpoints are kept"
     )

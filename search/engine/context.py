@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from search.storage.search_dir import SearchDir
     from search.storage.trial_record import TrialRecord
     from search.tracking.client import Experiment
+    from search.tuning.stack_servers import StackServers
     from search.tuning.stopping import StopController
     from search.workload import Data
 
@@ -49,11 +50,17 @@ class SearchContext:
     events: EventRecorder
     exporter: MlflowExporter | NullExporter
     figures: TrialFigures
+    stacks: StackServers | None = None  # None: each trial trains in its own process
 
     @property
     def interrupted(self) -> bool:
         """Whether the search was asked to leave its trials for a resume."""
         return self.stop_controller.reason == "interrupted"
+
+    def close_stacks(self) -> None:
+        """Stop the servers of stacks, if there are any."""
+        if self.stacks:
+            self.stacks.close(self.reporter.print_line)
 
     @contextmanager
     def exporting(self) -> Iterator[None]:

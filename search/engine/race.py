@@ -78,7 +78,7 @@ def run_race(
     names = [trial.label for trial in race.contenders(recorder.records.values())]
     say(f"race     {_in_words(race, names)}")
     searcher = RaceSearcher(race, recorder.records, spec.seed)
-    hooks = TuneHooks(searcher, recorder, controller)
+    hooks = TuneHooks(searcher, recorder, controller, context.stacks)
     make_tuner(replace(spec, scheduler="none"), prepared.data, share, context.directory.storage_path, hooks).fit()
 
 

@@ -39,6 +39,8 @@ from search.tracking.mlflow_writer import MlflowWriter
 from search.tracking.run_info import RunFacts
 from search.tuning.autosize.resolve import SIZING, resolve_share
 from search.tuning.resources import gpu_names, live_nodes
+from search.tuning.stack_choice import refuse_stack, stacked_share
+from search.tuning.stack_servers import StackServers
 from search.tuning.stopping import StopController
 from search.workload import Data
 from trainables.base.objectives import Metrics
@@ -61,6 +63,7 @@ def run_search(spec: SearchSpec, console: SafeConsole) -> SearchResult:
     directory, reporter = SearchDir(Storage.of(spec.site), spec.name), ConsoleReporter(console)
     check_writable(spec.json)
     refuse_race(spec)
+    refuse_stack(spec)
     with libraries_logged(console.log_file), directory.locked(spec.site.resume == "auto", reporter.print_line):
         spec, resumed = _settle_trials(spec, directory)
         console.log_file.open(directory.path / LOG, command_line())
@@ -136,6 +139,8 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
     with open_ray(spec.site.address, reporter) as nodes:
         with reporter.announcing("autosize measuring what one trial takes ..."):
             share = resolve_share(spec, data, nodes, directory.path, reporter.print_line)
+        with reporter.announcing("stack    choosing the number of slots ..."):
+            share = stacked_share(spec, data, share, reporter.print_line)
         reporter.print_share(share, gpu_names(live_nodes()), spec.most_concurrent if spec.site.address else 0)
         with ExitStack() as stack:
             with signals.deferred():  # once the search's run is in MLflow, its end must be logged there, too
@@ -143,7 +148,8 @@ def _run(spec: SearchSpec, prepared: PreparedSearch, directory: SearchDir, repor
                 events, continued = open_event_log(directory)
                 exporter = _exporter(spec, prepared, facts, directory, reporter)
                 figures = TrialFigures(DrawPool(spec.workload), events, reporter.print_line)
-                context = SearchContext(directory, reporter, stop_controller, events, exporter, figures)
+                stacks = StackServers(spec, data, share) if share.servers else None
+                context = SearchContext(directory, reporter, stop_controller, events, exporter, figures, stacks)
                 directory.on_taken_over = partial(_report_lost, context)
                 stack.enter_context(stop_waiting_when(stop_controller.due))
                 stack.enter_context(context.exporting())

@@ -40,6 +40,7 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
             [
                 context.events,
                 searcher,
+                *([context.stacks] if context.stacks else []),
                 context.figures,
                 *_mirrors(directory),
                 progress,
@@ -55,12 +56,13 @@ def run_trials(spec: SearchSpec, prepared: PreparedSearch, share: Share, context
         here = None if directory.mirror else lambda: largest_checkpoint_bytes(recorder.records.values())
         stop_controller.guard = DiskSpaceGuard(directory.path, context.reporter.print_line, here)
         with ExitStack() as closing:
+            closing.callback(context.close_stacks)
             closing.callback(retention.close)
             closing.callback(lambda: searcher.close(interrupted=context.interrupted))
             closing.callback(lambda: recorder.close(*_end(stop_controller)))
             closing.enter_context(stop_controller.resumable())
             if searcher.left:
-                hooks = TuneHooks(searcher, recorder, stop_controller)
+                hooks = TuneHooks(searcher, recorder, stop_controller, context.stacks)
                 make_tuner(spec, prepared.data, share, directory.storage_path, hooks).fit()
             run_race(spec, prepared, share, context, recorder)
     return list(recorder.records.values())

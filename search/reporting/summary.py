@@ -93,8 +93,11 @@ class ConsoleReporter:
     def print_share(self, share: Share, gpus: str, most: int) -> None:
         """Print how many trials run at a time, the CPUs and GPUs of each, and how many it may become."""
         device = f"{share.gpus:g} GPU ({gpus or 'kind unknown'})" if share.gpus else "no GPU"
-        grows = f", up to {most} at a time if nodes join" if most > share.concurrent else ""
-        self.print_line(f"device   {share.concurrent} trials at a time, each {share.cpus:g} CPU and {device}{grows}")
+        grows = f", up to {most} at a time if nodes join" if most > share.concurrent and not share.servers else ""
+        stacks = f" in {share.servers} stack{'s' * (share.servers > 1)}" if share.servers else ""
+        self.print_line(
+            f"device   {share.concurrent} trials at a time{stacks}, each {share.cpus:g} CPU and {device}{grows}"
+        )
 
     def print_result(self, leaderboard: Leaderboard, folder: SearchDir, site: Site) -> None:
         """Print the leaderboard, its verdicts, the computing time, and where to look."""

@@ -107,3 +107,17 @@ class ConcurrencyLimit:
         """Ask the autoscaler for nothing more."""
         if self._demand:
             self._demand.ask(0)
+
+
+class SlotLimit:
+    """The number of trials that the slots of a search's stacks hold; their servers are as many as it began with."""
+
+    def __init__(self, slots: int) -> None:
+        self._slots = slots
+
+    def update(self, running: int, left: int) -> int:
+        """Return the number of trials that may run now."""
+        return self._slots
+
+    def close(self) -> None:
+        """Do nothing: nothing was asked for."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.search import Searcher
 
 if TYPE_CHECKING:
-    from search.tuning.concurrency import ConcurrencyLimit
+    from search.tuning.concurrency import ConcurrencyLimit, SlotLimit
 
 FINISHED = str(Searcher.FINISHED)  # what ``suggest`` returns when there is nothing more to propose
 
@@ -15,7 +15,7 @@ FINISHED = str(Searcher.FINISHED)  # what ``suggest`` returns when there is noth
 class Proposer(Searcher):  # type: ignore[misc]
     """A Tune searcher whose state is in the files of the search; a subclass defines ``suggest`` and ``left``."""
 
-    limit: ConcurrencyLimit | None = None  # None: propose a trial whenever Tune asks for one
+    limit: ConcurrencyLimit | SlotLimit | None = None  # None: propose a trial whenever Tune asks for one
 
     @property
     def left(self) -> int:

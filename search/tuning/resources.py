@@ -7,7 +7,7 @@ import math
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import ray
 
@@ -24,25 +24,51 @@ from trainables.runtime.imports import modules_to_send
 Nodes = Sequence[Mapping[str, float]]  # resources of each node, by Ray's names
 
 
+_PROXY_CPUS = 0.001  # that Ray keeps for what Tune holds of a trial in a stack
+
+
 @dataclass(frozen=True)
 class Share:
-    """Resources of one trial, and the number of concurrent trials."""
+    """Resources of one trial, or of one server whose slots several trials share; the number of concurrent trials."""
 
     cpus: float
     gpus: float
     concurrent: int
     memory: int = 0  # bytes of its node's memory that Ray reserves; 0: unknown what a trial takes
     gpu_context: int = CONTEXT_BYTES  # bytes of its part of a GPU that CUDA itself takes
+    slots: int = 1  # trials that are trained in one stack
 
     @property
     def bundle(self) -> dict[str, float]:
-        """Resources that are requested of Ray, by its names."""
+        """Resources that a trial requests of Ray, by its names."""
+        if self.slots > 1:
+            return {"CPU": _PROXY_CPUS}
         asked = {"CPU": self.cpus, "GPU": self.gpus, "memory": float(self.memory)}
         return {kind: amount for kind, amount in asked.items() if amount}
 
+    @property
+    def servers(self) -> int:
+        """Number of the servers of stacks."""
+        return math.ceil(self.concurrent / self.slots) if self.slots > 1 else 0
+
+    @property
+    def server_cpus(self) -> float:
+        """What a server requests of Ray: its share without that of its trials."""
+        return max(self.cpus - self.slots * _PROXY_CPUS, 0.0)
+
+    def stacked(self, slots: int, most: int) -> Share:
+        """Return the share with so many trials at most in a stack, and ``most`` at most in all.
+
+        First every server gets a trial, for a core more is worth more than a slot more.
+        """
+        servers = min(self.concurrent, most)
+        each = min(slots, math.ceil(most / servers))
+        return replace(self, slots=each, concurrent=min(servers * each, most)) if each > 1 else self
+
     def as_dict(self) -> dict[str, float]:
         """Return the share under the names of the flags."""
-        return {"cpus_per_trial": self.cpus, "gpus_per_trial": self.gpus, "max_concurrent": self.concurrent}
+        stack = {"stack": self.slots} if self.slots > 1 else {}
+        return {"cpus_per_trial": self.cpus, "gpus_per_trial": self.gpus, "max_concurrent": self.concurrent} | stack
 
     @property
     def threads(self) -> int:

@@ -13,11 +13,13 @@ from ray.tune.execution.placement_groups import PlacementGroupFactory
 from search.config.spec import SearchSpec
 from search.storage.disk import checkpoint_patience
 from search.storage.location import StoragePath
-from search.tuning.concurrency import ConcurrencyLimit
+from search.tuning.concurrency import ConcurrencyLimit, SlotLimit
 from search.tuning.proposer import Proposer
 from search.tuning.recorder import Recorder
 from search.tuning.resources import Share
 from search.tuning.schedulers import make_scheduler
+from search.tuning.stack_proxy import StackedTrial
+from search.tuning.stack_servers import StackServers
 from search.tuning.stopping import SignalGuard, StopController
 from trainables.base.tune_adapter import EpochTrainable, Machine
 from trainables.runtime.gpu_memory import GpuPart
@@ -32,6 +34,7 @@ class TuneHooks:
     searcher: Proposer
     recorder: Recorder
     stop_controller: StopController
+    stacks: StackServers | None = None  # None: each trial trains in its own process
 
 
 def make_tuner(spec: SearchSpec, data: Any, share: Share, path: StoragePath, hooks: TuneHooks) -> tune.Tuner:
@@ -49,13 +52,13 @@ def make_tuner(spec: SearchSpec, data: Any, share: Share, path: StoragePath, hoo
     most = None  # a population takes turns on what there is
     if spec.scheduler != "pbt":  # other trials wait until there is room for a whole one
         most = spec.most_concurrent
-        hooks.searcher.limit = ConcurrencyLimit(share, most)
+        hooks.searcher.limit = SlotLimit(share.concurrent) if hooks.stacks else ConcurrencyLimit(share, most)
     parent, _, name = path.path.rpartition("/")
     if path.url:
         os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = _NO_SNAPSHOTS_S
         logging.getLogger("ray.tune.execution.experiment_state").setLevel(logging.CRITICAL)
     return tune.Tuner(
-        tune.with_resources(_trainable(spec, data, share), PlacementGroupFactory([share.bundle])),
+        tune.with_resources(_trainable(spec, data, share, hooks.stacks), PlacementGroupFactory([share.bundle])),
         tune_config=tune.TuneConfig(
             metric="scalar_score",  # the goal's own order: constraints go before the objective
             mode="min",
@@ -89,7 +92,9 @@ class _NoReporter(tune.ProgressReporter):  # type: ignore[misc]
     def report(self, trials: list[Any], done: bool, *system_information: Any) -> None: ...
 
 
-def _trainable(spec: SearchSpec, data: Any, share: Share) -> Any:
+def _trainable(spec: SearchSpec, data: Any, share: Share, stacks: StackServers | None) -> Any:
+    if stacks:
+        return tune.with_parameters(StackedTrial, servers=stacks.actors, patience=checkpoint_patience())
     return tune.with_parameters(
         EpochTrainable,
         training=spec.workload.training,

@@ -196,7 +196,7 @@ class Subject:
         """A whole trial after its last epoch."""
         trial = self.trial()
         results = [trial.step() for _ in range(self.epochs)]
-        return Ended(trial, results, self.stored(trial._training.state()), trial._best["weights"])
+        return Ended(trial, results, self.stored(trial.run.training.state()), trial.run.best["weights"])
 
     @cached_property
     def report(self) -> Report:

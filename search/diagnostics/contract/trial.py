@@ -53,8 +53,8 @@ def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
         for name in ("epoch", "outcome", "done", "best"):
             if again[name] != expected[name]:
                 raise LawBroken(f"{name} is {again[name]!r} in {epoch}, {expected[name]!r} without a resume")
-    pairs = {"state": (whole.state, second._training.state())}
-    pairs["best epoch's weights"] = whole.best_weights, second._best["weights"]
+    pairs = {"state": (whole.state, second.run.training.state())}
+    pairs["best epoch's weights"] = whole.best_weights, second.run.best["weights"]
     for what, (one, other) in pairs.items():
         if found := differences(one, other):
             raise LawBroken(f"the {what} differ in {places(found)} at the end of a resumed trial")
@@ -68,13 +68,13 @@ def a_resumed_trial_goes_on_bit_for_bit(subject: Subject) -> None:
 )
 def a_reused_process_keeps_nothing_of_the_last_trial(subject: Subject) -> None:
     fresh = subject.trial()
-    expected, state = fresh.step(), subject.stored(fresh._training.state())
+    expected, state = fresh.step(), subject.stored(fresh.run.training.state())
     used = subject.trial(seed=9)
     used.step()
     used.reset_config(fresh.config)
     again = used.step()
     found = differences(numbers(expected), numbers(again))
-    found = found or differences(state, used._training.state())
+    found = found or differences(state, used.run.training.state())
     if found:
         raise LawBroken(f"after another trial in the same process {places(found)} differs")
 
