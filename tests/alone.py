@@ -13,7 +13,8 @@ if __name__ == "__main__":
     from search.reporting.console import run_command
     from search.workloads import WORKLOADS
 
-    fork_workers()
+    if "ALONE_FORKS" in os.environ:
+        fork_workers()
     ray.cloudpickle.register_pickle_by_value(tiny)
     WORKLOADS["tiny"] = tiny.make_tiny(
         fails={"x": 0.2, "y": 0.0, "crash_epoch": 1},

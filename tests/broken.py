@@ -75,7 +75,7 @@ class Alone:
                 [*command, *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s)} | self.environment,
+                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s), "ALONE_FORKS": "1"} | self.environment,
                 start_new_session=True,
             )
 

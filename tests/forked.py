@@ -66,7 +66,7 @@ class ForkedPython(subprocess.Popen[Any]):
         request = {
             "words": flags,
             "folder": os.fspath(asked["cwd"] or Path.cwd()),
-            "environment": dict(asked["env"] or os.environ),
+            "environment": {ADDRESS: os.environ[ADDRESS]} | dict(asked["env"] or os.environ),
             "new_session": asked["start_new_session"],
             "adopt": os.getpid(),
         }
