@@ -18,6 +18,7 @@ import select
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -139,6 +140,7 @@ class ForkServer:
         os.environ.clear()
         os.environ.update(request["environment"])
         _open_streams()
+        tempfile.tempdir = None  # that of its own environment, when it asks
         random.seed()
         import numpy as np
 
