@@ -18,7 +18,11 @@ from forks import PR_SET_CHILD_SUBREAPER, prctl
 
 HERE = Path(__file__).parent
 ADDRESS, WORKER = "FORK_SERVER", "FORKED_WORKER"  # in the environment of whatever may ask for forks
-NO_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}  # a fork has one thread of its parent's
+NO_THREAD = {  # a fork has one thread of its parent's
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
 
 
 def start_server() -> None:
