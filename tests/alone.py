@@ -7,11 +7,14 @@ import os
 if __name__ == "__main__":
     import ray
     import tiny
+    from forked import fork_workers
 
     import search.run
     from search.reporting.console import run_command
     from search.workloads import WORKLOADS
 
+    if "ALONE_FORKS" in os.environ:
+        fork_workers()
     ray.cloudpickle.register_pickle_by_value(tiny)
     WORKLOADS["tiny"] = tiny.make_tiny(
         fails={"x": 0.2, "y": 0.0, "crash_epoch": 1},

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 import pytest
 from finished import Finished
+from forked import ForkedPython
 from optuna.trial import TrialState
 from tiny import TinyConfig, expected_loss, size
 
@@ -70,11 +71,11 @@ class Alone:
         command += ["--tracking-uri", self.uri] if self.uri else []
         self.storage.mkdir(parents=True, exist_ok=True)
         with self._output.open("wb") as output:
-            return subprocess.Popen(
+            return ForkedPython(
                 [*command, *flags],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s)} | self.environment,
+                env=os.environ | {"TINY_EPOCH_SECONDS": str(epoch_s), "ALONE_FORKS": "1"} | self.environment,
                 start_new_session=True,
             )
 

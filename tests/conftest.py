@@ -52,9 +52,12 @@ def ray_here() -> Iterator[None]:
     """A real Ray with two CPUs, which every search of the tests joins as it would join a cluster."""
     import ray
     import tiny
+    from forked import fork_workers, start_server
 
     import search.tuning.resources  # noqa: F401 - before Ray starts: it settles what Ray may send out
 
+    start_server()
+    fork_workers()
     ray.cloudpickle.register_pickle_by_value(tiny)  # workers need not find tests/
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     yield

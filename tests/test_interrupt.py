@@ -13,6 +13,7 @@ import psutil
 import pytest
 import torch
 from finished import Finished
+from forked import ForkedPython
 from optuna.trial import TrialState
 from tiny import TinyConfig, expected_loss
 
@@ -28,9 +29,9 @@ FLAGS = (
 def start(storage: Path, *flags: str, **environment: str) -> subprocess.Popen[str]:
     """A search in a process group of its own."""
     command = [sys.executable, str(Path(__file__).parent / "alone.py"), "tiny", "--storage", str(storage)]
-    return subprocess.Popen(
+    return ForkedPython(
         [*command, *flags], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"TINY_EPOCH_SECONDS": "0.1"} | environment, start_new_session=True,
+        env=os.environ | {"TINY_EPOCH_SECONDS": "0.1", "ALONE_FORKS": "1"} | environment, start_new_session=True,
     )  # fmt: skip
 
 
