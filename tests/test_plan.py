@@ -110,11 +110,15 @@ def test_nothing_to_run_is_refused() -> None:
 @pytest.mark.parametrize(
     ("sampler", "trials", "objective", "scheduler"),
     [
-        ("auto", 500, "loss", "asha"),
+        ("auto", 199, "loss", "asha"),
+        ("auto", 200, "loss", "asha-sharp"),
+        ("auto", 500, "loss,score", "none"),
+        ("tpe", 500, "loss", "asha"),
         ("gp", 500, "loss", "asha"),
         ("random", 19, "loss", "asha"),
         ("random", 20, "loss", "asha-early"),
-        ("qmc", 500, "loss", "asha-early"),
+        ("random", 199, "loss", "asha-early"),
+        ("qmc", 200, "loss", "asha-sharp"),
         ("random", 500, "loss,score", "none"),
     ],
 )
@@ -126,8 +130,15 @@ def test_the_scheduler_follows_from_sampler_trials_and_objectives_where_it_is_le
     assert (left_open.scheduler, named.scheduler) == (scheduler, "median")
     assert scheduler_reason(left_open)
     assert not scheduler_reason(named)
-    assert left_open.sampler == ("tpe" if sampler == "auto" else sampler)
+    drawn = "random" if scheduler == "asha-sharp" else "tpe"  # where it was left open
+    assert left_open.sampler == (drawn if sampler == "auto" else sampler)
+    assert named.sampler == ("tpe" if sampler == "auto" else sampler)
     assert plan_of(**asked, scheduler=None).scheduler == scheduler  # None was the word for auto
+
+
+def test_many_trials_that_learn_from_earlier_searches_are_proposed_by_a_model() -> None:
+    spec = plan_of(budget=Budget(trials=500), warm_from=("before",))
+    assert (spec.sampler, spec.scheduler) == ("tpe", "asha")
 
 
 def test_the_first_lines_say_which_scheduler_was_chosen_and_why() -> None:
@@ -137,7 +148,7 @@ def test_the_first_lines_say_which_scheduler_was_chosen_and_why() -> None:
         assert words in " ".join(stream.getvalue().split())
 
 
-def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: Path) -> None:
+def test_a_resumed_search_keeps_the_sampler_and_scheduler_that_it_was_begun_with(tmp_path: Path) -> None:
     site, random = Site(name="before", storage=str(tmp_path), resume="yes"), Method(sampler="random")
     spec = spec_of(WORKLOAD, site=site, method=random, demo=False)
     directory = SearchDir(Storage.of(site), "before")
@@ -148,6 +159,10 @@ def test_a_resumed_search_keeps_the_scheduler_that_it_was_begun_with(tmp_path: P
     resumed, _ = _settle_trials(spec, directory)
     assert (spec.scheduler, resumed.scheduler) == ("asha-early", "asha")
     assert scheduler_reason(resumed) == "as this search was begun"
+    many = spec_of(WORKLOAD, site=site, method=Method(), budget=Budget(trials=500), demo=False)
+    directory.set(method={"sampler": "tpe", "scheduler": "asha"})
+    more, _ = _settle_trials(many, directory)
+    assert (many.sampler, many.scheduler, more.sampler, more.scheduler) == ("random", "asha-sharp", "tpe", "asha")
     named = replace(spec, method=Method(sampler="random", scheduler="median"), scheduler="median")
     assert _settle_trials(named, directory)[0].scheduler == "median"
 

@@ -23,7 +23,7 @@ from specs import spec_of
 from tiny import TinyConfig, expected_loss, make_tiny
 
 from search.config.settings import Method
-from search.tuning.schedulers import Explore, make_scheduler
+from search.tuning.schedulers import Asha, Explore, make_scheduler
 from search.tuning.stopping import StopController
 from search.workloads import WORKLOADS
 from trainables.zdc.config import ZDCConfig
@@ -72,7 +72,7 @@ class _Trial:
         self.config = {"preset": preset}
 
 
-@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "asha-sharp", "median"])
 def test_weak_trials_are_stopped_and_strong_ones_go_on(name: str) -> None:
     bench = Bench(name)
     for number in range(4):
@@ -81,7 +81,7 @@ def test_weak_trials_are_stopped_and_strong_ones_go_on(name: str) -> None:
     assert STOP not in bench.run(bench.trial("best"), 0.1)
 
 
-@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "asha-sharp", "median"])
 def test_presets_are_never_stopped_but_the_others_are_judged_by_them(name: str) -> None:
     bench = Bench(name)
     for number in range(4):
@@ -101,7 +101,7 @@ def test_a_spared_preset_goes_on_to_be_a_yardstick_of_the_median() -> None:
     assert len(bench.scheduler._results[spared]) >= 4
 
 
-@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "asha-sharp", "median"])
 def test_diverged_trials_do_not_poison_the_judgement(name: str) -> None:
     """Pitfalls 1 and 2: they report no number, and comparing goes on without them."""
     bench = Bench(name)
@@ -124,15 +124,29 @@ def test_no_trial_is_judged_before_its_first_rung(name: str, first: int) -> None
     assert bench.report(weak, first, 9.0) == STOP
 
 
-@pytest.mark.parametrize(("name", "passing"), [("asha", 200), ("asha-early", 133)])
-def test_one_in_two_passes_a_rung_of_asha_and_one_in_three_one_of_asha_early(name: str, passing: int) -> None:
+@pytest.mark.parametrize(
+    ("epochs", "rungs"), [(8, [12.5, 50]), (25, [4, 16, 64]), (30, [10 / 3, 40 / 3, 160 / 3]), (400, [2, 8, 32])]
+)
+def test_sharp_cuts_begin_with_the_first_epoch_and_never_use_an_epoch_twice(epochs: int, rungs: list[float]) -> None:
+    scheduler = make_scheduler(replace(spec_of(make_tiny()), scheduler="asha-sharp", epochs=epochs))
+    assert isinstance(scheduler, Asha)
+    assert sorted(scheduler._brackets[0]._rungs[place][0] for place in range(len(rungs))) == pytest.approx(rungs)
+    assert len(scheduler._brackets[0]._rungs) == len(rungs)
+    first = 100 * 1 / epochs
+    assert epochs == 400 or scheduler._brackets[0]._rungs[-1][0] <= first
+
+
+@pytest.mark.parametrize(("name", "passing"), [("asha", 200), ("asha-early", 133), ("asha-sharp", 100)])
+def test_one_in_two_passes_a_rung_of_asha_one_in_three_of_asha_early_one_in_four_of_asha_sharp(
+    name: str, passing: int
+) -> None:
     bench = Bench(name)
     losses = random.Random(0).sample(range(400), 400)
     going_on = sum(bench.report(bench.trial(f"trial-{loss}"), 25, loss) == GO_ON for loss in losses)
     assert passing - 25 <= going_on <= passing + 25
 
 
-@pytest.mark.parametrize("name", ["asha", "asha-early", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-early", "asha-sharp", "median"])
 @pytest.mark.parametrize("pct_start", [0.1, 0.35, 0.8, 0.9])
 def test_zdc_trials_are_not_judged_before_the_learning_rate_peak_of_their_own_cycle(
     name: str, pct_start: float

@@ -60,7 +60,7 @@ def spec_of(replicate: Replicate, sampler: str, scheduler: str) -> SearchSpec:
         trials=trials,
         epochs=table.epochs,
         scheduler=choose_scheduler(left_open, 1, trials) if scheduler == "auto" else scheduler,
-        sampler=choose_sampler(left_open),
+        sampler=choose_sampler(left_open, 1, trials),
     )
 
 

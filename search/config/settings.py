@@ -175,15 +175,15 @@ class Method(Settings):
     )
     sampler: Literal["auto", "tpe", "gp", "cmaes", "random", "qmc"] = Field(
         "auto",
-        description="Optuna sampler; tpe and gp respect constraints while they propose, the others do not; auto: tpe",
+        description="Optuna sampler; tpe and gp respect constraints; auto: tpe, random for 200 trials of one objective",
     )
     scheduler: Annotated[
-        Literal["auto", "none", "asha", "asha-early", "median", "pbt"],
+        Literal["auto", "none", "asha", "asha-early", "asha-sharp", "median", "pbt"],
         BeforeValidator(lambda word: "auto" if word is None else word),  # None was the word for what is now auto
     ] = Field(
         "auto",
-        description="stops weak trials early, by the first objective; auto: asha, asha-early for 20 or more random "
-        "points (--sampler random or qmc), none for several objectives",
+        description="stops weak trials early, by the first objective; auto: asha; of random points (--sampler "
+        "random or qmc) asha-early for 20 or more, asha-sharp for 200 or more; none for several objectives",
     )
     presets: str | None = Field(
         None,

@@ -149,7 +149,7 @@ def make_spec(workload: Workload, flags: SearchFlags[Any]) -> SearchSpec:
         trials=trials,
         epochs=budget.epochs or defaults.epochs,
         scheduler=choose_scheduler(method, len(goal.objectives), trials),
-        sampler=choose_sampler(method),
+        sampler=choose_sampler(method, len(goal.objectives), trials),
         demo=demo,
         json=flags.json,
     )

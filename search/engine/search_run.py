@@ -84,10 +84,12 @@ def _settle_trials(spec: SearchSpec, directory: SearchDir) -> tuple[SearchSpec, 
         return spec, False
     directory.repair()
     about = directory.description()
-    before = int(about["trials"])
+    before, method = int(about["trials"]), about.get("method", {})
     if spec.method.scheduler == "auto":  # its trials are judged as those before them
-        spec = replace(spec, scheduler=about.get("method", {}).get("scheduler", spec.scheduler))
-    spec = settle_race(spec, about.get("method", {}))
+        spec = replace(spec, scheduler=method.get("scheduler", spec.scheduler))
+    if spec.method.sampler == "auto":  # and proposed as these were
+        spec = replace(spec, sampler=method.get("sampler", spec.sampler))
+    spec = settle_race(spec, method)
     if not spec.trials_added:
         return replace(spec, trials=max(before, spec.trials) if spec.trials_asked else before), True
     if not directory.history.complete(before + len(spec.space.presets)):

@@ -24,6 +24,8 @@ from search.config.spec import SearchSpec
 _CLOCK = "progress_percent"
 _FIRST_RUNG_PERCENT = 25
 _EARLY_RUNG_PERCENT = 10  # measured, as its factor of 3: benchmarks/2026-11-29-methods.md
+_SHARP_RUNG_PERCENT = 2  # or the first epoch of a short training
+_ROUNDING = 1e-9  # of a share of epochs
 
 
 class PresetsRunOn:
@@ -81,6 +83,9 @@ def make_scheduler(spec: SearchSpec) -> TrialScheduler:
             return Asha(time_attr=_CLOCK, max_t=100, grace_period=_FIRST_RUNG_PERCENT, reduction_factor=2)
         case "asha-early":
             return Asha(time_attr=_CLOCK, max_t=100, grace_period=_EARLY_RUNG_PERCENT, reduction_factor=3)
+        case "asha-sharp":
+            first = max(_SHARP_RUNG_PERCENT, 100 / spec.epochs * (1 - _ROUNDING))
+            return Asha(time_attr=_CLOCK, max_t=100, grace_period=first, reduction_factor=4)
         case "median":
             return Median(time_attr=_CLOCK, grace_period=_FIRST_RUNG_PERCENT, min_time_slice=float("inf"))
         case "pbt":
