@@ -12,7 +12,7 @@ DATABASE = import os; path = os.path.abspath(os.environ["STORAGE"]) + "/mlflow/m
 	print("sqlite" + "+pysqlite" * (quoted != path) + ":///" + quoted)
 PYTEST = $(PYTHON) -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
-.PHONY: zdc pt ui screenshots test check lint bench clean help
+.PHONY: zdc pt ui screenshots test check lint bench study-zdc study-pt clean help
 
 zdc: $(READY)  ## search zdc on the carried sample, a few minutes on two cores
 	$(PYTHON) -m search.run zdc --storage "$$STORAGE"
@@ -61,11 +61,17 @@ bench: $(READY)  ## run the benchmarks, each of which prints a table
 	if [ "$$(id -u)" = 0 ]; then $(PYTHON) -m benchmarks.cluster; fi  # it creates network namespaces
 	if command -v nvidia-smi >/dev/null; then $(PYTHON) -m benchmarks.gpu; fi
 
+study-zdc: $(READY)  ## study zdc on the events of PACKED=file.npz, hours on two cores; a repetition goes on
+	$(PYTHON) -m benchmarks.studies.zdc "$(or $(PACKED),$(error PACKED=file.npz names the events))" --out "$$STORAGE/studies" $(OPTIONS)
+
+study-pt: $(READY)  ## study the pT chain on simulated electrons, hours on two cores; a repetition goes on
+	$(PYTHON) -m benchmarks.studies.pt --out "$$STORAGE/studies" $(OPTIONS)
+
 clean:  ## remove .venv
 	rm -rf .venv
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON3) -c "import sys; sys.exit(sys.version_info < (3, 11))" \

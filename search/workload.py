@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from search.errors import UsageError
 from trainables.base.objectives import Constraint
 from trainables.contract import (
+    CompareSeeds,
     CompareTrials,
     Data,
     DrawHoldout,
@@ -43,7 +44,7 @@ def not_given(_settings: Any, _cache_dir: Path, /) -> Data:
     raise NotImplementedError
 
 
-def no_figures(_reports: Mapping[str, Path], _folder: Path, /) -> None:
+def no_figures(_reports: Mapping[str, Any], _folder: Path, /) -> None:
     """Draw nothing."""
 
 
@@ -146,6 +147,7 @@ class Workload:
     title: str = ""  # empty: the name
     columns: tuple[str, ...] = ()  # metrics beside the objective in every leaderboard; X_error is shown as that of X
     compare: CompareTrials = no_figures  # of several trials
+    compare_seeds: CompareSeeds = no_figures  # of points that were trained with several seeds
 
     # the space: points to begin with, what is searched on demand, what may change within a run, what takes memory
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

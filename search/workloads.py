@@ -109,6 +109,7 @@ def _zdc(name: str, title: str) -> Workload:
         columns=("mse_high", "mse_high_excess", "mse_high_excess_error", "brier"),
         baselines=trainables.zdc.data.naive_predictors,
         compare=trainables.zdc.plots.compare_trials,
+        compare_seeds=trainables.zdc.plots.compare_seeds,
         demo=Defaults(
             trials=3,
             epochs=5,
@@ -176,6 +177,7 @@ def _pt_training(name: str, title: str, training: str, full_epochs: int, **more:
         "columns": ("bias", "core_sigma", "tail"),
         "baselines": trainables.pt.naive.naive_predictors,
         "compare": trainables.pt.plots.compare_trials,
+        "compare_seeds": trainables.pt.plots.compare_seeds,
         # width and batch for a sample of ten thousand events
         "demo": Defaults(3, 25, ("report", "small-sample"), {"batch_size": 64, "width": 64}),
         "full": Defaults(50, full_epochs),

@@ -21,7 +21,7 @@ from trainables.pt.distributions import count_predictions, count_residuals
 from trainables.pt.event_plots import plot_angle_curve, plot_distributions, plot_predictions
 from trainables.pt.metrics import PtBinning, Scores, score
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT, naive_scores
-from trainables.pt.plots import compare_trials, plot_biases, plot_losses, plot_widths
+from trainables.pt.plots import compare_seeds, compare_trials, plot_biases, plot_losses, plot_widths
 from trainables.pt.report import draw_report, write_tables
 from trainables.pt.simulate import simulate_combined_data, simulate_data
 from trainables.pt.tables import (
@@ -99,6 +99,13 @@ def is_png(path: Path) -> bool:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def test_seeds_of_a_point_are_drawn_together(full_report: Path, bare_report: Path, tmp_path: Path) -> None:
+    compare_seeds({"one point": [full_report, bare_report], "another": [bare_report]}, tmp_path)
+    (figure,) = tmp_path.iterdir()
+    assert figure.name == "resolution_and_bias_over_seeds.png"
+    assert figure.stat().st_size > 10_000
 
 
 def test_a_report_holds_all_figures_and_tables(full_report: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -250,13 +250,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 FLAGS = ("--trials", str(SAMPLED), "--epochs", str(EPOCHS), "--scheduler", "none", "--sampler", "random")
 
 
+def count_seeds(reports: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Stand for figures: their names say of what they are."""
+    for label, one in reports.items():
+        (folder / f"{label} {len(set(one))} reports {all(report.is_dir() for report in one)}.png").write_bytes(b"PNG")
+
+
 @pytest.fixture(scope="module")
 def raced(tmp_path_factory: pytest.TempPathFactory, ray_here: None) -> Finished:  # noqa: ARG001 - it runs
     import noisy
     from ray import cloudpickle
 
     cloudpickle.register_pickle_by_value(noisy)
-    return run_search(make_noisy(**PRESETS), tmp_path_factory.mktemp("race"), "raced", *FLAGS, "--race", "10")
+    workload = replace(make_noisy(**PRESETS), compare_seeds=count_seeds)
+    return run_search(workload, tmp_path_factory.mktemp("race"), "raced", *FLAGS, "--race", "10")
 
 
 def repeats_of(done: Finished) -> list[TrialRecord]:
@@ -292,6 +299,8 @@ def test_the_page_and_mlflow_show_it(raced: Finished) -> None:
     page = (raced.folder / "report.html").read_text()
     assert 'id="race"' in page
     assert "mean of new seeds, 95 %" in page
+    assert "good 3 reports True" in page
+    assert "Means over new seeds" in page
     won = raced.rows["good"]["race"]
     assert raced.parent.data.metrics["race_mean"] == pytest.approx(won["mean"])
     assert raced.parent.data.metrics["race_seeds"] == won["seeds"]

@@ -13,7 +13,7 @@ from trainables.evaluation.tables import read_columns, write_columns
 from trainables.zdc.binning import Binning
 from trainables.zdc.config import ZDCConfig
 from trainables.zdc.metrics import ScoreSums
-from trainables.zdc.plots import compare_trials, plot_mse
+from trainables.zdc.plots import compare_seeds, compare_trials, plot_mse
 from trainables.zdc.simulate import simulate_data
 from trainables.zdc.tables import (
     EPOCH_TABLE,
@@ -62,6 +62,20 @@ def test_trials_are_compared_from_their_reports(reports: dict[str, Path], tmp_pa
     compare_trials(reports, tmp_path)
     assert is_png(tmp_path / "mse_vs_energy.png")
     assert is_png(tmp_path / "losses.png")
+
+
+def test_seeds_of_a_point_are_drawn_together_also_without_epochs(reports: dict[str, Path], tmp_path: Path) -> None:
+    both = list(reports.values())
+    compare_seeds({"one point": both, "another": both[:1]}, tmp_path)
+    figures = {"excess_vs_energy_over_seeds.png", "excess_by_epoch_over_seeds.png"}
+    assert {path.name for path in tmp_path.iterdir()} == figures
+    assert all(is_png(tmp_path / name) for name in figures)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    (bare / MSE_TABLE).write_bytes((both[0] / MSE_TABLE).read_bytes())
+    compare_seeds({"one point": [bare, bare]}, bare)
+    assert {path.suffix for path in bare.iterdir()} == {".csv", ".png"}
+    assert len(list(bare.glob("*.png"))) == 1
 
 
 def test_drawing_leaves_the_users_style_alone(reports: dict[str, Path], tmp_path: Path) -> None:

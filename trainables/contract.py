@@ -96,6 +96,11 @@ class CompareTrials(Protocol):
         """Draw figures that compare trials, given as label -> folder of the trial's report, into a folder."""
 
 
+class CompareSeeds(Protocol):
+    def __call__(self, reports: Mapping[str, Sequence[Path]], folder: Path, /) -> None:
+        """Draw figures of means over seeds with their bands, given as label -> reports of trainings of one point."""
+
+
 class EvaluateModel(Protocol):
     def __call__(
         self, model: TrainedModel, upstream: Models, holdout: Any, data: Any, replicas: int, device: torch.device, /

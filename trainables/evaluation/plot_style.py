@@ -108,13 +108,29 @@ def draw_series(axes: Axes, series: Series, number: int, place: float, label: st
     """
     colour = colour_of(number)
     if len(series.value_K) > MANY_BINS:
-        draw_steps(axes, series, color=colour, linewidth=1.2, label=label)
-        upper_K, edges = series.with_gaps(series.value_K + series.error_K)
-        lower_K, _ = series.with_gaps(series.value_K - series.error_K)
-        axes.stairs(upper_K, edges, baseline=lower_K, fill=True, color=colour, alpha=0.2, linewidth=0)
+        draw_band(axes, series, number, label)
         return
     at_K = series.low_K + place * (series.high_K - series.low_K)
     axes.errorbar(at_K, series.value_K, series.error_K, color=colour, fmt=marker_of(number), elinewidth=1, label=label)
+
+
+def draw_band(axes: Axes, series: Series, number: int, label: str) -> None:
+    """Draw steps with a band of their errors, in the colour of the trial of this number: 0, 1, ..."""
+    colour = colour_of(number)
+    draw_steps(axes, series, color=colour, linewidth=1.2, label=label)
+    upper_K, edges = series.with_gaps(series.value_K + series.error_K)
+    lower_K, _ = series.with_gaps(series.value_K - series.error_K)
+    axes.stairs(upper_K, edges, baseline=lower_K, fill=True, color=colour, alpha=0.2, linewidth=0)
+
+
+def range_of_bands(bands: Iterable[Series]) -> tuple[float, float]:
+    """Return the ends of an axis that holds several bands and 0, with some room: matplotlib does not see lower ends."""
+    ends = [
+        value_K + sign * band.error_K for band in bands for sign, value_K in ((-1, band.value_K), (1, band.value_K))
+    ]
+    low, high = (float(end([0.0, *(end(one) for one in ends if one.size)])) for end in (np.nanmin, np.nanmax))
+    room = 0.06 * (high - low) or 1.0
+    return low - room, high + room
 
 
 def legend_above(figure: Figure, panels: Iterable[Axes]) -> None:

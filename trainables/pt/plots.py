@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,15 @@ from trainables.evaluation.plot_style import (
     NAIVE_STYLES,
     Series,
     colour_of,
+    draw_band,
     draw_series,
     draw_steps,
     drawn,
     legend_above,
+    range_of_bands,
 )
 from trainables.evaluation.scores import Evaluation
+from trainables.evaluation.seeds import mean_over_seeds, name_with_seeds
 from trainables.evaluation.tables import read_columns
 from trainables.pt.metrics import MOST_BIAS, ResponseCurve
 from trainables.pt.naive import ANGLE_FORMULA, ENERGY_FORMULA, REPORT
@@ -184,6 +187,37 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
             _history(axes, column["epoch"], column[name], colour_of(number), label, LINES[number // len(COLOURS) % 3])
         axes.set(xlabel="epoch", ylabel="main loss on training events")
         legend_above(figure, [axes])
+
+
+def compare_seeds(reports: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Draw resolution and bias of points that were trained with several seeds, means with the bands of their errors.
+
+    Parameters
+    ----------
+    reports : mapping of str to paths
+        Label of a point -> the reports of its trainings.
+    """
+    curves = {
+        label: [read_response_table(report / RESPONSE_TABLE)[0] for report in one] for label, one in reports.items()
+    }
+    with drawn(folder / "resolution_and_bias_over_seeds.png", 7.6, 7.4) as figure:
+        panels = figure.subplots(2, 1, sharex=True)
+        limit = 100 * MOST_BIAS
+        panels[1].axhspan(-limit, limit, color=GREY, alpha=0.25, linewidth=0, label=f"default limit: ±{limit:g} %")
+        for axes, quantity in zip(panels, ("resolution", "median"), strict=True):
+            axes.axhline(0, color=GREY, linewidth=0.8)
+            bands = {
+                name_with_seeds(label, len(one)): mean_over_seeds(
+                    [_percent(curve, columns_of(curve)[quantity]) for curve in one]
+                )
+                for label, one in curves.items()
+            }
+            for number, (name, band) in enumerate(bands.items()):
+                draw_band(axes, band, number, name)
+            axes.set(ylabel=TITLES[quantity], ylim=range_of_bands(bands.values()))
+        panels[0].set_ylim(bottom=0)
+        panels[-1].set(xlabel=TRUE_PT, xlim=(0, None))
+        legend_above(figure, panels)
 
 
 def _history(

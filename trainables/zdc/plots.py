@@ -20,17 +20,20 @@ from trainables.evaluation.plot_style import (
     NAIVE_STYLES,
     Series,
     colour_of,
+    draw_band,
     draw_series,
     draw_steps,
     drawn,
     legend_above,
+    range_of_bands,
 )
 from trainables.evaluation.scores import Evaluation
+from trainables.evaluation.seeds import mean_over_seeds, name_with_seeds
 from trainables.evaluation.tables import read_columns
 from trainables.zdc.figure_data import InputCounts, MeanMaps
 from trainables.zdc.metrics import MseCurve
 from trainables.zdc.naive import CONSTANT_MASK, MEAN_MASK_PER_BIN
-from trainables.zdc.tables import LOSS_TABLE, MSE_TABLE, ExcessMap, read_mse_table
+from trainables.zdc.tables import EPOCH_TABLE, LOSS_TABLE, MSE_TABLE, ExcessMap, read_epoch_table, read_mse_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,6 +63,76 @@ def compare_trials(reports: Mapping[str, Path], folder: Path) -> None:
             )
         axes.set(xlabel="epoch", ylabel="regression loss [nats per crystal]")
         axes.legend()
+
+
+def compare_seeds(reports: Mapping[str, Sequence[Path]], folder: Path) -> None:
+    """Draw the excess of points that were trained with several seeds: against energy, and against the epoch.
+
+    Parameters
+    ----------
+    reports : mapping of str to paths
+        Label of a point -> the reports of its trainings.
+    """
+    curves = {label: [read_mse_table(report / MSE_TABLE)[0] for report in one] for label, one in reports.items()}
+    with drawn(folder / "excess_vs_energy_over_seeds.png", 7.6, 5.2) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(0, color=INK, linewidth=1.1)
+        bands = {
+            name_with_seeds(label, len(one)): mean_over_seeds([_in_gev(curve, curve.excess) for curve in one])
+            for label, one in curves.items()
+        }
+        for number, (name, band) in enumerate(bands.items()):
+            draw_band(axes, band, number, name)
+        axes.set(
+            ylim=range_of_bands(bands.values()),
+            xlim=(0, None),
+            xlabel="energy of the primary [GeV]",
+            ylabel="excess: mse(E) - floor, mean over seeds",
+        )
+        legend_above(figure, [axes])
+    tables = {
+        label: [read_epoch_table(report / EPOCH_TABLE) for report in one]
+        for label, one in reports.items()
+        if all((report / EPOCH_TABLE).exists() for report in one)
+    }
+    if tables:
+        _plot_epochs_over_seeds(folder / "excess_by_epoch_over_seeds.png", tables)
+
+
+def _plot_epochs_over_seeds(path: Path, tables: Mapping[str, Sequence[ExcessMap]]) -> None:
+    """Draw the mean excess of the lower and of the highest quarter of the energies after each epoch."""
+    from matplotlib.ticker import MaxNLocator
+
+    end_mev = max(found.high_edge_mev_K.max() for one in tables.values() for found in one)
+    quarter_mev = 0.75 * float(end_mev)
+    with drawn(path, 7.6, 7.0, {"xtick.minor.visible": False}) as figure:
+        panels = figure.subplots(2, 1, sharex=True)
+        titles = (f"excess from {quarter_mev / 1000:g} GeV on", f"excess below {quarter_mev / 1000:g} GeV")
+        for axes, title, above in zip(panels, titles, (True, False), strict=True):
+            axes.axhline(0, color=INK, linewidth=1.1)
+            for number, (label, one) in enumerate(tables.items()):
+                mean = mean_over_seeds([_by_epoch(found, quarter_mev, above) for found in one])
+                epoch_E, colour = (mean.low_K + mean.high_K) / 2, colour_of(number)
+                axes.plot(epoch_E, mean.value_K, color=colour, label=name_with_seeds(label, len(one)))
+                band = mean.value_K - mean.error_K, mean.value_K + mean.error_K
+                axes.fill_between(epoch_E, *band, color=colour, alpha=0.2, linewidth=0)
+            axes.set(ylabel=f"{title},\nmean over seeds")
+            axes.set_yscale("symlog", linthresh=_noise([found for one in tables.values() for found in one]))
+        panels[-1].set_xlabel("epoch")
+        panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_above(figure, [panels[0]])
+
+
+def _noise(tables: Sequence[ExcessMap]) -> float:
+    """Return the median error of the mean of a quarter of the bins: below that an axis is linear."""
+    errors = [np.median(found.error_K) / np.sqrt(max(len(found.error_K) / 4, 1)) for found in tables]
+    return float(np.median(errors)) or 1e-12
+
+
+def _by_epoch(found: ExcessMap, from_mev: float, above: bool) -> Series:
+    in_part_K = (found.low_edge_mev_K >= from_mev - 1e-6) == above
+    epoch_E = np.array(found.epochs, np.float64)
+    return Series(epoch_E - 0.5, epoch_E + 0.5, found.excess_EK[:, in_part_K].mean(axis=1), np.zeros_like(epoch_E))
 
 
 def draw_holdout(evaluations: Mapping[str, Evaluation], file: Path, reference: str | None) -> None:

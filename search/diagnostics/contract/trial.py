@@ -140,6 +140,7 @@ def trials_can_be_compared(subject: Subject) -> None:
     open_before = _open_figures()
     with subject.new_folder() as folder:
         workload.compare(reports, folder)
+        workload.compare_seeds({"one": [subject.report.folder] * 2}, folder)
     if left := _open_figures() - open_before:
         raise LawBroken(f"compare() leaves {left} figures of matplotlib open")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from base64 import b64encode
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from search.config.redaction import first_line
+from search.workload import no_figures
 from trainables.base.checkpoint import FIGURE_DATA, REPORT_ERROR, REPORT_FOLDER
 
 if TYPE_CHECKING:
@@ -68,13 +69,35 @@ def load_images(search: SearchSnapshot) -> PhysicsImages:
     return PhysicsImages(together, rows, shared, missing + failed)
 
 
+def draw_seeds(search: SearchSnapshot) -> tuple[list[Image], list[str]]:
+    """Draw the points of the race that were trained with two or more new seeds, best first, and say what is missing."""
+    workload = search.workload
+    of_point: dict[str, list[TrialRecord]] = {}
+    for trial in search.complete:
+        repeats = [one for one in search.repeats if one.repeats == trial.number and one.outcome == "complete"]
+        if len(repeats) > 1:
+            of_point[trial.label] = repeats
+    if workload is None or workload.compare_seeds is no_figures or not of_point:
+        return [], []
+    with open_reports(search, [one for repeats in of_point.values() for one in repeats]) as reports:
+        kept = {label: [reports[one.label] for one in some if one.label in reports] for label, some in of_point.items()}
+        several = {label: found for label, found in kept.items() if len(found) > 1}
+        missing = [f"{label}: reports of its trainings in the race are not kept." for label in kept.keys() - several]
+        images, failed = _draw(lambda folder: workload.compare_seeds(several, folder)) if several else ([], [])
+    return images, sorted(missing) + failed
+
+
 def draw_comparison(workload: Workload | None, reports: Mapping[str, Path]) -> tuple[list[Image], list[str]]:
     """Draw the workload's comparison of several reports; where that fails, return the reason instead."""
     if not reports or workload is None:
         return [], []
+    return _draw(lambda folder: workload.compare(reports, folder))
+
+
+def _draw(draw: Callable[[Path], None]) -> tuple[list[Image], list[str]]:
     with TemporaryDirectory() as temporary:
         try:
-            workload.compare(reports, Path(temporary))
+            draw(Path(temporary))
         except Exception as error:  # a plotting library may raise anything for an incomplete file
             return [], [f"The comparison could not be drawn: {type(error).__name__}: {first_line(error)}"]
         return [_load_image(file) for file in sorted(Path(temporary).glob("*.png"))], []

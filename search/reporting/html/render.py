@@ -24,7 +24,7 @@ from search.reporting.html.overlay import (
     hyperparameters_of_best,
     overlay_graphs,
 )
-from search.reporting.html.physics_images import load_images
+from search.reporting.html.physics_images import draw_seeds, load_images
 from search.reporting.html.plot_theme import (
     OUTCOME_COLOURS,
     format_duration,
@@ -64,7 +64,8 @@ def render_page(search: SearchSnapshot) -> str:
         progress=progress_graphs(search),
         agreement=agreement_graph(search),
         fronts=front_graphs(search),
-        race=race_graph(search),
+        race=(race := race_graph(search)),
+        seeds=draw_seeds(search) if race else ([], []),
         importances=importance_graphs(search),
         parallel=parallel_graph(search),
         slices=slice_graphs(search),
