@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from finished import registered
+from noisy import make_noisy
 
 from benchmarks.studies.statistics import difference, mean_of
 from benchmarks.studies.steps import Study, Trained, markdown
@@ -72,6 +74,32 @@ def test_a_question_is_answered_in_one_sentence_with_its_interval(tmp_path: Path
     assert "**Does it help?** mse of gan is higher: gan - regression = 1 [1, 1], 95 %." in text
     assert "| regression | 3 | 2 [-0.484, 4.48] |" in text
     assert text == markdown({"facts": {}, "answers": {}, "tables": {}} | _stored(tmp_path / "zdc.json"))
+
+
+@pytest.mark.slow
+def test_points_are_trained_with_the_same_seeds_and_a_repetition_trains_nothing(
+    tmp_path: Path,
+    ray_here: None,  # noqa: ARG001 - it runs
+) -> None:
+    import noisy
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(noisy)
+    workload = make_noisy()
+    marks = []
+    with registered(workload):
+        for _ in range(2):
+            study = Study("study", tmp_path, 3, 2, {})
+            points = {"good": {"x": 0.3, "y": 0.0, "noise": 5.0}, "bad": {"x": -0.5, "y": 0.0, "noise": 5.0}}
+            good, bad = (study.train(workload.name, label, point) for label, point in points.items())
+            marks.append([(tmp_path / "searches" / one.search / "optuna.journal").read_bytes() for one in (good, bad)])
+    assert marks[0] == marks[1]
+    assert np.std(good.values("loss")) > 0.05
+    found = study.compare("Is it better?", "loss", good, bad)
+    assert found.high is not None
+    assert found.low is not None
+    assert found.excludes_zero
+    assert found.high - found.low == pytest.approx(0.0, abs=1e-6)  # the noise of a seed is the same at both points
 
 
 def _stored(path: Path) -> dict[str, object]:
