@@ -76,6 +76,15 @@ def test_a_question_is_answered_in_one_sentence_with_its_interval(tmp_path: Path
     assert text == markdown({"facts": {}, "answers": {}, "tables": {}} | _stored(tmp_path / "zdc.json"))
 
 
+def test_a_seed_that_diverged_is_left_out_of_both_points_and_told(tmp_path: Path) -> None:
+    one = Trained("zdc", "gan", "gan", [{"mse": 2.0}, {"mse": 4.5}], {}, seeds=(0, 2))
+    other = Trained("zdc", "regression", "regression", [{"mse": value} for value in (1.0, 50.0, 3.0)], {})
+    study = Study("zdc", tmp_path, 3, 2, {})
+    found = study.compare("Does it help?", "mse", one, other)
+    assert (found.mean, found.seeds) == (1.25, 2)
+    assert study.answers["Does it help?"].endswith("; 1 of 3 trainings of gan did not end")
+
+
 @pytest.mark.slow
 def test_points_are_trained_with_the_same_seeds_and_a_repetition_trains_nothing(
     tmp_path: Path,

@@ -28,6 +28,8 @@ class Trained:
     search: str  # its name
     metrics: Sequence[Mapping[str, float]]  # of the last epoch, by seed
     curves: Mapping[str, Sequence[Sequence[float]]]  # metric -> by seed its values after each epoch
+    seeds: Sequence[int] = (0, 1, 2)  # of the trainings that are complete
+    asked: int = 3  # trainings that were begun; of those that did not end nothing is known
 
     def values(self, metric: str) -> list[float]:
         return [one[metric] for one in self.metrics]
@@ -51,13 +53,13 @@ class Study:
         every = {"trials": self.seeds, "presets": "none", "scheduler": "none", "sampler": "random", "race": "0"}
         done = self.search(workload, name, **every | {"set": dict(point), "keep_checkpoints": self.seeds} | flags)
         rows = done.trials[done.trials.outcome == "complete"].sort_values("number")
-        if len(rows) < self.seeds:
+        if done.interrupted or rows.empty:
             raise SystemExit(f"{name}: {len(rows)} of {self.seeds} trainings are complete; see {done.path}")
         metrics = [done.trial(label).metrics for label in rows.label]
         objective = done.leaderboard.objective
         columns = {name for name in (objective, f"{objective}_excess") if name in metrics[0]}
         curves = {one: [done.curves(one)[label].tolist() for label in rows.label] for one in columns}
-        return Trained(workload, label, name, metrics, curves)
+        return Trained(workload, label, name, metrics, curves, rows.number.tolist(), self.seeds)
 
     def search(self, workload: str, name: str, **flags: Any) -> Any:
         """Run one search, or resume it, or read it where it has ended."""
@@ -66,10 +68,19 @@ class Study:
 
     def compare(self, question: str, metric: str, of: Trained, to: Trained) -> Interval:
         """Answer a question by the paired difference of a metric of which less is better."""
-        found = difference(of.values(metric), to.values(metric))
+        both = sorted(set(of.seeds) & set(to.seeds))
+        if not both:
+            raise SystemExit(f"{of.search}, {to.search}: no seed is complete at both points")
+        of_seed, to_seed = (dict(zip(one.seeds, one.values(metric), strict=True)) for one in (of, to))
+        found = difference([of_seed[seed] for seed in both], [to_seed[seed] for seed in both])
+        lost = "".join(
+            f"; {one.asked - len(one.seeds)} of {one.asked} trainings of {one.label} did not end"
+            for one in (of, to)
+            if len(one.seeds) < one.asked
+        )
         verdict = "is lower" if found.mean < 0 else "is higher"
         verdict = verdict if found.excludes_zero else "does not differ measurably"
-        self.answers[question] = f"{metric} of {of.label} {verdict}: {of.label} - {to.label} = {found}, 95 %"
+        self.answers[question] = f"{metric} of {of.label} {verdict}: {of.label} - {to.label} = {found}, 95 %{lost}"
         return found
 
     def tabulate(self, title: str, trained: Sequence[Trained], metrics: Sequence[str]) -> None:
